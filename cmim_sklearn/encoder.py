@@ -1,0 +1,799 @@
+"""The estimator: its parameters, and the story of fit, transform, inverse_transform and sample.
+
+Names become objects here, and only here.
+"""
+
+import threading
+import warnings
+from abc import ABCMeta, abstractmethod
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from cmim_sklearn.frames import read
+from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS
+from cmim_sklearn.likelihoods import SCALINGS
+from cmim_sklearn.model import LatentModel
+from cmim_sklearn.net import (
+    EncodedTable,
+    EpochTasks,
+    LatentNet,
+    ObjectiveLoss,
+    early_stopping,
+    hold_out,
+)
+from cmim_sklearn.networks import ACTIVATIONS, NETWORKS, reset_parameters
+from cmim_sklearn.objectives import OBJECTIVES
+from cmim_sklearn.table import Table
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:
+        """Stands in where scikit-learn has no callbacks."""
+
+    def with_callbacks(method):
+        """Leave a method as it is."""
+        return method
+
+
+AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
+CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
+SUMMARY_ROWS = 5000
+EMBEDDINGS = ("informative", "hidden", "mean")
+FEATURE_SCALE = 0.3
+
+_OWNED_NET_PARAMS = {
+    "module": "hidden_layer_sizes, encoder, decoder",
+    "criterion": "contrastive_weight, temperature",
+    "lr": "learning_rate_init",
+    "optimizer__lr": "learning_rate_init",
+    "optimizer__weight_decay": "alpha",
+    "max_epochs": "max_iter",
+    "batch_size": "batch_size",
+    "iterator_train": "batch_size",
+    "iterator_valid": "batch_size",
+    "iterator_train__batch_size": "batch_size",
+    "iterator_valid__batch_size": "batch_size",
+    "train_split": "early_stopping, validation_fraction, or fit(X, X_val=...)",
+    "device": "device",
+    "warm_start": "warm_start",
+    "verbose": "verbose",
+    "seed": "random_state",
+    "title": "verbose",
+    "dataset": "X",
+}
+
+# Building a user's own network may draw from torch's global generator, which is then put back:
+# that state belongs to the whole process, so one thread at a time.
+_GLOBAL_RANDOM_STATE = threading.Lock()
+_REBUILD = threading.Lock()
+
+
+class _LatentEncoder(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """Fit, transform, inverse_transform and sample for encoders with a latent code and a decoder.
+
+    A subclass is final: it has a constructor that stores, its `_parameter_constraints`, and
+    `_objective`.
+    """
+
+    _doc_link_module = "cmim_sklearn"
+
+    @abstractmethod
+    def _objective(self) -> ObjectiveLoss:
+        """The loss to train with, from the parameters."""
+
+    # -- fit ---------------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X, y=None, *, X_val=None):
+        """Learn the columns and train the model.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            A pandas, polars or pyarrow frame, an array or a list of rows. Numbers, booleans,
+            strings and categories; missing cells stay missing.
+        y : None
+            Ignored; here by convention.
+        X_val : table of shape (n_held_out, n_features), default=None
+            Rows to watch for early stopping, whatever `early_stopping` says.
+
+        Returns
+        -------
+        self : object
+            The fitted encoder.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X has fewer than two rows or no column, or a column
+            holds infinity or complex numbers.
+        TypeError
+            If a column holds dates, times or nested values.
+        """
+        self._check_params()
+        objective = self._objective()
+        if self.n_components == 1 and objective.options.get("contrastive_weight"):
+            warnings.warn(
+                "With n_components=1 codes have no direction to spread, and the contrastive term "
+                "no gradient: this fit is A-MIM. Take 2 components or more, or "
+                "contrastive_weight=0 to say so.",
+                UserWarning,
+                stacklevel=3,
+            )
+        warm = self.warm_start and hasattr(self, "_net")
+        frame = self._read(X, reset=not warm, min_rows=2)
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        table = self.table_ if warm else self._fit_table(frame)
+        encoded = table.encode(frame)
+        encoded_val = None
+        if X_val is not None:
+            encoded_val = table.encode(self._read(X_val, reset=False, min_rows=1))
+        elif self.early_stopping:
+            encoded, encoded_val = self._split(encoded, np.random.RandomState(seed))
+        architecture = self._architecture()
+        if warm:
+            self._check_same_architecture(architecture)
+            model = self.net_.module
+        else:
+            model = _build_model(table.likelihood, architecture, self.input_masking, seed)
+        model.input_masking = self.input_masking
+        net = self._make_net(model, len(encoded), seed, encoded_val, X, y)
+        if warm:
+            net.history_ = self.net_.history
+        interrupted = None
+        try:
+            net.partial_fit(EncodedTable(encoded))
+        except KeyboardInterrupt as stop:
+            interrupted = stop
+        self.table_, self._net, self._built = table, net, architecture
+        self._summarise(encoded, seed)
+        if interrupted is not None:
+            warnings.warn(
+                f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
+                "the weights it had, the best ones where rows were held out.",
+                UserWarning,
+                stacklevel=2,
+            )
+            raise interrupted
+        return self
+
+    def _check_params(self):
+        parameters = self.get_params(deep=False)
+        validate_parameter_constraints(
+            self._parameter_constraints, parameters, caller_name=type(self).__name__
+        )
+        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
+        if any(not isinstance(size, Integral) or size < 1 for size in sizes):
+            raise ValueError(
+                "The 'hidden_layer_sizes' parameter must hold ints of at least 1, one for each "
+                f"hidden layer, or be (). Got {self.hidden_layer_sizes!r} instead."
+            )
+        for name in self.net_params or {}:
+            if name in _OWNED_NET_PARAMS:
+                raise ValueError(
+                    f"net_params may not hold {name!r}: {type(self).__name__} sets it. Use the "
+                    f"parameter {_OWNED_NET_PARAMS[name]} instead."
+                )
+        _resolve_device(self.device)
+
+    def _read(self, X, *, reset, min_rows):
+        frame = read(X)
+        for count, least, what in (
+            (len(frame.columns[0]) if frame.columns else min_rows, min_rows, "sample"),
+            (len(frame.columns), 1, "feature"),
+        ):
+            if count < least:
+                shape = (len(frame.native), len(frame.columns))
+                raise ValueError(
+                    f"Found array with {count} {what}(s) (shape={shape}) while a minimum of "
+                    f"{least} is required by {type(self).__name__}."
+                )
+        validate_data(self, frame.native, reset=reset, skip_check_array=True)
+        return frame
+
+    def _fit_table(self, frame):
+        return Table.fit(
+            frame,
+            categorical_features=self.categorical_features,
+            numeric_scaling=self.numeric_scaling,
+            max_categories=self.max_categories,
+            likelihoods=self.likelihoods,
+        )
+
+    def _split(self, encoded, rng):
+        n_held_out = max(1, round(self.validation_fraction * len(encoded)))
+        if len(encoded) - n_held_out < 2:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {len(encoded)} rows leaves "
+                f"{len(encoded) - n_held_out} to train on; 2 are needed. Lower it, give more rows "
+                "or set early_stopping=False."
+            )
+        order = rng.permutation(len(encoded))
+        return encoded[order[n_held_out:]], encoded[order[:n_held_out]]
+
+    def _architecture(self):
+        """What the network was built from: kept, since parameters may be set after fit."""
+        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)).tolist()
+        return {
+            "n_components": int(self.n_components),
+            "posterior": self.posterior,
+            "hidden_layer_sizes": sizes,
+            "activation": self.activation,
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+        }
+
+    def _check_same_architecture(self, architecture):
+        changed = [name for name, value in architecture.items() if value != self._built[name]]
+        if changed:
+            raise ValueError(
+                f"warm_start=True goes on with the fitted network, but {', '.join(changed)} "
+                "changed since it was built. Set warm_start=False to begin anew."
+            )
+
+    def _n_epochs(self, n_rows):
+        if self.max_iter != "auto":
+            return int(self.max_iter)
+        n_batches = max(1, -(-n_rows // self.batch_size))
+        return int(np.clip(-(-AUTO_UPDATES // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
+
+    def _make_net(self, model, n_rows, seed, encoded_val=None, X=None, y=None):
+        callbacks = []
+        if encoded_val is not None:
+            stopping = early_stopping(self.n_iter_no_change, self.tol)
+            callbacks.append(("early_stopping", stopping))
+        if hasattr(self, "_init_callback_context") and X is not None:
+            context = self._init_callback_context(max_subtasks=self._n_epochs(n_rows))
+            arguments = {"estimator": self, "X": X, "y": y}
+            context.call_on_fit_task_begin(**arguments)
+            callbacks.append(("sklearn", EpochTasks(context, arguments)))
+        device = _resolve_device(self.device)
+        own = dict(self.net_params or {})
+        callbacks += list(own.pop("callbacks", None) or [])
+        net = LatentNet(
+            model,
+            self._objective(),
+            seed=seed,
+            title=type(self).__name__,
+            callbacks=callbacks,
+            max_epochs=self._n_epochs(n_rows),
+            batch_size=self.batch_size,
+            train_split=None if encoded_val is None else hold_out(encoded_val),
+            device=device,
+            verbose=int(self.verbose),
+            optimizer__lr=self.learning_rate_init,
+            optimizer__weight_decay=self.alpha,
+            **{"optimizer": torch.optim.AdamW, "optimizer__fused": True, **own},
+        )
+        return net.initialize()
+
+    # -- after training ----------------------------------------------------------------------------
+
+    def _summarise(self, encoded, seed):
+        """What is read off the trained model, on 5,000 rows at most; no row is kept."""
+        epochs = [row for row in self.net_.history if "train_loss" in row]
+        self.n_iter_ = len(epochs)
+        self.loss_curve_ = [row["train_loss"] for row in epochs]
+        validation = [row["valid_loss"] for row in epochs if "valid_loss" in row]
+        self.validation_scores_ = [-loss for loss in validation] or None
+        rng = np.random.RandomState(seed)
+        some = encoded[rng.permutation(len(encoded))[:SUMMARY_ROWS]]
+        model = self._model()
+        states = self._on_rows(lambda x: _all_embeddings(model, x), some)
+        self._scales = {name: _feature_scale(values) for name, values in states.items()}
+        generator = torch.Generator(_device_of(model)).manual_seed(seed)
+        codes = self._on_rows(
+            lambda x: {"z": model.draw_codes(x, model.draw_noise(x, generator))[0]}, some
+        )["z"]
+        self._latents = LATENT_PRIORS[self.latent_prior].fit(codes, seed)
+
+    @property
+    def net_(self):
+        """The skorch net: its history, callbacks and module."""
+        check_is_fitted(self, "_net")
+        if isinstance(self._net, dict):
+            with _REBUILD:
+                if isinstance(self._net, dict):
+                    self._net = self._rebuild(self._net)
+        return self._net
+
+    def _rebuild(self, state):
+        model = _build_model(self.table_.likelihood, self._built, self.input_masking, 0)
+        weights = {name: torch.from_numpy(np.array(w)) for name, w in state["weights"].items()}
+        model.load_state_dict(weights)
+        net = self._make_net(model, 2, 0)
+        net.history.extend(state["history"])
+        return net
+
+    def _model(self):
+        """The module in evaluation mode, on the device that `device` means now."""
+        model = self.net_.module
+        model.to(_resolve_device(self.device))
+        return model.eval()
+
+    def _on_rows(self, function, rows):
+        """Apply a function of tensors to rows (n, k), in chunks, and join its named outputs.
+
+        Short chunks are padded: matrix products of one or two rows take other code paths and round
+        otherwise, and a row must not depend on what stands beside it.
+        """
+        device = _device_of(self._model())
+        outputs = {}
+        with torch.no_grad():
+            for start in range(0, len(rows), CHUNK_ROWS):
+                chunk = torch.from_numpy(np.array(rows[start : start + CHUNK_ROWS], np.float32))
+                n = len(chunk)
+                if n < MIN_CHUNK_ROWS:
+                    chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, rows.shape[1])])
+                for name, values in function(chunk.to(device)).items():
+                    outputs.setdefault(name, []).append(values[:n].float().cpu().numpy())
+        return {name: np.concatenate(parts) for name, parts in outputs.items()}
+
+    # -- use ---------------------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self):
+        return len(self._scales[self.embedding][0])
+
+    def transform(self, X):
+        """Embed rows; the same row gives the same features whatever stands beside it.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            With the columns of fit. Values never seen in fit count as missing, with a warning.
+
+        Returns
+        -------
+        array of shape (n_samples, n_features_out), float32
+            The `embedding` chosen, each feature centred and brought to one common scale; pandas
+            or polars after ``set_output``.
+        """
+        check_is_fitted(self, "_net")
+        self._check_params()
+        encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
+        centre, scale = self._scales[self.embedding]
+        name, model = self.embedding, self._model()
+        values = self._on_rows(lambda x: {name: _embed(model, x, name)}, encoded)[name]
+        return (values - centre) / scale
+
+    def inverse_transform(self, X):
+        """Decode embedded rows to the likeliest table.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_out)
+            As `transform` returns it, for the same `embedding`.
+
+        Returns
+        -------
+        table of shape (n_samples, n_features)
+            Of the library, names, order, dtypes and categories of the table fitted; numbers stay
+            inside the training range. Nothing is missing, save in columns that were all missing.
+            A pandas X hands on its row index.
+        """
+        check_is_fitted(self, "_net")
+        index = getattr(X, "index", None) if self.table_.layout.library == "pandas" else None
+        X = check_array(X, dtype=np.float32, input_name="X")
+        if X.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} with "
+                f"embedding={self.embedding!r} expects {self._n_features_out} features as input "
+                "of inverse_transform."
+            )
+        centre, scale = self._scales[self.embedding]
+        model, name = self._model(), self.embedding
+        decoded = self._on_rows(
+            lambda h: {"x": model.likelihood.point(_decode(model, h, name))}, X * scale + centre
+        )
+        return self.table_.decode(decoded["x"], None if callable(index) else index)
+
+    def sample(self, n_samples=1, *, random_state=None):
+        """Draw new rows: a code from `latent_prior`, then each column from p(x | z).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+            An int repeats the draw.
+
+        Returns
+        -------
+        table of shape (n_samples, n_features)
+            Of the library, names, order, dtypes and categories of the table fitted, without holes.
+        """
+        check_is_fitted(self, "_net")
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        codes = self._latents.sample(n_samples, np.random.default_rng(seed))
+        model = self._model()
+        generator = torch.Generator(_device_of(model)).manual_seed(seed)
+        drawn = self._on_rows(
+            lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
+        )
+        return self.table_.decode(drawn["x"])
+
+    # -- state -------------------------------------------------------------------------------------
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __getstate__(self):
+        """All that the encoder is, as JSON values and numpy arrays."""
+        state = dict(super().__getstate__())
+        if "_net" in state:
+            state["table_"] = self.table_.state()
+            state["_latents"] = {
+                "prior": next(k for k, v in LATENT_PRIORS.items() if isinstance(self._latents, v)),
+                "fitted": self._latents.state(),
+            }
+            if not isinstance(self._net, dict):
+                weights = self._net.module.state_dict()
+                state["_net"] = {
+                    "weights": {name: w.detach().cpu().numpy() for name, w in weights.items()},
+                    "history": _plain_history(self._net.history),
+                }
+        return state
+
+    def __setstate__(self, state):
+        state = dict(state)
+        if "_net" in state:
+            latents = state["_latents"]
+            state["table_"] = Table.from_state(state["table_"])
+            state["_latents"] = LATENT_PRIORS[latents["prior"]](**latents["fitted"])
+        super().__setstate__(state)
+
+
+class CMIMEncoder(_LatentEncoder):
+    """Embed mixed tables without labels by a contrastive Mutual Information Machine (cMIM).
+
+    `n_components` is the width of the latent code; `embedding` decides what `transform` returns,
+    and so its width: the last hidden layer of the decoder by default.
+
+    A probabilistic auto-encoder for tables of any column types, with holes, trained without labels
+    on the A-MIM loss plus a contrastive term that needs no augmented views. Being generative, it
+    also decodes (`inverse_transform`) and draws new rows (`sample`).
+
+    Parameters
+    ----------
+    n_components : int, default=64
+        Width d of the latent code. For a map, take ``n_components=2, embedding="mean"``.
+    contrastive_weight : float, default=1.0
+        Factor of the contrastive term, which spreads the directions of codes; 0 gives A-MIM. The
+        term is at most 0.69 nats a row.
+    temperature : float, default=0.1
+        Of the cosine similarity in the contrastive term. Fixed, not learnt.
+    embedding : {"informative", "hidden", "mean"}, default="informative"
+        What `transform` returns. "informative" is the decoder's last hidden activation at the
+        posterior mean, before the map to the parameters of p(x | z); "hidden" is all its hidden
+        activations side by side; "mean" is the posterior mean itself, `n_components` wide. All
+        three have an `inverse_transform`. Takes effect at once when set after fit.
+    posterior : {"sampled", "learned", "fixed"}, default="sampled"
+        The variance of q(z | x): drawn per row in training, log-variance uniform on [-6, 0];
+        learnt, above a soft floor of -6 for the log-variance; or a fixed log-variance of -2.
+        Nothing in the loss keeps a learnt variance from running to its floor.
+    latent_prior : {"mixture", "normal"}, default="mixture"
+        Where `sample` draws codes: a Gaussian mixture fitted after training to codes drawn as in
+        training, its size chosen by held-out likelihood; or N(0, I), which A-MIM does not make
+        the codes match.
+    hidden_layer_sizes : int or sequence of int, default=(256, 256)
+        Widths of the hidden layers, in this order in both encoder and decoder. With ``()`` both
+        are linear and the hidden activation is the code itself.
+    activation : {"silu", "relu", "gelu", "elu", "tanh", "identity"}, default="silu"
+        Of the hidden layers.
+    encoder, decoder : {"mlp"} or callable, default="mlp"
+        A callable ``(n_in, n_out, hidden_layer_sizes, activation) -> nn.Module`` that maps
+        (n, n_in) to (n, n_out). A decoder's module has two submodules: ``body``, up to its last
+        hidden activation, and ``output``, the map from there. A function at a module's top level
+        can be pickled.
+    categorical_features : "from_dtype" or array-like of {str, int, bool}, default="from_dtype"
+        Columns to treat as categories besides those whose dtype or values say so (category, enum,
+        string, and object columns that are not all numbers or all booleans).
+    numeric_scaling : {"quantile", "standard"} or None, default="quantile"
+        How numbers become inputs: through a monotone map to normal scores, by mean and standard
+        deviation, or as they are.
+    max_categories : int, default=256
+        The most classes of a categorical column. Rarer levels share one of them, which decodes to
+        the most frequent of them and samples them by frequency.
+    likelihoods : dict, default=None
+        Kinds to impose, as ``{"visits": "poisson"}``; by name, or by position in an array. Kinds
+        are "gaussian", "bernoulli", "categorical" and "poisson".
+    input_masking : float, default=0.0
+        Share of the observed cells hidden from the encoder, not from the likelihood, at each step.
+    batch_size : int, default=256
+        The most rows of a batch; all batches have nearly the same size.
+    learning_rate_init : float, default=1e-3
+        Peak learning rate of AdamW; the rate rises to it and falls to 0 over the fit.
+    alpha : float, default=1e-4
+        Weight decay, decoupled from the gradient.
+    max_iter : int or "auto", default="auto"
+        Epochs. "auto" makes about 3,000 updates, in 10 to 400 epochs.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the rows and stop when their loss no longer falls; the
+        best weights are kept. ``fit(X, X_val=...)`` does the same with rows of your own.
+    validation_fraction : float, default=0.1
+        Share of rows held out by `early_stopping`. Columns are learnt from all rows.
+    n_iter_no_change : int, default=10
+        Epochs without improvement before stopping early.
+    tol : float, default=1e-4
+        Improvement that counts, in nats a row.
+    warm_start : bool, default=False
+        Go on from the last fit's columns and weights; the schedule of the learning rate restarts.
+    device : str, default="auto"
+        "auto" is a CUDA GPU where there is one, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
+        Resolved when used: a fitted encoder moves to where it is set, and a file made on a GPU
+        opens without.
+    net_params : dict, default=None
+        More parameters of the skorch net: ``callbacks``, ``compile``, ``optimizer``,
+        ``autocast="bfloat16"`` for mixed precision. What this class has a parameter for is
+        refused.
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, shuffling and noise. With an int, fits on one machine's CPU are
+        identical to the bit. No global random state is touched.
+    verbose : int, default=0
+        1 shows epoch, loss terms and seconds left, in place in a terminal and in a notebook; 2
+        prints every epoch where lines cannot be rewritten.
+
+    Attributes
+    ----------
+    table_ : Table
+        The columns, their kinds and encodings.
+    net_ : skorch.NeuralNet
+        The net, with its history, callbacks and module.
+    n_iter_ : int
+        Epochs trained, with `warm_start` those of earlier fits included.
+    loss_curve_ : list of float
+        Training loss of each epoch, in nats a row. Negative values are normal.
+    validation_scores_ : list of float or None
+        Minus the held-out loss of each epoch.
+    n_features_in_ : int
+        Columns seen in fit.
+    feature_names_in_ : array of shape (n_features_in_,)
+        Their names, where all are strings.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : Linear, for complete numeric tables.
+
+    Notes
+    -----
+    There is no ``sample_weight``: in mini-batch training a weight is not the same as a repetition.
+
+    References
+    ----------
+    M. Livne, "cMIM: A Contrastive Mutual Information Framework for Unified Generative and
+    Discriminative Representation Learning" (2025), arXiv 2502.19642 and 2509.21511.
+
+    Examples
+    --------
+    >>> from cmim_sklearn import CMIMEncoder
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> encoder = CMIMEncoder(max_iter=5, random_state=0).fit(X)
+    >>> encoder.transform(X).shape
+    (150, 256)
+    >>> list(encoder.sample(3, random_state=0).columns) == list(X.columns)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "contrastive_weight": [Interval(Real, 0, None, closed="left")],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "embedding": [StrOptions(set(EMBEDDINGS))],
+        "posterior": [StrOptions(set(POSTERIORS))],
+        "latent_prior": [StrOptions(set(LATENT_PRIORS))],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "encoder": [StrOptions(set(NETWORKS)), callable],
+        "decoder": [StrOptions(set(NETWORKS)), callable],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
+        "numeric_scaling": [StrOptions({name for name in SCALINGS if name}), None],
+        "max_categories": [Interval(Integral, 2, None, closed="left")],
+        "likelihoods": [dict, None],
+        "input_masking": [Interval(Real, 0, 1, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "net_params": [dict, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=64,
+        *,
+        contrastive_weight=1.0,
+        temperature=0.1,
+        embedding="informative",
+        posterior="sampled",
+        latent_prior="mixture",
+        hidden_layer_sizes=(256, 256),
+        activation="silu",
+        encoder="mlp",
+        decoder="mlp",
+        categorical_features="from_dtype",
+        numeric_scaling="quantile",
+        max_categories=256,
+        likelihoods=None,
+        input_masking=0.0,
+        batch_size=256,
+        learning_rate_init=1e-3,
+        alpha=1e-4,
+        max_iter="auto",
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        device="auto",
+        net_params=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.contrastive_weight = contrastive_weight
+        self.temperature = temperature
+        self.embedding = embedding
+        self.posterior = posterior
+        self.latent_prior = latent_prior
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.encoder = encoder
+        self.decoder = decoder
+        self.categorical_features = categorical_features
+        self.numeric_scaling = numeric_scaling
+        self.max_categories = max_categories
+        self.likelihoods = likelihoods
+        self.input_masking = input_masking
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.device = device
+        self.net_params = net_params
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _objective(self):
+        return ObjectiveLoss(
+            OBJECTIVES["cmim"],
+            contrastive_weight=self.contrastive_weight,
+            temperature=self.temperature,
+        )
+
+
+# -- helpers ---------------------------------------------------------------------------------------
+
+
+def _build_model(likelihood, architecture, input_masking, seed):
+    """Put a `LatentModel` together and draw its parameters from a local generator."""
+    sizes, activation = architecture["hidden_layer_sizes"], architecture["activation"]
+    posterior = POSTERIORS[architecture["posterior"]](architecture["n_components"])
+    n_codes = architecture["n_components"]
+    generator = torch.Generator().manual_seed(seed)
+    encoder, decoder = (
+        _build_network(role, architecture[role], (n_in, n_out, sizes, activation), generator)
+        for role, n_in, n_out in (
+            ("encoder", likelihood.n_inputs, n_codes * posterior.outputs_per_component),
+            ("decoder", n_codes, likelihood.n_params),
+        )
+    )
+    return LatentModel(encoder, posterior, decoder, likelihood, input_masking)
+
+
+def _build_network(role, network, arguments, generator):
+    if isinstance(network, str):
+        module = NETWORKS[network](*arguments)
+        reset_parameters(module, generator)
+        return module
+    seed = int(torch.randint(2**31 - 1, (), generator=generator))
+    with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        module = network(*arguments)
+    missing = [part for part in ("body", "output") if not hasattr(module, part)]
+    if role == "decoder" and missing:
+        raise ValueError(
+            f"The decoder that {network!r} made, a {type(module).__name__}, has no submodule "
+            f"{' and no '.join(missing)}. A decoder needs `body`, up to its last hidden "
+            "activation, and `output`, the map from there to n_out numbers."
+        )
+    return module
+
+
+def _embed(model, x, name):
+    """The embedding of encoded rows x (n, C): (n, width)."""
+    z = model.posterior_mean(x)
+    if name == "mean":
+        return z
+    states = model.hidden_states(z)
+    return states[-1] if name == "informative" else torch.cat(states, 1)
+
+
+def _all_embeddings(model, x):
+    return {name: _embed(model, x, name) for name in EMBEDDINGS}
+
+
+def _decode(model, h, name):
+    """Decoder outputs (n, P) of embedded rows h (n, width)."""
+    if name == "mean":
+        return model.decoder(h)
+    # The output layer alone sees the last block's features, which stand at the end.
+    return model.decode_hidden(h)
+
+
+def _feature_scale(values):
+    """Centre and scale (width,) that bring features (n, width) to deviation `FEATURE_SCALE`."""
+    return values.mean(0), (values.std(0) + 1e-6) / FEATURE_SCALE
+
+
+def _resolve_device(device):
+    """The torch device that a name means on this machine now."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(
+            "The 'device' parameter must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got "
+            f"{device!r} instead."
+        )
+    count = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+    }[resolved.type]()
+    if (resolved.index or 0) >= count:
+        raise ValueError(
+            f"device={device!r} is not on this machine, which has {count} device(s) of that type. "
+            "Set device='auto' to take what there is."
+        )
+    return resolved
+
+
+def _device_of(model):
+    return next(model.parameters()).device
+
+
+def _plain_history(history):
+    """A skorch history without its per-batch part, as JSON values."""
+    return [{k: v for k, v in row.items() if k != "batches"} for row in history]

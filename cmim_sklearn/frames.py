@@ -1,0 +1,401 @@
+"""Tables as people hold them: pandas, polars, pyarrow, arrays and lists, in and out.
+
+A table is read into a `Frame`: plain numpy columns and a description of where they came from that
+JSON can hold. `write` makes a table of that description again. This is the one file that knows
+narwhals and the three libraries; none of them is imported before the user's own table needs it.
+"""
+
+import datetime
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from numbers import Number
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from sklearn.utils.validation import check_array
+
+NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
+
+DATETIME_ADVICE = (
+    "Turn dates and times into numbers first, for example with skrub's DatetimeEncoder or a "
+    "column of your own such as the days since a date."
+)
+NESTED_ADVICE = "Give each value a column of its own, or drop the column."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a table came from, as JSON values.
+
+    Attributes
+    ----------
+    library : {"numpy", "pandas", "polars", "pyarrow"}
+    names : list of str or int, or None
+        Column names; None for arrays and lists.
+    dtypes : list of dict
+        One description a column, from which its dtype can be made again. For an array, one that
+        all columns share.
+    """
+
+    library: str
+    names: list | None
+    dtypes: list
+
+    def state(self):
+        """Return the constructor's arguments."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table read into numpy.
+
+    Attributes
+    ----------
+    layout : Layout
+    columns : list of arrays of shape (n,)
+        float64 with NaN where unobserved (numbers and booleans), or object with None (categories).
+    types : list of {"number", "boolean", "category"}
+        What each column's dtype says, or its values where the dtype is object.
+    native : object
+        What `sklearn.utils.validation.validate_data` should look at.
+    index : object
+        The row index of a pandas frame; None for all else.
+    """
+
+    layout: Layout
+    columns: list
+    types: list
+    native: Any
+    index: Any = None
+
+    def name(self, position):
+        """How messages call a column: its name, or its position in an array."""
+        return column_name(self.layout.names, position)
+
+
+def column_name(names, position):
+    """Name of the column at a position, or its position where columns have no names."""
+    return position if names is None else names[position]
+
+
+def read(X) -> Frame:
+    """Read a table of any supported kind.
+
+    Raises
+    ------
+    TypeError
+        For dates, times, nested or binary values, naming the column and what to do.
+    ValueError
+        For complex or infinite numbers, naming the column; for fewer or more than two axes.
+    """
+    native = nw.from_native(X, pass_through=True)
+    if isinstance(native, nw.LazyFrame):
+        raise TypeError("A lazy frame has no rows yet: call .collect() on it first.")
+    if isinstance(native, nw.DataFrame):
+        return _read_frame(native)
+    return _read_array(X)
+
+
+def _read_frame(frame) -> Frame:
+    library = str(frame.implementation).lower()
+    if library not in _WRITERS:
+        raise TypeError(
+            f"A {library} frame came; expected pandas, polars, pyarrow, an array or a list. "
+            "Turn it into one of them first."
+        )
+    names = [name if isinstance(name, int) else str(name) for name in frame.columns]
+    columns, types, dtypes = [], [], []
+    for name, series in zip(names, frame.iter_columns(), strict=True):
+        values, kind = _read_series(series, name)
+        columns.append(values)
+        types.append(kind)
+        dtypes.append(_DESCRIBERS[library](series.to_native()))
+    native = frame.to_native()
+    index = native.index if library == "pandas" else None
+    return Frame(Layout(library, names, dtypes), columns, types, native, index)
+
+
+def _read_series(series, name):
+    dtype = series.dtype
+    if dtype.is_temporal():
+        raise TypeError(f"Column {name!r} holds dates or times ({dtype}). {DATETIME_ADVICE}")
+    if dtype.is_nested() or dtype == nw.Binary:
+        raise TypeError(f"Column {name!r} holds nested values ({dtype}). {NESTED_ADVICE}")
+    if dtype == nw.Boolean:
+        return series.cast(nw.Int8).cast(nw.Float64).to_numpy().astype(np.float64), BOOLEAN
+    if dtype.is_numeric():
+        if not isinstance(dtype, nw.Float64):
+            series = series.cast(nw.Float64)
+        return _finite(series.to_numpy().astype(np.float64), name), NUMBER
+    values, kind = _read_objects(series.to_list(), name)
+    if dtype in (nw.String, nw.Categorical, nw.Enum) and kind != CATEGORY:
+        # Categories of numbers, or a column without a single value: the dtype decides.
+        return _as_objects(values), CATEGORY
+    return values, kind
+
+
+def _read_array(X) -> Frame:
+    if isinstance(X, list | tuple):
+        X = np.array(X, dtype=object)
+    # Bounds on rows and columns are the estimator's to check, in its own name.
+    X = check_array(
+        X, dtype=None, ensure_all_finite=False, ensure_min_samples=0, ensure_min_features=0
+    )
+    if X.dtype.kind in "biuf":
+        kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
+        values = X.astype(np.float64)
+        columns, types = [_finite(column, c) for c, column in enumerate(values.T)], None
+        types = [kind] * X.shape[1]
+    elif X.dtype.kind in "mM":
+        raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
+    else:
+        read_columns = [_read_objects(column.tolist(), c) for c, column in enumerate(X.T)]
+        columns, types = [v for v, _ in read_columns], [t for _, t in read_columns]
+    return Frame(Layout("numpy", None, [{"dtype": X.dtype.str}]), columns, types, X)
+
+
+def _read_objects(values, name):
+    """Read Python objects of unknown nature: all numbers, all booleans, or else categories."""
+    found = {type(value) for value in values}
+    missing = {t for t in found if t is type(None) or t.__name__ in ("NAType", "NaTType")}
+    found -= missing
+    for kind in found:
+        if issubclass(kind, complex | np.complexfloating):
+            raise ValueError(f"Complex data not supported: column {name!r}.")
+        if issubclass(kind, datetime.date | datetime.time | datetime.timedelta) or issubclass(
+            kind, np.datetime64 | np.timedelta64
+        ):
+            raise TypeError(f"Column {name!r} holds {kind.__name__} values. {DATETIME_ADVICE}")
+        if not issubclass(kind, str | Number | np.bool_ | Decimal):
+            raise TypeError(
+                f"Column {name!r} holds {kind.__name__} values; expected numbers, booleans or "
+                f"strings. {NESTED_ADVICE} Labels of another type: .astype(str)."
+            )
+    if missing:
+        values = [None if type(value) in missing else value for value in values]
+    numbers = {kind for kind in found if not issubclass(kind, str)}
+    booleans = {kind for kind in numbers if issubclass(kind, bool | np.bool_)}
+    if numbers == found:
+        as_float = np.array([np.nan if v is None else float(v) for v in values], np.float64)
+        only_booleans = booleans and all(
+            kind in booleans or issubclass(kind, float) for kind in found
+        )
+        if only_booleans and np.isin(as_float[~np.isnan(as_float)], [0.0, 1.0]).all():
+            return as_float, BOOLEAN
+        return _finite(as_float, name), NUMBER
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = [None if value != value else value for value in values]
+    return objects, CATEGORY
+
+
+def _as_objects(values):
+    """Numbers (n,) as an object column with None where NaN."""
+    if values.dtype == object:
+        return values
+    objects = values.astype(object)
+    objects[np.isnan(values)] = None
+    return objects
+
+
+def _finite(values, name):
+    rows = np.flatnonzero(np.isinf(values))
+    if len(rows):
+        raise ValueError(
+            f"Column {name!r} holds inf in row {rows[0]}; expected finite numbers or NaN. "
+            "Replace it by NaN to have it treated as missing, or by a large number."
+        )
+    return values
+
+
+def as_numbers(values, name):
+    """An object column as float64 (n,), where it was fitted as numbers.
+
+    Raises
+    ------
+    ValueError
+        If a value is not a number, naming column, row and value.
+    """
+    if values.dtype != object:
+        return values
+    out = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        if isinstance(value, str):
+            raise ValueError(
+                f"Column {name!r} held numbers in fit; row {row} now holds {value!r}. Convert "
+                "the column to numbers, or fit again."
+            )
+        out[row] = np.nan if value is None else float(value)
+    return out
+
+
+def as_categories(values):
+    """A column of numbers as objects with None where NaN, where it was fitted as categories."""
+    return _as_objects(values)
+
+
+def write(layout, columns, types, index=None):
+    """Make a table like the one read.
+
+    Parameters
+    ----------
+    layout : Layout
+    columns : list of arrays of shape (n,)
+        As in `Frame`.
+    types : list of {"number", "boolean", "category"}
+        As in `Frame`; they tell an object column's numbers from its booleans.
+    index : object, default=None
+        Row index for a pandas frame.
+    """
+    return _WRITERS[layout.library](layout, columns, types, index)
+
+
+# One describer and one writer for each library. --------------------------------------------------
+
+
+def _plain(values, kind):
+    """A column as Python objects: whole numbers as int, None where missing."""
+    if kind == CATEGORY:
+        return list(values)
+    make = bool if kind == BOOLEAN else lambda v: int(v) if v == np.round(v) else float(v)
+    return [None if np.isnan(v) else make(v) for v in values]
+
+
+def _write_numpy(layout, columns, types, index):
+    dtype = np.dtype(layout.dtypes[0]["dtype"])
+    if dtype.kind in "biuf":
+        return np.stack(columns, axis=1).astype(dtype)
+    out = np.empty((len(columns[0]), len(columns)), dtype=object)
+    for c, (column, kind) in enumerate(zip(columns, types, strict=True)):
+        out[:, c] = _plain(column, kind)
+    return out.astype(dtype)
+
+
+def _describe_pandas(series):
+    import pandas as pd
+
+    return _describe_pandas_dtype(series.dtype, pd)
+
+
+def _describe_pandas_dtype(dtype, pd):
+    if isinstance(dtype, pd.CategoricalDtype):
+        return {
+            "dtype": "category",
+            "categories": dtype.categories.tolist(),
+            "of": _describe_pandas_dtype(dtype.categories.dtype, pd),
+            "ordered": bool(dtype.ordered),
+        }
+    if isinstance(dtype, pd.StringDtype):
+        is_nan = getattr(dtype, "na_value", pd.NA) is not pd.NA
+        return {"dtype": "string", "storage": dtype.storage, "missing": "nan" if is_nan else "NA"}
+    return {"dtype": str(dtype)}
+
+
+def _pandas_dtype(description, pd):
+    if description["dtype"] == "category":
+        of = _pandas_dtype(description["of"], pd)
+        categories = pd.Index(description["categories"], dtype=of)
+        return pd.CategoricalDtype(categories, ordered=description["ordered"])
+    if description["dtype"] == "string":
+        # na_value came with pandas 2.3; before it there was only pd.NA.
+        options = {"na_value": np.nan} if description["missing"] == "nan" else {}
+        return pd.StringDtype(description["storage"], **options)
+    return pd.api.types.pandas_dtype(description["dtype"])
+
+
+def _write_pandas(layout, columns, types, index):
+    import pandas as pd
+
+    series = []
+    for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
+        dtype = _pandas_dtype(description, pd)
+        if isinstance(dtype, pd.CategoricalDtype):
+            series.append(pd.Series(pd.Categorical(_levels(values, kind), dtype=dtype)))
+        elif dtype == np.dtype(object) or kind == CATEGORY:
+            series.append(pd.Series(_plain(values, kind), dtype=dtype))
+        elif isinstance(dtype, np.dtype):
+            series.append(pd.Series(values).astype(dtype))
+        else:
+            series.append(pd.Series(pd.array(_plain(values, kind), dtype=dtype)))
+    frame = pd.concat(series, axis=1) if series else pd.DataFrame()
+    frame.columns = layout.names
+    if index is not None:
+        frame.index = index
+    return frame
+
+
+def _levels(values, kind):
+    return values if kind == CATEGORY else _plain(values, kind)
+
+
+def _describe_polars(series):
+    dtype = series.dtype
+    description = {"dtype": str(dtype.base_type())}
+    if description["dtype"] == "Enum":
+        description["categories"] = dtype.categories.to_list()
+    elif description["dtype"] == "Decimal":
+        description |= {"precision": dtype.precision, "scale": dtype.scale}
+    return description
+
+
+def _write_polars(layout, columns, types, index):
+    import polars as pl
+
+    series = []
+    for name, values, kind, description in zip(
+        layout.names, columns, types, layout.dtypes, strict=True
+    ):
+        options = {k: v for k, v in description.items() if k != "dtype"}
+        dtype = getattr(pl, description["dtype"])
+        dtype = dtype(*options.values()) if options else dtype
+        plain = pl.Series(name, _plain(values, kind), strict=False)
+        series.append(plain.cast(dtype))
+    return pl.DataFrame(series)
+
+
+def _describe_pyarrow(column):
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return {"dtype": "dictionary", "index": str(kind.index_type), "of": str(kind.value_type)}
+    if pa.types.is_decimal(kind):
+        return {"dtype": "decimal128", "precision": kind.precision, "scale": kind.scale}
+    return {"dtype": str(kind)}
+
+
+def _write_pyarrow(layout, columns, types, index):
+    import pyarrow as pa
+
+    arrays = []
+    for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
+        if description["dtype"] == "dictionary":
+            encoded = pa.array(_plain(values, kind), pa.type_for_alias(description["of"]))
+            dtype = pa.dictionary(pa.type_for_alias(description["index"]), encoded.type)
+            arrays.append(encoded.dictionary_encode().cast(dtype))
+        elif description["dtype"] == "decimal128":
+            dtype = pa.decimal128(description["precision"], description["scale"])
+            arrays.append(pa.array(values, from_pandas=True).cast(dtype, safe=False))
+        elif kind == NUMBER:
+            numbers = pa.array(values, from_pandas=True)
+            arrays.append(numbers.cast(pa.type_for_alias(description["dtype"])))
+        else:
+            arrays.append(
+                pa.array(_plain(values, kind), pa.type_for_alias(description["dtype"]))
+            )
+    return pa.table(dict(zip(layout.names, arrays, strict=True)))
+
+
+_DESCRIBERS = {
+    "pandas": _describe_pandas,
+    "polars": _describe_polars,
+    "pyarrow": _describe_pyarrow,
+}
+
+_WRITERS = {
+    "numpy": _write_numpy,
+    "pandas": _write_pandas,
+    "polars": _write_polars,
+    "pyarrow": _write_pyarrow,
+}

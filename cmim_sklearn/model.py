@@ -1,0 +1,131 @@
+"""The probabilistic auto-encoder: encoder, posterior, decoder, likelihood; a batch in, a Pass out.
+
+Axes: n rows, C columns, d latent components, H hidden features, P decoder outputs.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cmim_sklearn.latents import DiagonalNormal, standard_normal
+from cmim_sklearn.likelihoods import Joint
+
+
+class Pass(NamedTuple):
+    """All that an objective may see of one batch.
+
+    Attributes
+    ----------
+    z : Tensor of shape (n, d)
+        Codes, one reparametrised draw from the posterior for each row.
+    posterior, prior : DiagonalNormal
+        q(z | x) and the anchor P(z), one for each row.
+    log_px : Tensor of shape (n, C)
+        log p(x_c | z) in nats, not reduced; 0 in unobserved cells.
+    """
+
+    z: Tensor
+    posterior: DiagonalNormal
+    prior: DiagonalNormal
+    log_px: Tensor
+
+
+class Noise(NamedTuple):
+    """Everything random in one pass over n rows, drawn before it.
+
+    Attributes
+    ----------
+    code : Tensor of shape (n, d)
+        Standard normal.
+    variance : Tensor of shape (n, 1)
+        Uniform on [0, 1), for a posterior that draws its variance.
+    hidden : Tensor of shape (n, C) or None
+        True in cells that the encoder must not see.
+    """
+
+    code: Tensor
+    variance: Tensor
+    hidden: Tensor | None
+
+
+class LatentModel(nn.Module):
+    """Encoder, posterior, decoder and likelihood, put together by the estimator.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        (n, likelihood.n_inputs) -> (n, n_components * posterior.outputs_per_component).
+    posterior : Posterior
+    decoder : nn.Module
+        (n, n_components) -> (n, likelihood.n_params), with submodules ``body`` and ``output``.
+    likelihood : Joint
+    input_masking : float, default=0.0
+        The share of cells hidden from the encoder, not from the likelihood, in training.
+    """
+
+    def __init__(self, encoder, posterior, decoder, likelihood: Joint, input_masking=0.0):
+        super().__init__()
+        self.encoder = encoder
+        self.posterior = posterior
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.input_masking = input_masking
+
+    def draw_noise(self, x, generator) -> Noise:
+        """Draw what `forward` needs for encoded rows x (n, C) from a generator on x's device."""
+        n, options = len(x), {"generator": generator, "device": x.device}
+        hidden = None
+        if self.input_masking > 0:
+            hidden = torch.rand(x.shape, **options) < self.input_masking
+        return Noise(
+            code=torch.randn((n, self.posterior.n_components), **options),
+            variance=torch.rand((n, 1), **options),
+            hidden=hidden,
+        )
+
+    def draw_codes(self, x, noise: Noise) -> tuple[Tensor, DiagonalNormal]:
+        """Codes z (n, d) as drawn in training, and the posterior they came from."""
+        # NOTE[paper] input_masking is ours; at its value 0 the encoder sees every observed cell.
+        seen = x if noise.hidden is None else x.masked_fill(noise.hidden, torch.nan)
+        posterior = self.posterior(self.encoder(self.likelihood.inputs(seen)), noise.variance)
+        return posterior.rsample(noise.code), posterior
+
+    def forward(self, x, noise: Noise) -> Pass:
+        """Encode, draw a code, decode and score encoded rows x (n, C)."""
+        z, posterior = self.draw_codes(x, noise)
+        log_px = self.likelihood.log_prob(self.decoder(z), x)
+        return Pass(z, posterior, standard_normal(z), log_px)
+
+    def posterior_mean(self, x) -> Tensor:
+        """The posterior mean of encoded rows x (n, C) at inference, (n, d)."""
+        return self.posterior.mean(self.encoder(self.likelihood.inputs(x)))
+
+    def hidden_states(self, z) -> list[Tensor]:
+        """The decoder's hidden activations at codes z (n, d), first to last, each (n, H).
+
+        One for each child of ``decoder.body`` where that is an `nn.Sequential`, else its output
+        alone. Whatever has more axes is flattened.
+        """
+        body = self.decoder.body
+        blocks = list(body) if isinstance(body, nn.Sequential) else [body]
+        states, h = [], z
+        for block in blocks:
+            h = block(h)
+            states.append(h.flatten(1))
+        return states or [z]
+
+    def decode_hidden(self, h) -> Tensor:
+        """Decoder outputs (n, P) from hidden features h, whose last ones feed ``output``.
+
+        h is the last hidden activation, or all of them side by side; (n, at least H).
+        """
+        shape = self.last_hidden_shape()
+        return self.decoder.output(h[:, -math.prod(shape) :].reshape(-1, *shape))
+
+    def last_hidden_shape(self) -> tuple[int, ...]:
+        """Shape of the decoder's last hidden activation for one row."""
+        z = next(self.parameters()).new_zeros(1, self.posterior.n_components)
+        with torch.no_grad():
+            return tuple(self.decoder.body(z).shape[1:])

@@ -1,0 +1,348 @@
+"""Training: a skorch net that reads whole batches and looks at its losses once an epoch.
+
+The only file that imports skorch. It is used as an engine, behind the estimator.
+"""
+
+import math
+import sys
+import time
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
+from skorch.helper import predefined_split
+from torch import nn
+from torch.utils.data import Dataset
+
+VALIDATION_SEED = 0
+TABLE_SHARE_OF_FREE_MEMORY = 0.25
+
+
+class EncodedTable(Dataset):
+    """An encoded table, float32 (n, C), as the data set that skorch passes around."""
+
+    def __init__(self, encoded):
+        self.x = torch.as_tensor(encoded)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        return self.x[index], torch.zeros(())
+
+
+class WholeBatches:
+    """Iterate over near-equal batches, each one `index_select` from a contiguous tensor.
+
+    n rows make ceil(n / batch_size) batches whose sizes differ by one at most, so that no row's
+    contrastive term depends on how many rows the last batch happened to get; none has a single
+    row, unless there is only one.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, C)
+    batch_size : int
+        The most rows of a batch (3 where 2 is asked for and n is odd).
+    generator : torch.Generator or None
+        Shuffles the rows anew at each pass; None keeps their order.
+    device : torch.device or str
+        Where batches go.
+    """
+
+    def __init__(self, x, batch_size, generator, device):
+        self.x, self.generator, self.device = x, generator, device
+        self.n_batches = max(1, min(math.ceil(len(x) / batch_size), len(x) // 2))
+
+    def __len__(self):
+        return self.n_batches
+
+    def __iter__(self):
+        n = len(self.x)
+        if self.generator is None:
+            order = torch.arange(n, device=self.x.device)
+        else:
+            order = torch.randperm(n, generator=self.generator, device=self.generator.device)
+            order = order.to(self.x.device)
+        for index in order.tensor_split(self.n_batches):
+            yield self.x.index_select(0, index).to(self.device)
+
+
+class ObjectiveLoss(nn.Module):
+    """An objective with its options, as the criterion that skorch holds."""
+
+    def __init__(self, objective, **options):
+        super().__init__()
+        self.objective, self.options = objective, options
+
+    def forward(self, batch):
+        """Return the named per-row terms of a `Pass`."""
+        return self.objective(batch, **self.options)
+
+
+class StopTraining(Exception):
+    """A callback asked for the end of training, which is no interruption by the user."""
+
+
+class OneCycle(Callback):
+    """The learning rate rises for a share of all updates, then falls to nothing, by cosines.
+
+    Replace it by a callback of the same name, "schedule", or turn it off with
+    ``net_params={"callbacks__schedule": None}``.
+
+    Parameters
+    ----------
+    warm_up : float, default=0.3
+        The share of updates in which the rate rises, from a 25th.
+    """
+
+    def __init__(self, warm_up=0.3):
+        self.warm_up = warm_up
+
+    def on_train_begin(self, net, X=None, **kwargs):
+        """Count the updates ahead and note the peak rate of each parameter group."""
+        self.n_updates_ = net.max_epochs * len(WholeBatches(X.x, net.batch_size, None, "cpu"))
+        self.update_ = 0
+        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        """Set the rate of this update."""
+        if not training:
+            return
+        rise = max(1.0, self.warm_up * self.n_updates_)
+        if self.update_ < rise:
+            level = 0.04 + 0.96 * (1 - math.cos(math.pi * self.update_ / rise)) / 2
+        else:
+            progress = (self.update_ - rise) / max(1.0, self.n_updates_ - rise)
+            level = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
+            group["lr"] = peak * level
+        self.update_ += 1
+
+    def on_train_end(self, net, **kwargs):
+        """Give the peak rates back, for a later call that goes on."""
+        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
+            group["lr"] = peak
+
+
+class Progress(Callback):
+    """Epoch, loss terms and seconds left: one line in place where that works, else plain lines.
+
+    A terminal and a notebook get a line that is rewritten; a file or a pipe gets some ten lines
+    in all (each epoch at ``verbose=2``).
+    """
+
+    def __init__(self, title):
+        self.title = title
+
+    def on_train_begin(self, net, **kwargs):
+        """Start the clock."""
+        self.start_, self.first_, self.width_ = time.monotonic(), len(net.history), 0
+        self.in_place_ = sys.stdout.isatty() or "ipykernel" in sys.modules
+
+    def on_epoch_end(self, net, **kwargs):
+        """Show the epoch that ended."""
+        if not net.verbose:
+            return
+        done, planned = len(net.history) - self.first_, net.max_epochs
+        if not self.in_place_ and net.verbose < 2 and done % max(1, planned // 10) and done > 1:
+            return
+        row = net.history[-1]
+        terms = [
+            f"{name.removeprefix('train_')} {value:.3f}"
+            for name, value in row.items()
+            if name.startswith("train_") and isinstance(value, float)
+        ]
+        if "valid_loss" in row:
+            terms.append(f"validation {row['valid_loss']:.3f}")
+        left = (time.monotonic() - self.start_) / done * (planned - done)
+        self._show(f"[{self.title}] epoch {done}/{planned}  {'  '.join(terms)}  {left:.0f} s left")
+
+    def on_train_end(self, net, **kwargs):
+        """Leave the cursor on a fresh line."""
+        if net.verbose and self.in_place_ and self.width_:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+    def _show(self, line):
+        end = "\n"
+        if self.in_place_:
+            line, end = "\r" + line.ljust(self.width_), ""
+            self.width_ = len(line) - 1
+        sys.stdout.write(line + end)
+        sys.stdout.flush()
+
+
+class EpochTasks(Callback):
+    """Pass each epoch on to scikit-learn's callbacks (1.9 and later).
+
+    Parameters
+    ----------
+    context : sklearn.callback.CallbackContext
+        Of the whole fit.
+    arguments : dict
+        What scikit-learn's hooks take: the estimator, X and y.
+    """
+
+    def __init__(self, context, arguments):
+        self.context, self.arguments = context, arguments
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Open a sub-task."""
+        self.task_ = self.context.subcontext(task_name="epoch")
+        self.task_.call_on_fit_task_begin(**self.arguments)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Close it, and stop where a callback says so."""
+        if self.task_.call_on_fit_task_end(**self.arguments):
+            raise StopTraining
+
+
+class LatentNet(NeuralNet):
+    """A skorch net for a `LatentModel`: its batches are encoded rows, its losses named terms.
+
+    Each epoch of the history holds ``train_loss``, ``valid_loss``, ``dur`` and the loss terms under
+    ``train_`` and ``valid_`` names, all read from the device once, at the epoch's end.
+
+    Parameters
+    ----------
+    module : LatentModel
+        An instance, with its parameters drawn.
+    criterion : ObjectiveLoss
+        An instance.
+    seed : int, default=0
+        Of the local generator behind shuffling and noise.
+    autocast : {"bfloat16", "float16"} or None, default=None
+        Mixed precision in the forward pass. float16 has no gradient scaling here.
+    title : str, default="LatentNet"
+        What the progress line calls the model.
+    **kwargs : dict
+        See `skorch.NeuralNet`.
+    """
+
+    def __init__(self, module, criterion, *, seed=0, autocast=None, title="LatentNet", **kwargs):
+        super().__init__(module, criterion, **kwargs)
+        self.seed, self.autocast, self.title = seed, autocast, title
+
+    @property
+    def _default_callbacks(self):
+        callbacks = [("epoch_timer", EpochTimer())]
+        own = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
+        if not any(isinstance(callback, LRScheduler) for callback in own):
+            callbacks.append(("schedule", OneCycle()))
+        return [*callbacks, ("progress", Progress(self.title))]
+
+    def get_iterator(self, dataset, training=False):
+        """Return `WholeBatches` over a data set, shuffled in training."""
+        x = dataset.x
+        if torch.device(self.device).type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if x.nbytes < TABLE_SHARE_OF_FREE_MEMORY * free:
+                x = x.to(self.device)
+        generator = self.generator_ if training else None
+        return WholeBatches(x, self.batch_size, generator, self.device)
+
+    def infer(self, x, **fit_params):
+        """Draw the noise of a batch x (n, C) and run the model on it."""
+        noise = self.module_.draw_noise(x, self.generator_)
+        kind = torch.device(self.device).type
+        dtype = getattr(torch, self.autocast) if self.autocast else None
+        with torch.autocast(kind, dtype=dtype, enabled=dtype is not None):
+            return self.module_(x, noise)
+
+    def train_step_single(self, batch, **fit_params):
+        """One forward and backward pass over a batch x (n, C)."""
+        self._set_training(True)
+        terms = self.criterion_(self.infer(batch))
+        loss = sum(terms.values()).mean()
+        loss.backward()
+        return {"loss": loss, "y_pred": terms}
+
+    def validation_step(self, batch, **fit_params):
+        """The terms of a held-out batch x (n, C)."""
+        self._set_training(False)
+        with torch.no_grad():
+            terms = self.criterion_(self.infer(batch))
+        return {"loss": sum(terms.values()).mean(), "y_pred": terms}
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run over all batches and write the mean of each term to the history.
+
+        skorch's own reads the loss back to Python after each batch; this one adds terms up on the
+        device. Held-out noise is the same at every epoch, so that losses differ by the weights
+        alone.
+        """
+        if iterator is None:
+            return
+        shared = self.generator_
+        if not training:
+            self.generator_ = torch.Generator(shared.device).manual_seed(VALIDATION_SEED)
+        total, names = None, ()
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=(batch, None), training=training)
+            step = step_fn(batch, **fit_params)
+            names = tuple(step["y_pred"])
+            sums = torch.stack([term.detach().sum() for term in step["y_pred"].values()])
+            total = sums if total is None else total + sums
+            self.notify("on_batch_end", batch=(batch, None), training=training, **step)
+        self.generator_ = shared
+        means = [value / len(iterator.x) for value in total.tolist()]
+        loss = sum(means)
+        if training and not math.isfinite(loss):
+            raise FloatingPointError(
+                f"The training loss is {loss} in epoch {len(self.history)}. Lower "
+                f"learning_rate_init (now {self.optimizer__lr:g}), or look for columns with "
+                "extreme values and scale them with numeric_scaling='quantile'."
+            )
+        earlier = [row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row]
+        self.history.record(f"{prefix}_loss", loss)
+        self.history.record(f"{prefix}_loss_best", loss < min(earlier, default=math.inf))
+        self.history.record(f"{prefix}_batch_count", len(iterator))
+        for name, mean in zip(names, means, strict=True):
+            self.history.record(f"{prefix}_{name}", mean)
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call a hook; an early stop, which skorch says by KeyboardInterrupt, gets its own name."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            if method_name == "on_epoch_end":
+                raise StopTraining from stop
+            raise
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for ``max_epochs`` on an `EncodedTable`; Ctrl-C restores the best weights and rises.
+
+        skorch's own swallows KeyboardInterrupt, so that a search would go on with the next
+        candidate.
+        """
+        if not self.initialized_:
+            self.initialize()
+        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.notify("on_train_begin", X=X, y=y)
+        try:
+            self.fit_loop(X, y, **fit_params)
+        except StopTraining:
+            pass
+        finally:
+            self.notify("on_train_end", X=X, y=y)
+            del self.generator_
+        return self
+
+
+def early_stopping(patience, tol):
+    """Return the callback that stops after ``patience`` epochs without ``tol`` nats gained a row.
+
+    The weights of the best epoch come back at the end, also after Ctrl-C.
+    """
+    return EarlyStopping(
+        patience=patience,
+        threshold=tol,
+        threshold_mode="abs",
+        load_best=True,
+        sink=lambda *args, **kwargs: None,
+    )
+
+
+def hold_out(encoded):
+    """Return skorch's train_split for held-out encoded rows (n, C)."""
+    return predefined_split(EncodedTable(encoded))

@@ -1,0 +1,22 @@
+"""scikit-learn's own checks, over the variants that change the path through fit or transform."""
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from cmim_sklearn import CMIMEncoder
+
+QUICK = {"max_iter": 2, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
+
+VARIANTS = [
+    CMIMEncoder(max_iter=2, random_state=0),
+    *(CMIMEncoder(**QUICK, embedding=name) for name in ("hidden", "mean")),
+    *(CMIMEncoder(**QUICK, posterior=name) for name in ("learned", "fixed")),
+    *(CMIMEncoder(**QUICK, numeric_scaling=name) for name in ("standard", None)),
+    CMIMEncoder(**QUICK, early_stopping=True),
+    CMIMEncoder(**QUICK, latent_prior="normal", input_masking=0.2),
+    CMIMEncoder(**QUICK | {"hidden_layer_sizes": ()}),
+]
+
+
+@parametrize_with_checks(VARIANTS)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
