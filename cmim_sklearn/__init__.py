@@ -1,7 +1,6 @@
-"""Contrastive Mutual Information Machine (cMIM) embeddings of tables, as a scikit-learn transformer."""
+"""Features without labels from mixed tables: cMIM as a scikit-learn transformer."""
 
 from cmim_sklearn._version import __version__
 from cmim_sklearn.encoder import CMIMEncoder
 
 __all__ = ["CMIMEncoder", "__version__"]
-

@@ -7,6 +7,7 @@ import threading
 import warnings
 from abc import ABCMeta, abstractmethod
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from cmim_sklearn.embedding import EMBEDDINGS, decode, embed, feature_scale
 from cmim_sklearn.frames import read
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS
-from cmim_sklearn.likelihoods import SCALINGS
 from cmim_sklearn.model import LatentModel
 from cmim_sklearn.net import (
     EncodedTable,
@@ -30,9 +31,13 @@ from cmim_sklearn.net import (
     ObjectiveLoss,
     early_stopping,
     hold_out,
+    plain_history,
+    resolve_device,
 )
-from cmim_sklearn.networks import ACTIVATIONS, NETWORKS, reset_parameters
+from cmim_sklearn.networks import ACTIVATIONS, NETWORKS
+from cmim_sklearn.networks import build as build_network
 from cmim_sklearn.objectives import OBJECTIVES
+from cmim_sklearn.scaling import SCALINGS
 from cmim_sklearn.table import Table
 
 try:
@@ -50,8 +55,6 @@ except ImportError:  # scikit-learn < 1.9
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
 SUMMARY_ROWS = 5000
-EMBEDDINGS = ("informative", "hidden", "mean")
-FEATURE_SCALE = 0.3
 
 _OWNED_NET_PARAMS = {
     "module": "hidden_layer_sizes, encoder, decoder",
@@ -74,9 +77,6 @@ _OWNED_NET_PARAMS = {
     "dataset": "X",
 }
 
-# Building a user's own network may draw from torch's global generator, which is then put back:
-# that state belongs to the whole process, so one thread at a time.
-_GLOBAL_RANDOM_STATE = threading.Lock()
 _REBUILD = threading.Lock()
 
 
@@ -193,7 +193,7 @@ class _LatentEncoder(
                     f"net_params may not hold {name!r}: {type(self).__name__} sets it. Use the "
                     f"parameter {_OWNED_NET_PARAMS[name]} instead."
                 )
-        _resolve_device(self.device)
+        resolve_device(self.device)
 
     def _read(self, X, *, reset, min_rows):
         frame = read(X)
@@ -266,7 +266,7 @@ class _LatentEncoder(
             arguments = {"estimator": self, "X": X, "y": y}
             context.call_on_fit_task_begin(**arguments)
             callbacks.append(("sklearn", EpochTasks(context, arguments)))
-        device = _resolve_device(self.device)
+        device = resolve_device(self.device)
         own = dict(self.net_params or {})
         callbacks += list(own.pop("callbacks", None) or [])
         net = LatentNet(
@@ -298,8 +298,8 @@ class _LatentEncoder(
         rng = np.random.RandomState(seed)
         some = encoded[rng.permutation(len(encoded))[:SUMMARY_ROWS]]
         model = self._model()
-        states = self._on_rows(lambda x: _all_embeddings(model, x), some)
-        self._scales = {name: _feature_scale(values) for name, values in states.items()}
+        states = self._on_rows(lambda x: embed(model, x), some)
+        self._scales = {name: feature_scale(values) for name, values in states.items()}
         generator = torch.Generator(_device_of(model)).manual_seed(seed)
         codes = self._on_rows(
             lambda x: {"z": model.draw_codes(x, model.draw_noise(x, generator))[0]}, some
@@ -327,7 +327,7 @@ class _LatentEncoder(
     def _model(self):
         """The module in evaluation mode, on the device that `device` means now."""
         model = self.net_.module
-        model.to(_resolve_device(self.device))
+        model.to(resolve_device(self.device))
         return model.eval()
 
     def _on_rows(self, function, rows):
@@ -373,7 +373,7 @@ class _LatentEncoder(
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         centre, scale = self._scales[self.embedding]
         name, model = self.embedding, self._model()
-        values = self._on_rows(lambda x: {name: _embed(model, x, name)}, encoded)[name]
+        values = self._on_rows(lambda x: {name: embed(model, x)[name]}, encoded)[name]
         return (values - centre) / scale
 
     def inverse_transform(self, X):
@@ -403,7 +403,7 @@ class _LatentEncoder(
         centre, scale = self._scales[self.embedding]
         model, name = self._model(), self.embedding
         decoded = self._on_rows(
-            lambda h: {"x": model.likelihood.point(_decode(model, h, name))}, X * scale + centre
+            lambda h: {"x": model.likelihood.point(decode(model, h, name))}, X * scale + centre
         )
         return self.table_.decode(decoded["x"], None if callable(index) else index)
 
@@ -455,7 +455,7 @@ class _LatentEncoder(
                 weights = self._net.module.state_dict()
                 state["_net"] = {
                     "weights": {name: w.detach().cpu().numpy() for name, w in weights.items()},
-                    "history": _plain_history(self._net.history),
+                    "history": plain_history(self._net.history),
                 }
         return state
 
@@ -472,7 +472,7 @@ class CMIMEncoder(_LatentEncoder):
     """Embed mixed tables without labels by a contrastive Mutual Information Machine (cMIM).
 
     `n_components` is the width of the latent code; `embedding` decides what `transform` returns,
-    and so its width: the last hidden layer of the decoder by default.
+    and so its width: by default the decoder's hidden layers side by side.
 
     A probabilistic auto-encoder for tables of any column types, with holes, trained without labels
     on the A-MIM loss plus a contrastive term that needs no augmented views. Being generative, it
@@ -487,7 +487,7 @@ class CMIMEncoder(_LatentEncoder):
         term is at most 0.69 nats a row.
     temperature : float, default=0.1
         Of the cosine similarity in the contrastive term. Fixed, not learnt.
-    embedding : {"informative", "hidden", "mean"}, default="informative"
+    embedding : {"informative", "hidden", "mean"}, default="hidden"
         What `transform` returns. "informative" is the decoder's last hidden activation at the
         posterior mean, before the map to the parameters of p(x | z); "hidden" is all its hidden
         activations side by side; "mean" is the posterior mean itself, `n_components` wide. All
@@ -522,7 +522,7 @@ class CMIMEncoder(_LatentEncoder):
     likelihoods : dict, default=None
         Kinds to impose, as ``{"visits": "poisson"}``; by name, or by position in an array. Kinds
         are "gaussian", "bernoulli", "categorical" and "poisson".
-    input_masking : float, default=0.0
+    input_masking : float, default=0.1
         Share of the observed cells hidden from the encoder, not from the likelihood, at each step.
     batch_size : int, default=256
         The most rows of a batch; all batches have nearly the same size.
@@ -595,12 +595,12 @@ class CMIMEncoder(_LatentEncoder):
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
     >>> encoder = CMIMEncoder(max_iter=5, random_state=0).fit(X)
     >>> encoder.transform(X).shape
-    (150, 256)
+    (150, 512)
     >>> list(encoder.sample(3, random_state=0).columns) == list(X.columns)
     True
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "contrastive_weight": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
@@ -637,7 +637,7 @@ class CMIMEncoder(_LatentEncoder):
         *,
         contrastive_weight=1.0,
         temperature=0.1,
-        embedding="informative",
+        embedding="hidden",
         posterior="sampled",
         latent_prior="mixture",
         hidden_layer_sizes=(256, 256),
@@ -648,7 +648,7 @@ class CMIMEncoder(_LatentEncoder):
         numeric_scaling="quantile",
         max_categories=256,
         likelihoods=None,
-        input_masking=0.0,
+        input_masking=0.1,
         batch_size=256,
         learning_rate_init=1e-3,
         alpha=1e-4,
@@ -700,100 +700,21 @@ class CMIMEncoder(_LatentEncoder):
         )
 
 
-# -- helpers ---------------------------------------------------------------------------------------
-
-
 def _build_model(likelihood, architecture, input_masking, seed):
-    """Put a `LatentModel` together and draw its parameters from a local generator."""
-    sizes, activation = architecture["hidden_layer_sizes"], architecture["activation"]
-    posterior = POSTERIORS[architecture["posterior"]](architecture["n_components"])
+    """Put a `LatentModel` together, its parameters drawn from a local generator."""
     n_codes = architecture["n_components"]
+    shape = architecture["hidden_layer_sizes"], architecture["activation"]
+    posterior = POSTERIORS[architecture["posterior"]](n_codes)
+    n_outputs = n_codes * posterior.outputs_per_component
     generator = torch.Generator().manual_seed(seed)
-    encoder, decoder = (
-        _build_network(role, architecture[role], (n_in, n_out, sizes, activation), generator)
-        for role, n_in, n_out in (
-            ("encoder", likelihood.n_inputs, n_codes * posterior.outputs_per_component),
-            ("decoder", n_codes, likelihood.n_params),
-        )
+    encoder = build_network(
+        architecture["encoder"], likelihood.n_inputs, n_outputs, *shape, generator, is_decoder=False
+    )
+    decoder = build_network(
+        architecture["decoder"], n_codes, likelihood.n_params, *shape, generator, is_decoder=True
     )
     return LatentModel(encoder, posterior, decoder, likelihood, input_masking)
 
 
-def _build_network(role, network, arguments, generator):
-    if isinstance(network, str):
-        module = NETWORKS[network](*arguments)
-        reset_parameters(module, generator)
-        return module
-    seed = int(torch.randint(2**31 - 1, (), generator=generator))
-    with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        module = network(*arguments)
-    missing = [part for part in ("body", "output") if not hasattr(module, part)]
-    if role == "decoder" and missing:
-        raise ValueError(
-            f"The decoder that {network!r} made, a {type(module).__name__}, has no submodule "
-            f"{' and no '.join(missing)}. A decoder needs `body`, up to its last hidden "
-            "activation, and `output`, the map from there to n_out numbers."
-        )
-    return module
-
-
-def _embed(model, x, name):
-    """The embedding of encoded rows x (n, C): (n, width)."""
-    z = model.posterior_mean(x)
-    if name == "mean":
-        return z
-    states = model.hidden_states(z)
-    return states[-1] if name == "informative" else torch.cat(states, 1)
-
-
-def _all_embeddings(model, x):
-    return {name: _embed(model, x, name) for name in EMBEDDINGS}
-
-
-def _decode(model, h, name):
-    """Decoder outputs (n, P) of embedded rows h (n, width)."""
-    if name == "mean":
-        return model.decoder(h)
-    # The output layer alone sees the last block's features, which stand at the end.
-    return model.decode_hidden(h)
-
-
-def _feature_scale(values):
-    """Centre and scale (width,) that bring features (n, width) to deviation `FEATURE_SCALE`."""
-    return values.mean(0), (values.std(0) + 1e-6) / FEATURE_SCALE
-
-
-def _resolve_device(device):
-    """The torch device that a name means on this machine now."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError:
-        resolved = None
-    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(
-            "The 'device' parameter must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got "
-            f"{device!r} instead."
-        )
-    count = {
-        "cpu": lambda: 1,
-        "cuda": torch.cuda.device_count,
-        "mps": lambda: int(torch.backends.mps.is_available()),
-    }[resolved.type]()
-    if (resolved.index or 0) >= count:
-        raise ValueError(
-            f"device={device!r} is not on this machine, which has {count} device(s) of that type. "
-            "Set device='auto' to take what there is."
-        )
-    return resolved
-
-
 def _device_of(model):
     return next(model.parameters()).device
-
-
-def _plain_history(history):
-    """A skorch history without its per-batch part, as JSON values."""
-    return [{k: v for k, v in row.items() if k != "batches"} for row in history]

@@ -289,6 +289,8 @@ def _describe_pandas_dtype(dtype, pd):
     if isinstance(dtype, pd.StringDtype):
         is_nan = getattr(dtype, "na_value", pd.NA) is not pd.NA
         return {"dtype": "string", "storage": dtype.storage, "missing": "nan" if is_nan else "NA"}
+    if isinstance(dtype, pd.ArrowDtype):
+        return {"dtype": "arrow", "of": _describe_arrow(dtype.pyarrow_dtype)}
     return {"dtype": str(dtype)}
 
 
@@ -301,6 +303,8 @@ def _pandas_dtype(description, pd):
         # na_value came with pandas 2.3; before it there was only pd.NA.
         options = {"na_value": np.nan} if description["missing"] == "nan" else {}
         return pd.StringDtype(description["storage"], **options)
+    if description["dtype"] == "arrow":
+        return pd.ArrowDtype(_arrow_type(description["of"]))
     return pd.api.types.pandas_dtype(description["dtype"])
 
 
@@ -355,14 +359,28 @@ def _write_polars(layout, columns, types, index):
 
 
 def _describe_pyarrow(column):
+    return _describe_arrow(column.type)
+
+
+def _describe_arrow(kind):
     import pyarrow as pa
 
-    kind = column.type
     if pa.types.is_dictionary(kind):
         return {"dtype": "dictionary", "index": str(kind.index_type), "of": str(kind.value_type)}
     if pa.types.is_decimal(kind):
-        return {"dtype": "decimal128", "precision": kind.precision, "scale": kind.scale}
+        return {"dtype": "decimal", "precision": kind.precision, "scale": kind.scale}
     return {"dtype": str(kind)}
+
+
+def _arrow_type(description):
+    import pyarrow as pa
+
+    if description["dtype"] == "dictionary":
+        names = description["index"], description["of"]
+        return pa.dictionary(*(pa.type_for_alias(name) for name in names))
+    if description["dtype"] == "decimal":
+        return pa.decimal128(description["precision"], description["scale"])
+    return pa.type_for_alias(description["dtype"])
 
 
 def _write_pyarrow(layout, columns, types, index):
@@ -370,20 +388,15 @@ def _write_pyarrow(layout, columns, types, index):
 
     arrays = []
     for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
-        if description["dtype"] == "dictionary":
-            encoded = pa.array(_plain(values, kind), pa.type_for_alias(description["of"]))
-            dtype = pa.dictionary(pa.type_for_alias(description["index"]), encoded.type)
+        dtype = _arrow_type(description)
+        if pa.types.is_dictionary(dtype):
+            encoded = pa.array(_plain(values, kind), dtype.value_type)
             arrays.append(encoded.dictionary_encode().cast(dtype))
-        elif description["dtype"] == "decimal128":
-            dtype = pa.decimal128(description["precision"], description["scale"])
-            arrays.append(pa.array(values, from_pandas=True).cast(dtype, safe=False))
         elif kind == NUMBER:
-            numbers = pa.array(values, from_pandas=True)
-            arrays.append(numbers.cast(pa.type_for_alias(description["dtype"])))
+            safe = not pa.types.is_decimal(dtype)
+            arrays.append(pa.array(values, from_pandas=True).cast(dtype, safe=safe))
         else:
-            arrays.append(
-                pa.array(_plain(values, kind), pa.type_for_alias(description["dtype"]))
-            )
+            arrays.append(pa.array(_plain(values, kind), dtype))
     return pa.table(dict(zip(layout.names, arrays, strict=True)))
 
 

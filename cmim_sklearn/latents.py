@@ -46,7 +46,7 @@ class DiagonalNormal(NamedTuple):
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def log_prob(self, z):
-        """log density at z (n, d), in nats, (n,)."""
+        """Log density at z (n, d), in nats, (n,)."""
         squares = (z - self.mean).square() * torch.exp(-self.log_variance)
         return -0.5 * (squares + self.log_variance + LOG_2PI).sum(-1)
 

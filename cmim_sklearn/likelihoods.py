@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from cmim_sklearn.scaling import SCALINGS, ScalingMap
 
 LOG_2PI = float(np.log(2 * np.pi))
 MIN_SCALE = 0.05
@@ -21,100 +22,7 @@ MIN_SCALE = 0.05
 Without one, the likelihood of a constant, rounded or repeated column is unbounded, and its
 gradient drowns every other column: at 0.05 a column can weigh at most 400 times a fresh one.
 """
-MAX_KNOTS = 100
-ROWS_PER_KNOT = 20
 MAX_LOG_RATE = 20.0
-
-
-class ScalingMap:
-    """A monotone, piecewise linear map of one numeric column, linear beyond its last knots.
-
-    Parameters
-    ----------
-    x : array of shape (n_knots,)
-        Knots in the column's own unit, strictly increasing.
-    y : array of shape (n_knots,)
-        Their images in standardised units, strictly increasing.
-    """
-
-    def __init__(self, x, y):
-        self.x = np.asarray(x, dtype=np.float64)
-        self.y = np.asarray(y, dtype=np.float64)
-
-    def forward(self, values):
-        """Map values of shape (n,) to standardised units; NaN stays NaN."""
-        return _interpolate(values, self.x, self.y)
-
-    def inverse(self, scaled):
-        """Map standardised values of shape (n,) back to the column's own unit."""
-        return _interpolate(scaled, self.y, self.x)
-
-    def slope(self, values):
-        """d forward / d value at values of shape (n,), in standardised units per own unit.
-
-        ``log_density(forward(v)) + log(slope(v))`` is a density in the column's own unit.
-        """
-        slopes = np.diff(self.y) / np.diff(self.x)
-        return slopes[np.clip(np.searchsorted(self.x, values) - 1, 0, len(slopes) - 1)]
-
-
-def _interpolate(values, x, y):
-    inside = np.interp(values, x, y)
-    first, last = (y[1] - y[0]) / (x[1] - x[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])
-    out = np.where(values < x[0], y[0] + (values - x[0]) * first, inside)
-    return np.where(values > x[-1], y[-1] + (values - x[-1]) * last, out)
-
-
-def quantile_map(values):
-    """Map to normal scores: the rank (i - 1/2) / n of a value, through the normal quantiles.
-
-    Ties get their mean rank. At most 100 knots, and at least 20 rows to each, since a density
-    with K knots overfits by about K / (2 n) nats a row; the tails go on with the last slopes.
-
-    Parameters
-    ----------
-    values : array of shape (n,)
-        Observed, finite values in the column's own unit; n may be 0.
-
-    Returns
-    -------
-    ScalingMap
-        The training values come out with mean 0 and variance 1.
-    """
-    levels, counts = np.unique(values, return_counts=True)
-    if len(levels) < 2:
-        return standard_map(values)
-    ranks = (np.cumsum(counts) - counts / 2) / len(values)
-    n_knots = int(np.clip(len(values) // ROWS_PER_KNOT, 5, MAX_KNOTS))
-    if len(levels) > n_knots:
-        wanted = np.linspace(ranks[0], ranks[-1], n_knots)
-        kept = np.unique(np.searchsorted(ranks, wanted).clip(0, len(ranks) - 1))
-        levels, ranks = levels[kept], ranks[kept]
-    # Neighbours closer than rounding would have a slope of no meaning, or an infinite one.
-    apart = np.diff(levels) > 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
-    kept = np.concatenate([[True], apart])
-    if kept.sum() < 2:
-        return standard_map(values)
-    raw = ScalingMap(levels[kept], ndtri(ranks[kept]))
-    scores = raw.forward(values)
-    return ScalingMap(raw.x, (raw.y - scores.mean()) / max(scores.std(), 1e-6))
-
-
-def standard_map(values):
-    """Subtract the mean of the observed values (n,) and divide by their standard deviation."""
-    centre = float(np.mean(values)) if len(values) else 0.0
-    spread = float(np.std(values)) if len(values) else 0.0
-    if not spread > 1e-12 * abs(centre):
-        spread = max(1.0, abs(centre))
-    return ScalingMap([centre - spread, centre + spread], [-1.0, 1.0])
-
-
-def identity_map(values):
-    """Leave the values as they are: the standardised unit is the column's own."""
-    return ScalingMap([0.0, 1.0], [0.0, 1.0])
-
-
-SCALINGS = {"quantile": quantile_map, "standard": standard_map, None: identity_map}
 
 
 class Likelihood(nn.Module, ABC):
@@ -184,7 +92,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, params, x, observed):
-        """log p(x | params) in nats of standardised units, (n, C); 0 where unobserved."""
+        """Log p(x | params) in nats of standardised units, (n, C); 0 where unobserved."""
 
     @abstractmethod
     def point(self, params):
@@ -246,7 +154,7 @@ class Gaussian(Likelihood):
         return out
 
     def slope(self, columns):
-        """d encoded / d raw at C raw columns of shape (n,): float64 (n, C), for densities."""
+        """D encoded / d raw at C raw columns of shape (n,): float64 (n, C), for densities."""
         return np.stack([m.slope(v) for m, v in zip(self.maps, columns, strict=True)], axis=1)
 
     def log_scale(self):
@@ -444,7 +352,9 @@ class Categorical(Likelihood):
     def _by_size(self, params):
         """Split params (n, P) into (n, columns, classes) for each group of equal size."""
         parts = params.split([columns * size for columns, size in self._groups], 1)
-        return [part.view(len(part), *group) for part, group in zip(parts, self._groups)]
+        return [
+            part.view(len(part), *group) for part, group in zip(parts, self._groups, strict=True)
+        ]
 
     def log_prob(self, params, x, observed):
         """See `Likelihood.log_prob`; a rare level has its bin's probability."""
@@ -566,7 +476,7 @@ class Joint(nn.Module):
         return torch.cat(values + indicators + others, 1)
 
     def log_prob(self, params, x) -> Tensor:
-        """log p(x_c | z) of every cell, (n, C), from decoder outputs (n, P); 0 if unobserved."""
+        """Log p(x_c | z) of every cell, (n, C), from decoder outputs (n, P); 0 if unobserved."""
         parts = zip(
             self.blocks, params.split(self._params, 1), x.split(self._columns, 1), strict=True
         )

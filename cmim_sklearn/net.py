@@ -241,6 +241,9 @@ class LatentNet(NeuralNet):
         generator = self.generator_ if training else None
         return WholeBatches(x, self.batch_size, generator, self.device)
 
+    def on_batch_begin(self, net, batch=None, training=False, **kwargs):
+        """Open no record for the batch: the history is by epoch."""
+
     def infer(self, x, **fit_params):
         """Draw the noise of a batch x (n, C) and run the model on it."""
         noise = self.module_.draw_noise(x, self.generator_)
@@ -310,7 +313,7 @@ class LatentNet(NeuralNet):
             raise
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for ``max_epochs`` on an `EncodedTable`; Ctrl-C restores the best weights and rises.
+        """Train for ``max_epochs`` on an `EncodedTable`; Ctrl-C restores the best weights first.
 
         skorch's own swallows KeyboardInterrupt, so that a search would go on with the next
         candidate.
@@ -346,3 +349,34 @@ def early_stopping(patience, tol):
 def hold_out(encoded):
     """Return skorch's train_split for held-out encoded rows (n, C)."""
     return predefined_split(EncodedTable(encoded))
+
+
+def plain_history(history):
+    """A skorch history without its per-batch part, as JSON values."""
+    return [{k: v for k, v in row.items() if k != "batches"} for row in history]
+
+
+def resolve_device(device):
+    """The torch device that a name means on this machine now."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(
+            "The 'device' parameter must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. Got "
+            f"{device!r} instead."
+        )
+    count = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+    }[resolved.type]()
+    if (resolved.index or 0) >= count:
+        raise ValueError(
+            f"device={device!r} is not on this machine, which has {count} device(s) of that type. "
+            "Set device='auto' to take what there is."
+        )
+    return resolved

@@ -7,6 +7,8 @@ hidden state; an encoder of one's own may be any module.
 """
 
 import math
+import threading
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -20,9 +22,16 @@ ACTIVATIONS = {
     "identity": nn.Identity,
 }
 
+# Building a network of the user's own may draw from torch's global generator, which is put back
+# after: that state belongs to the whole process, so one thread at a time.
+_GLOBAL_RANDOM_STATE = threading.Lock()
+
 
 class MLP(nn.Module):
-    """Linear layers with an activation between; with ``hidden_layer_sizes=()`` one linear layer.
+    """Hidden layers of linear map, layer norm and activation, and a linear output.
+
+    With ``hidden_layer_sizes=()`` it is the linear output alone. The norm acts on a row, not on a
+    batch, so that no row's features depend on another's; it pays on small tables.
 
     Attributes
     ----------
@@ -36,8 +45,8 @@ class MLP(nn.Module):
         widths = [n_in, *hidden_layer_sizes]
         self.body = nn.Sequential(
             *(
-                nn.Sequential(linear(a, b), ACTIVATIONS[activation]())
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
+                nn.Sequential(linear(a, b), nn.LayerNorm(b), ACTIVATIONS[activation]())
+                for a, b in pairwise(widths)
             )
         )
         self.output = linear(widths[-1], n_out)
@@ -63,6 +72,45 @@ def reset_parameters(module, generator):
                 bound = 1 / math.sqrt(max(1, layer.in_features))
                 for parameter in (layer.weight, layer.bias):
                     parameter.uniform_(-bound, bound, generator=generator)
+
+
+def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is_decoder):
+    """Build a network and draw its parameters from a generator.
+
+    Parameters
+    ----------
+    network : str or callable
+        A name in `NETWORKS`, or a callable of the same signature as the classes there.
+    n_in, n_out, hidden_layer_sizes, activation
+        What it is called with.
+    generator : torch.Generator
+        On the CPU. A callable finds torch's global generator seeded from it, and leaves that as it
+        was.
+    is_decoder : bool
+        Whether ``body`` and ``output`` are needed.
+
+    Raises
+    ------
+    ValueError
+        If a decoder lacks one of them.
+    """
+    arguments = n_in, n_out, hidden_layer_sizes, activation
+    if isinstance(network, str):
+        module = NETWORKS[network](*arguments)
+        reset_parameters(module, generator)
+        return module
+    seed = int(torch.randint(2**31 - 1, (), generator=generator))
+    with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        module = network(*arguments)
+    missing = [part for part in ("body", "output") if not hasattr(module, part)]
+    if is_decoder and missing:
+        raise ValueError(
+            f"The decoder that {network!r} made, a {type(module).__name__}, has no submodule "
+            f"{' and no '.join(missing)}. A decoder needs `body`, up to its last hidden "
+            "activation, and `output`, the map from there to n_out numbers."
+        )
+    return module
 
 
 NETWORKS = {"mlp": MLP}

@@ -76,11 +76,14 @@ class Table:
             not fit a column's values.
         """
         n_columns, names = len(frame.columns), frame.layout.names
-        kinds = [_default_kind(values, t) for values, t in zip(frame.columns, frame.types)]
+        pairs = zip(frame.columns, frame.types, strict=True)
+        kinds = [_default_kind(values, t) for values, t in pairs]
         for position in _named_positions(categorical_features, names, n_columns):
             kinds[position] = "categorical"
         for key, kind in (likelihoods or {}).items():
-            kinds[_position(key, names, n_columns, "likelihoods")] = kind
+            position = _position(key, names, n_columns, "likelihoods")
+            _check_kind(kind, key, frame.types[position])
+            kinds[position] = kind
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
@@ -162,6 +165,19 @@ def _default_kind(values, kind):
     if kind == BOOLEAN or len(np.unique(values[~np.isnan(values)])) == 2:
         return "bernoulli"
     return "gaussian"
+
+
+def _check_kind(kind, key, values_are):
+    if kind not in LIKELIHOODS:
+        raise ValueError(
+            f"`likelihoods` asks for the kind {kind!r} for column {key!r}; there are "
+            f"{sorted(LIKELIHOODS)}."
+        )
+    if values_are == CATEGORY and LIKELIHOODS[kind].takes != CATEGORY:
+        raise ValueError(
+            f"`likelihoods` asks for the kind {kind!r} for column {key!r}, but {kind!r} takes "
+            "numbers and the column holds categories. Convert the column, or leave it out."
+        )
 
 
 def _as_kind(frame, position, likelihood):

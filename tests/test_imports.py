@@ -1,0 +1,88 @@
+"""Who may import whom, and what `import cmim_sklearn` must not pull in."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "cmim_sklearn"
+
+ALLOWED = {
+    "__init__": {"encoder", "_version"},
+    "_version": set(),
+    "encoder": {
+        "embedding", "frames", "latents", "model", "net", "networks", "objectives", "scaling",
+        "table",
+    },
+    "net": {"model", "objectives"},
+    "objectives": {"model"},
+    "model": {"latents", "likelihoods"},
+    "table": {"frames", "likelihoods"},
+    "latents": set(),
+    "networks": set(),
+    "likelihoods": {"scaling"},
+    "scaling": set(),
+    "embedding": set(),
+    "frames": set(),
+}  # fmt: skip
+
+ONLY_THERE = {
+    "skorch": {"net"},
+    "narwhals": {"frames"},
+    "pandas": {"frames"},
+    "polars": {"frames"},
+    "pyarrow": {"frames"},
+}
+
+
+def imported(path, top_level_only=False):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def test_every_module_is_in_the_table():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_module_imports_only_what_it_may(name):
+    own = {
+        module.split(".")[1]
+        for module in imported(PACKAGE / f"{name}.py")
+        if module.startswith("cmim_sklearn.")
+    }
+    assert own <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("library", ONLY_THERE)
+def test_a_library_is_known_to_one_file(library):
+    users = {
+        path.stem
+        for path in PACKAGE.glob("*.py")
+        if any(module.split(".")[0] == library for module in imported(path))
+    }
+    assert users == ONLY_THERE[library]
+
+
+def test_import_is_light_and_makes_no_cuda_context():
+    lazy = ["matplotlib", "pandas", "polars", "pyarrow", "rich", "safetensors"]
+    code = (
+        "import sys, cmim_sklearn, torch; cmim_sklearn.CMIMEncoder();"
+        f"found = [m for m in {lazy} if m in sys.modules];"
+        "assert not found, found; assert not torch.cuda.is_initialized()"
+    )
+    # scikit-learn and skorch import some of these where they find them; so do they without us.
+    alone = f"import sys, sklearn.mixture, skorch; print([m for m in {lazy} if m in sys.modules])"
+    alone = subprocess.run(
+        [sys.executable, "-c", alone], capture_output=True, text=True, check=True
+    )
+    others = ast.literal_eval(alone.stdout.strip().splitlines()[-1])
+    code = code.replace(str(lazy), str([m for m in lazy if m not in others]))
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "matplotlib" not in others

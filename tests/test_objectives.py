@@ -1,0 +1,149 @@
+"""The loss: closed forms, its limits, and its independence of the batch size."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cmim_sklearn.latents import DiagonalNormal, standard_normal
+from cmim_sklearn.model import Pass
+from cmim_sklearn.objectives import OBJECTIVES, cmim, contrast, mim
+
+# Limits of the term for directions uniform on the sphere in d dimensions (population values of
+# log(1 + E exp((cos - 1) / tau)), from the modified Bessel function).
+UNIFORM = [
+    (2, 0.1, 0.12030), (2, 0.5, 0.26889), (2, 1.0, 0.38237),
+    (4, 0.1, 0.02396), (4, 0.5, 0.19497), (4, 1.0, 0.34771),
+    (8, 0.1, 0.003825), (8, 0.5, 0.15934), (8, 1.0, 0.33035),
+    (16, 0.1, 0.000697), (16, 0.5, 0.14256), (16, 1.0, 0.32175),
+    (32, 0.1, 0.000203), (32, 0.5, 0.13457), (32, 1.0, 0.31749),
+    (128, 0.1, 0.000067), (128, 0.5, 0.12880), (128, 1.0, 0.31431),
+]  # fmt: skip
+
+
+def directions(n, d, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def make_pass(n=6, d=3, n_columns=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(n, d, generator=generator)
+    posterior = DiagonalNormal(mean, torch.full((n, 1), -1.0))
+    z = posterior.rsample(torch.randn(n, d, generator=generator))
+    log_px = -torch.rand(n, n_columns, generator=generator)
+    return Pass(z, posterior, standard_normal(z), log_px)
+
+
+@pytest.mark.parametrize(("d", "temperature", "limit"), UNIFORM)
+def test_contrast_of_uniform_directions(d, temperature, limit):
+    from scipy.special import gammaln, ive
+
+    kappa = 1 / temperature
+    log_mean = gammaln(d / 2) + (d / 2 - 1) * math.log(2 / kappa) + math.log(ive(d / 2 - 1, kappa))
+    assert math.log1p(math.exp(log_mean)) == pytest.approx(limit, rel=0.01, abs=5e-7)
+    term = contrast(directions(4000, d), temperature).mean().item()
+    # The mean over 4,000 directions is off by its own noise, of a size with the few close pairs.
+    assert term == pytest.approx(limit, rel=0.05)
+
+
+def info_nce(z, temperature):
+    """The sum over negatives, which cMIM's mean replaces."""
+    z = torch.nn.functional.normalize(z, dim=1)
+    similarity = z @ z.T / temperature
+    return torch.logsumexp(similarity, 1) - 1 / temperature
+
+
+def test_contrast_does_not_depend_on_the_batch_size_where_a_sum_does():
+    means = {}
+    for size in (8, 512):
+        batches = directions(512 * 40, 8).split(size)
+        values = torch.stack([contrast(b, 0.1).mean() for b in batches])
+        sums = torch.stack([info_nce(b, 0.1).mean() for b in batches])
+        error = (values.std() / math.sqrt(len(values))).item()
+        means[size] = values.mean().item(), error, sums.mean().item()
+    noise = 4 * math.hypot(means[8][1], means[512][1])
+    bias = 0.5 * torch.stack([contrast(b, 0.1).var() for b in directions(4096, 8).split(8)]).mean()
+    assert abs(means[8][0] - means[512][0]) < noise + bias.item()
+    assert means[512][2] > 10 * means[8][2]
+
+
+def test_contrast_lies_between_zero_and_log_two():
+    same = torch.ones(5, 3)
+    assert_close(contrast(same, 0.1), torch.full((5,), math.log(2)))
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert_close(contrast(opposite, 0.1), torch.full((2,), math.log1p(math.exp(-20))))
+
+
+def test_contrast_of_one_row_or_of_zero_codes_is_finite():
+    assert contrast(torch.randn(1, 4), 0.1).tolist() == [0.0]
+    z = torch.zeros(3, 4, requires_grad=True)
+    contrast(z, 0.1).sum().backward()
+    assert torch.isfinite(z.grad).all()
+
+
+def test_contrast_is_bounded_by_the_plain_formula():
+    z = directions(7, 3)
+    unit = z / z.norm(dim=1, keepdim=True)
+    cosine = unit @ unit.T
+    expected = []
+    for i in range(7):
+        others = [math.exp((cosine[i, j].item() - 1) / 0.3) for j in range(7) if j != i]
+        expected.append(math.log1p(sum(others) / 6))
+    assert_close(contrast(z, 0.3), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_contrast_has_no_gradient_with_one_component():
+    z = torch.randn(6, 1, requires_grad=True)
+    contrast(z, 0.1).sum().backward()
+    assert_close(z.grad, torch.zeros(6, 1))
+
+
+def test_mim_and_vae_add_up_to_the_prior():
+    """(L_AMIM + lx) + (L_VAE + lx) / 2 = -log P(z), at the same code."""
+    batch = make_pass()
+    log_qz, log_pz = batch.posterior.log_prob(batch.z), batch.prior.log_prob(batch.z)
+    kl = log_qz - log_pz
+    assert_close(mim(batch)["latent"] + 0.5 * kl, -log_pz)
+
+
+def test_expected_latent_term_has_its_closed_form():
+    mean, log_variance = torch.tensor([[0.5, -1.0]]), torch.tensor([[-2.0]])
+    noise = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0))
+    posterior = DiagonalNormal(mean, log_variance)
+    z = posterior.rsample(noise)
+    term = mim(Pass(z, posterior, standard_normal(z), torch.zeros(1, 1)))["latent"]
+    variance = math.exp(-2.0)
+    per_dim = [math.log(2 * math.pi) + 0.5 - 1.0 + 0.5 * (m**2 + variance) for m in (0.5, -1.0)]
+    assert term.mean().item() == pytest.approx(0.5 * sum(per_dim), abs=0.01)
+
+
+def test_contrastive_weight_zero_is_mim_to_the_bit():
+    batch = make_pass()
+    ours, plain = cmim(batch, contrastive_weight=0), mim(batch)
+    assert ours.keys() == plain.keys()
+    for name in plain:
+        assert torch.equal(ours[name], plain[name])
+
+
+def test_contrastive_weight_scales_its_term_alone():
+    batch = make_pass()
+    one, three = cmim(batch), cmim(batch, contrastive_weight=3.0)
+    assert_close(three["contrast"], 3 * one["contrast"])
+    assert torch.equal(three["distortion"], one["distortion"])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objective_gives_one_number_a_row_and_follows_their_order(name):
+    batch = make_pass()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    shuffled = Pass(
+        batch.z[order],
+        DiagonalNormal(batch.posterior.mean[order], batch.posterior.log_variance[order]),
+        batch.prior,
+        batch.log_px[order],
+    )
+    terms, moved = OBJECTIVES[name](batch), OBJECTIVES[name](shuffled)
+    for term, values in terms.items():
+        assert values.shape == (6,)
+        assert_close(moved[term], values[order])

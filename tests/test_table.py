@@ -1,0 +1,148 @@
+"""The schema: which kind a column gets, encoding, decoding, unknown values, state."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmim_sklearn.frames import read
+from cmim_sklearn.table import Table
+from tests.conftest import make_mixed
+
+
+def kinds(table):
+    return {name: kind for kind, names in table.describe().items() for name in names}
+
+
+def test_default_kinds(mixed):
+    assert kinds(Table.fit(read(mixed))) == {
+        "income": "gaussian",
+        "age": "gaussian",
+        "score": "gaussian",
+        "visits": "gaussian",
+        "member": "bernoulli",
+        "flag": "bernoulli",
+        "city": "categorical",
+        "word": "categorical",
+    }
+
+
+@pytest.mark.parametrize(
+    "named", [["age", "flag"], [1, 5], [-7, -3], [n in ("age", "flag") for n in make_mixed()]]
+)
+def test_categorical_features_by_name_position_or_mask(mixed, named):
+    table = Table.fit(read(mixed), categorical_features=named)
+    assert kinds(table)["age"] == kinds(table)["flag"] == "categorical"
+    assert kinds(table)["visits"] == "gaussian"
+    back = table.decode(table.encode(read(mixed)))
+    assert back["age"].tolist() == mixed["age"].tolist()
+    assert back["age"].dtype == mixed["age"].dtype
+
+
+def test_likelihoods_are_imposed_by_name(mixed):
+    table = Table.fit(read(mixed), likelihoods={"visits": "poisson", "flag": "gaussian"})
+    assert kinds(table)["visits"] == "poisson"
+    assert kinds(table)["flag"] == "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"categorical_features": ["cty"]}, r"`categorical_features` names column 'cty'.*'city'"),
+        ({"categorical_features": [99]}, "names column 99, which X lacks"),
+        ({"categorical_features": [True, False]}, "one entry for each of the 8 columns; it has 2"),
+        ({"categorical_features": "cty"}, "must be 'from_dtype'.*Got 'cty'"),
+        ({"likelihoods": {"cty": "poisson"}}, "`likelihoods` names column 'cty'"),
+        ({"likelihoods": {"age": "poison"}}, r"'poison' for column 'age'; there are .*'poisson'"),
+        ({"likelihoods": {"word": "gaussian"}}, "'word'.*'gaussian' takes numbers"),
+        ({"likelihoods": {"income": "bernoulli"}}, "'income'.*'bernoulli'.*two distinct values"),
+    ],
+)
+def test_a_wrong_name_is_named(mixed, options, message):
+    with pytest.raises(ValueError, match=message):
+        Table.fit(read(mixed), **options)
+
+
+def test_encode_then_decode_is_the_table_up_to_rounding(mixed):
+    table = Table.fit(read(mixed))
+    encoded = table.encode(read(mixed))
+    assert encoded.dtype == np.float32
+    assert encoded.flags.c_contiguous
+    back = table.decode(encoded, index=mixed.index)
+    pd.testing.assert_frame_equal(back, mixed, rtol=1e-4)
+
+
+def test_state_makes_the_same_table(mixed):
+    table = Table.fit(read(mixed), likelihoods={"visits": "poisson"})
+    again = Table.from_state(table.state())
+    np.testing.assert_array_equal(again.encode(read(mixed)), table.encode(read(mixed)))
+    pd.testing.assert_frame_equal(
+        again.decode(again.encode(read(mixed))), table.decode(table.encode(read(mixed)))
+    )
+
+
+def test_permuting_columns_permutes_cells(mixed):
+    order = list(mixed.columns[::-1])
+    one, two = Table.fit(read(mixed)), Table.fit(read(mixed[order]))
+    x, y = one.encode(read(mixed)), two.encode(read(mixed[order]))
+    names = [[n for names in t.describe().values() for n in names] for t in (one, two)]
+    for name in order:
+        np.testing.assert_array_equal(x[:, names[0].index(name)], y[:, names[1].index(name)])
+
+
+def test_unknown_values_warn_once_and_count_as_missing(mixed):
+    table = Table.fit(read(mixed))
+    other = mixed.copy()
+    other["word"] = "new"
+    other.loc[0, "flag"] = 5
+    with pytest.warns(UserWarning, match=r"'flag' \(5.0\), 'word' \('new'\)") as caught:
+        encoded = table.encode(read(other))
+    assert len(caught) == 1
+    names = [n for names in table.describe().values() for n in names]
+    assert (encoded[:, names.index("word")] == -1).all()
+    assert encoded[0, names.index("flag")] == -1
+
+
+def test_integers_and_booleans_may_come_as_floats_with_holes(mixed):
+    table = Table.fit(read(mixed))
+    holed = mixed.astype({"age": float, "member": object, "visits": float})
+    holed.loc[3, ["age", "visits"]] = np.nan
+    holed.loc[3, "member"] = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoded = table.encode(read(holed))
+    same = table.encode(read(mixed))
+    np.testing.assert_array_equal(np.delete(encoded, 3, 0), np.delete(same, 3, 0))
+    assert np.isnan(encoded[3]).sum() >= 3
+
+
+def test_text_in_a_column_of_numbers_is_named(mixed):
+    table = Table.fit(read(mixed))
+    other = mixed.astype({"age": object})
+    other.loc[4, "age"] = "old"
+    with pytest.raises(ValueError, match=r"'age' held numbers in fit; row 4 now holds 'old'"):
+        table.encode(read(other))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([None] * 6, dtype=object),
+        pd.Series([np.nan] * 6),
+        pd.Series(pd.Categorical([None] * 6, categories=["a", "b"])),
+        pd.Series([7] * 6),
+        pd.Series(["only"] * 6),
+        pd.Series([True] * 6),
+    ],
+)
+def test_columns_without_news_encode_and_decode(column):
+    frame = pd.DataFrame({"c": column})
+    table = Table.fit(read(frame))
+    pd.testing.assert_frame_equal(table.decode(table.encode(read(frame))), frame)
+
+
+def test_repr_counts_columns(mixed):
+    assert repr(Table.fit(read(mixed))) == (
+        "Table(8 columns: 4 gaussian, 2 bernoulli, 2 categorical)"
+    )
