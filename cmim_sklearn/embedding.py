@@ -3,7 +3,8 @@
 Axes: n rows, d latent components, w features.
 """
 
-import numpy as np
+import math
+
 import torch
 
 EMBEDDINGS = ("informative", "hidden", "mean")
@@ -37,5 +38,5 @@ def decode(model, features, embedding):
 
 def feature_scale(values):
     """Centre and scale, each (w,), that bring features (n, w) to `TOTAL_VARIANCE` together."""
-    deviation = np.sqrt(TOTAL_VARIANCE / values.shape[1])
+    deviation = math.sqrt(TOTAL_VARIANCE / values.shape[1])
     return values.mean(0), (values.std(0) + 1e-6) / deviation

@@ -31,7 +31,7 @@ from cmim_sklearn.net import (
     ObjectiveLoss,
     early_stopping,
     hold_out,
-    plain_history,
+    net_state,
     resolve_device,
 )
 from cmim_sklearn.networks import ACTIVATIONS, NETWORKS
@@ -156,7 +156,13 @@ class _LatentEncoder(
         else:
             model = _build_model(table.likelihood, architecture, self.input_masking, seed)
         model.input_masking = self.input_masking
-        net = self._make_net(model, len(encoded), seed, encoded_val, X, y)
+        n_epochs = self._n_epochs(len(encoded))
+
+        def fitted(net):
+            return self._fitted_attributes(table, net, architecture, encoded, seed)
+
+        tasks = self._callback_tasks(n_epochs, X, y, fitted)
+        net = self._make_net(model, n_epochs, seed, encoded_val, tasks)
         if warm:
             net.history_ = self.net_.history
         interrupted = None
@@ -164,16 +170,17 @@ class _LatentEncoder(
             net.partial_fit(EncodedTable(encoded))
         except KeyboardInterrupt as stop:
             interrupted = stop
-        self.table_, self._net, self._built = table, net, architecture
-        self._summarise(encoded, seed)
+        vars(self).update(fitted(net), _net=net)
         if interrupted is not None:
             warnings.warn(
                 f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
                 "the weights it had, the best ones where rows were held out.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
             raise interrupted
+        for task in tasks:
+            task.end()
         return self
 
     def _check_params(self):
@@ -256,16 +263,18 @@ class _LatentEncoder(
         n_batches = max(1, -(-n_rows // self.batch_size))
         return int(np.clip(-(-AUTO_UPDATES // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
 
-    def _make_net(self, model, n_rows, seed, encoded_val=None, X=None, y=None):
-        callbacks = []
+    def _callback_tasks(self, n_epochs, X, y, fitted):
+        """What tells scikit-learn's callbacks of the fit: one skorch callback, or none."""
+        if not hasattr(self, "_init_callback_context"):
+            return []
+        context = self._init_callback_context(max_subtasks=n_epochs)
+        return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, fitted)]
+
+    def _make_net(self, model, n_epochs, seed, encoded_val=None, tasks=()):
+        callbacks = list(tasks)
         if encoded_val is not None:
             stopping = early_stopping(self.n_iter_no_change, self.tol)
             callbacks.append(("early_stopping", stopping))
-        if hasattr(self, "_init_callback_context") and X is not None:
-            context = self._init_callback_context(max_subtasks=self._n_epochs(n_rows))
-            arguments = {"estimator": self, "X": X, "y": y}
-            context.call_on_fit_task_begin(**arguments)
-            callbacks.append(("sklearn", EpochTasks(context, arguments)))
         device = resolve_device(self.device)
         own = dict(self.net_params or {})
         callbacks += list(own.pop("callbacks", None) or [])
@@ -275,7 +284,7 @@ class _LatentEncoder(
             seed=seed,
             title=type(self).__name__,
             callbacks=callbacks,
-            max_epochs=self._n_epochs(n_rows),
+            max_epochs=n_epochs,
             batch_size=self.batch_size,
             train_split=None if encoded_val is None else hold_out(encoded_val),
             device=device,
@@ -288,23 +297,34 @@ class _LatentEncoder(
 
     # -- after training ----------------------------------------------------------------------------
 
-    def _summarise(self, encoded, seed):
-        """What is read off the trained model, on 5,000 rows at most; no row is kept."""
-        epochs = [row for row in self.net_.history if "train_loss" in row]
-        self.n_iter_ = len(epochs)
-        self.loss_curve_ = [row["train_loss"] for row in epochs]
-        validation = [row["valid_loss"] for row in epochs if "valid_loss" in row]
-        self.validation_scores_ = [-loss for loss in validation] or None
-        rng = np.random.RandomState(seed)
-        some = encoded[rng.permutation(len(encoded))[:SUMMARY_ROWS]]
-        model = self._model()
-        states = self._on_rows(lambda x: embed(model, x), some)
-        self._scales = {name: feature_scale(values) for name, values in states.items()}
+    def _fitted_attributes(self, table, net, architecture, encoded, seed):
+        """All that fit leaves behind, the net in the form it is written in.
+
+        What is read off the trained model is read on 5,000 rows at most; no row is kept.
+        """
+        epochs = [row for row in net.history if "train_loss" in row]
+        validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
+        model = net.module.eval()
+        order = np.random.RandomState(seed).permutation(len(encoded))
+        some = encoded[order[:SUMMARY_ROWS]]
         generator = torch.Generator(_device_of(model)).manual_seed(seed)
-        codes = self._on_rows(
-            lambda x: {"z": model.draw_codes(x, model.draw_noise(x, generator))[0]}, some
-        )["z"]
-        self._latents = LATENT_PRIORS[self.latent_prior].fit(codes, seed)
+
+        def codes_and_features(x):
+            codes, _ = model.draw_codes(x, model.draw_noise(x, generator))
+            return {"codes": codes, **embed(model, x)}
+
+        values = _on_rows(model, codes_and_features, some)
+        latents = LATENT_PRIORS[self.latent_prior].fit(values.pop("codes"), seed)
+        return {
+            "table_": table,
+            "n_iter_": len(epochs),
+            "loss_curve_": [row["train_loss"] for row in epochs],
+            "validation_scores_": validation or None,
+            "_built": architecture,
+            "_net": net_state(net),
+            "_scales": {name: feature_scale(features) for name, features in values.items()},
+            "_latents": latents,
+        }
 
     @property
     def net_(self):
@@ -320,7 +340,7 @@ class _LatentEncoder(
         model = _build_model(self.table_.likelihood, self._built, self.input_masking, 0)
         weights = {name: torch.from_numpy(np.array(w)) for name, w in state["weights"].items()}
         model.load_state_dict(weights)
-        net = self._make_net(model, 2, 0)
+        net = self._make_net(model, 1, 0)
         net.history.extend(state["history"])
         return net
 
@@ -329,24 +349,6 @@ class _LatentEncoder(
         model = self.net_.module
         model.to(resolve_device(self.device))
         return model.eval()
-
-    def _on_rows(self, function, rows):
-        """Apply a function of tensors to rows (n, k), in chunks, and join its named outputs.
-
-        Short chunks are padded: matrix products of one or two rows take other code paths and round
-        otherwise, and a row must not depend on what stands beside it.
-        """
-        device = _device_of(self._model())
-        outputs = {}
-        with torch.no_grad():
-            for start in range(0, len(rows), CHUNK_ROWS):
-                chunk = torch.from_numpy(np.array(rows[start : start + CHUNK_ROWS], np.float32))
-                n = len(chunk)
-                if n < MIN_CHUNK_ROWS:
-                    chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, rows.shape[1])])
-                for name, values in function(chunk.to(device)).items():
-                    outputs.setdefault(name, []).append(values[:n].float().cpu().numpy())
-        return {name: np.concatenate(parts) for name, parts in outputs.items()}
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -373,7 +375,7 @@ class _LatentEncoder(
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         centre, scale = self._scales[self.embedding]
         name, model = self.embedding, self._model()
-        values = self._on_rows(lambda x: {name: embed(model, x)[name]}, encoded)[name]
+        values = _on_rows(model, lambda x: {name: embed(model, x)[name]}, encoded)[name]
         return (values - centre) / scale
 
     def inverse_transform(self, X):
@@ -402,8 +404,10 @@ class _LatentEncoder(
             )
         centre, scale = self._scales[self.embedding]
         model, name = self._model(), self.embedding
-        decoded = self._on_rows(
-            lambda h: {"x": model.likelihood.point(decode(model, h, name))}, X * scale + centre
+        decoded = _on_rows(
+            model,
+            lambda h: {"x": model.likelihood.point(decode(model, h, name))},
+            X * scale + centre,
         )
         return self.table_.decode(decoded["x"], None if callable(index) else index)
 
@@ -428,8 +432,8 @@ class _LatentEncoder(
         codes = self._latents.sample(n_samples, np.random.default_rng(seed))
         model = self._model()
         generator = torch.Generator(_device_of(model)).manual_seed(seed)
-        drawn = self._on_rows(
-            lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
+        drawn = _on_rows(
+            model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
         )
         return self.table_.decode(drawn["x"])
 
@@ -452,11 +456,7 @@ class _LatentEncoder(
                 "fitted": self._latents.state(),
             }
             if not isinstance(self._net, dict):
-                weights = self._net.module.state_dict()
-                state["_net"] = {
-                    "weights": {name: w.detach().cpu().numpy() for name, w in weights.items()},
-                    "history": plain_history(self._net.history),
-                }
+                state["_net"] = net_state(self._net)
         return state
 
     def __setstate__(self, state):
@@ -525,8 +525,8 @@ class CMIMEncoder(_LatentEncoder):
     input_masking : float, default=0.1
         Share of the observed cells hidden from the encoder, not from the likelihood, at each step.
     batch_size : int, default=256
-        The most rows of a batch; all batches have nearly the same size.
-    learning_rate_init : float, default=1e-3
+        The most rows of a training batch, 2 at least; all have nearly the same size.
+    learning_rate_init : float, default=3e-3
         Peak learning rate of AdamW; the rate rises to it and falls to 0 over the fit.
     alpha : float, default=1e-4
         Weight decay, decoupled from the gradient.
@@ -616,7 +616,7 @@ class CMIMEncoder(_LatentEncoder):
         "max_categories": [Interval(Integral, 2, None, closed="left")],
         "likelihoods": [dict, None],
         "input_masking": [Interval(Real, 0, 1, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -650,7 +650,7 @@ class CMIMEncoder(_LatentEncoder):
         likelihoods=None,
         input_masking=0.1,
         batch_size=256,
-        learning_rate_init=1e-3,
+        learning_rate_init=3e-3,
         alpha=1e-4,
         max_iter="auto",
         early_stopping=False,
@@ -718,3 +718,21 @@ def _build_model(likelihood, architecture, input_masking, seed):
 
 def _device_of(model):
     return next(model.parameters()).device
+
+
+def _on_rows(model, function, rows):
+    """Apply a function of tensors to rows (n, k), in chunks, and join its named outputs.
+
+    Short chunks are padded: matrix products of one or two rows take other code paths and round
+    otherwise, and a row must not depend on what stands beside it.
+    """
+    device, outputs = _device_of(model), {}
+    with torch.no_grad():
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = torch.from_numpy(np.array(rows[start : start + CHUNK_ROWS], np.float32))
+            n = len(chunk)
+            if n < MIN_CHUNK_ROWS:
+                chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, rows.shape[1])])
+            for name, values in function(chunk.to(device)).items():
+                outputs.setdefault(name, []).append(values[:n].float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in outputs.items()}

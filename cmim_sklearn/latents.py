@@ -3,13 +3,11 @@
 Axes: n rows, d latent components.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -27,6 +25,7 @@ MAX_LOG_VARIANCE = 0.0
 FIXED_LOG_VARIANCE = -2.0
 MIXTURE_SIZES = (1, 5, 10, 20, 50)
 MIXTURE_ROWS = 5000
+MIXTURE_EM_STEPS, MIXTURE_TOL = 30, 1e-3
 
 
 class DiagonalNormal(NamedTuple):
@@ -214,11 +213,17 @@ class MixtureLatents:
 
 
 def _fit_mixture(codes, size, random_state):
-    mixture = GaussianMixture(size, reg_covar=1e-4, max_iter=30, random_state=random_state)
-    with warnings.catch_warnings():
-        # A mixture stopped short of convergence is still judged by its held-out likelihood.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return mixture.fit(codes)
+    # Two EM steps a call, none of which can fail to "converge": a mixture stopped early is judged
+    # by its held-out likelihood all the same, and warning filters are not safe between threads.
+    mixture = GaussianMixture(
+        size, reg_covar=1e-4, tol=1e300, max_iter=2, warm_start=True, random_state=random_state
+    )
+    bound = -np.inf
+    for _ in range(MIXTURE_EM_STEPS // 2):
+        if mixture.fit(codes).lower_bound_ - bound < MIXTURE_TOL:
+            break
+        bound = mixture.lower_bound_
+    return mixture
 
 
 POSTERIORS = {"sampled": SampledPosterior, "learned": LearnedPosterior, "fixed": FixedPosterior}

@@ -22,6 +22,9 @@ MIN_SCALE = 0.05
 Without one, the likelihood of a constant, rounded or repeated column is unbounded, and its
 gradient drowns every other column: at 0.05 a column can weigh at most 400 times a fresh one.
 """
+SCALE_GAIN = 10.0
+"""Factor of a Gaussian column's raw scale: Adam moves a lone parameter by its rate a step, whatever
+the gradient, and at 1e-3 a scale would need the whole fit to come down to its floor."""
 MAX_LOG_RATE = 20.0
 
 
@@ -107,11 +110,20 @@ class Gaussian(Likelihood):
     """Numbers, integer or not: N(mean(z), scale), a standard deviation per column for all rows.
 
     The floor of the standard deviation is `MIN_SCALE`, soft, so that it never stops learning.
+
+    Parameters
+    ----------
+    knots, images, atoms : list of C arrays
+        ``x``, ``y`` and ``atoms`` of each column's `ScalingMap`.
+    low, high : array of shape (C,)
+        The training range, in the column's own unit.
+    whole : list of C bool
+        Whether all values are whole numbers.
     """
 
-    def __init__(self, knots, images, low, high, whole):
+    def __init__(self, knots, images, low, high, whole, atoms):
         super().__init__(len(knots), len(knots), len(knots))
-        self.maps = [ScalingMap(x, y) for x, y in zip(knots, images, strict=True)]
+        self.maps = [ScalingMap(*parts) for parts in zip(knots, images, atoms, strict=True)]
         self.low, self.high = np.asarray(low, float), np.asarray(high, float)
         self.whole = [bool(w) for w in whole]
         self.raw_scale = nn.Parameter(torch.zeros(self.n_columns))
@@ -127,6 +139,7 @@ class Gaussian(Likelihood):
             [values.min() if len(values) else np.nan for values in seen],
             [values.max() if len(values) else np.nan for values in seen],
             [bool(len(v)) and bool(np.all(v == np.round(v))) for v in seen],
+            [m.atoms for m in maps],
         )
 
     def state(self):
@@ -137,6 +150,7 @@ class Gaussian(Likelihood):
             "low": self.low,
             "high": self.high,
             "whole": self.whole,
+            "atoms": [m.atoms for m in self.maps],
         }
 
     def encode(self, columns):
@@ -148,7 +162,7 @@ class Gaussian(Likelihood):
         """See `Likelihood.decode`; whole columns are rounded."""
         out = []
         for c, m in enumerate(self.maps):
-            values = m.inverse(encoded[:, c].astype(np.float64))
+            values = m.inverse(m.snap(encoded[:, c].astype(np.float64)))
             values = np.round(values) if self.whole[c] else values
             out.append(np.clip(values, self.low[c], self.high[c]))
         return out
@@ -160,7 +174,7 @@ class Gaussian(Likelihood):
     def log_scale(self):
         """Log standard deviation of each column, (C,), in standardised units."""
         floor = float(np.log(MIN_SCALE))
-        return floor + softplus(self.raw_scale - floor)
+        return floor + softplus(SCALE_GAIN * self.raw_scale - floor)
 
     def observed(self, x):
         """See `Likelihood.observed`."""

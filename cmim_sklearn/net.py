@@ -173,7 +173,7 @@ class Progress(Callback):
 
 
 class EpochTasks(Callback):
-    """Pass each epoch on to scikit-learn's callbacks (1.9 and later).
+    """Pass the fit and each epoch on to scikit-learn's callbacks (1.9 and later).
 
     Parameters
     ----------
@@ -181,10 +181,20 @@ class EpochTasks(Callback):
         Of the whole fit.
     arguments : dict
         What scikit-learn's hooks take: the estimator, X and y.
+    fitted : callable
+        Makes the attributes of an encoder fitted so far from the net; called only for a callback
+        that asks for one.
     """
 
-    def __init__(self, context, arguments):
-        self.context, self.arguments = context, arguments
+    def __init__(self, context, arguments, fitted):
+        self.context, self.arguments, self.fitted = context, arguments, fitted
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the task of the fit."""
+        self.context.call_on_fit_task_begin(**self.arguments)
+        self.end = lambda: self.context.call_on_fit_task_end(
+            **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
+        )
 
     def on_epoch_begin(self, net, **kwargs):
         """Open a sub-task."""
@@ -193,7 +203,9 @@ class EpochTasks(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Close it, and stop where a callback says so."""
-        if self.task_.call_on_fit_task_end(**self.arguments):
+        if self.task_.call_on_fit_task_end(
+            **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
+        ):
             raise StopTraining
 
 
@@ -351,9 +363,13 @@ def hold_out(encoded):
     return predefined_split(EncodedTable(encoded))
 
 
-def plain_history(history):
-    """A skorch history without its per-batch part, as JSON values."""
-    return [{k: v for k, v in row.items() if k != "batches"} for row in history]
+def net_state(net):
+    """What is kept of a trained net, as JSON values and numpy arrays: weights and history."""
+    weights = net.module.state_dict()
+    return {
+        "weights": {name: weight.detach().cpu().numpy().copy() for name, weight in weights.items()},
+        "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
+    }
 
 
 def resolve_device(device):

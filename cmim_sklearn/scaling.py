@@ -8,6 +8,7 @@ from scipy.special import ndtri
 
 MIN_KNOTS, MAX_KNOTS = 10, 100
 ROWS_PER_KNOT = 30
+ATOM_SHARE = 0.05
 
 
 class ScalingMap:
@@ -19,11 +20,15 @@ class ScalingMap:
         Knots in the column's own unit, strictly increasing.
     y : array of shape (n_knots,)
         Their images in standardised units, strictly increasing.
+    atoms : sequence of int, default=()
+        Positions of knots that are single values held by many rows, such as the zero of an amount
+        that is mostly zero.
     """
 
-    def __init__(self, x, y):
+    def __init__(self, x, y, atoms=()):
         self.x = np.asarray(x, dtype=np.float64)
         self.y = np.asarray(y, dtype=np.float64)
+        self.atoms = [int(atom) for atom in atoms]
 
     def forward(self, values):
         """Map values of shape (n,) to standardised units; NaN stays NaN."""
@@ -32,6 +37,18 @@ class ScalingMap:
     def inverse(self, scaled):
         """Map standardised values of shape (n,) back to the column's own unit."""
         return _interpolate(scaled, self.y, self.x)
+
+    def snap(self, scaled):
+        """Move standardised values (n,) that lie nearer to an atom than to the next knot onto it.
+
+        Without this a draw from a column that is nine tenths zero would hardly ever be zero.
+        """
+        scaled = np.array(scaled, dtype=np.float64)
+        for atom in self.atoms:
+            around = self.y[max(0, atom - 1) : atom + 2]
+            low, high = (around[0] + self.y[atom]) / 2, (around[-1] + self.y[atom]) / 2
+            scaled[(scaled >= low) & (scaled <= high)] = self.y[atom]
+        return scaled
 
     def slope(self, values):
         """D forward / d value at values of shape (n,), in standardised units per own unit.
@@ -53,7 +70,8 @@ def quantile_map(values):
     """Map to normal scores: the rank (i - 1/2) / n of a value, through the normal quantiles.
 
     Ties get their mean rank. A knot for every 30 rows, from 10 to 100 of them, since a density
-    with K knots overfits by about K / (2 n) nats a row; the tails go on with the last slopes.
+    with K knots overfits by about K / (2 n) nats a row; the tails go on with the last slopes. A
+    value that 5 % of the rows hold is a knot, as are its neighbours, and `ScalingMap.snap` knows it.
 
     Parameters
     ----------
@@ -71,9 +89,13 @@ def quantile_map(values):
     ranks = (np.cumsum(counts) - counts / 2) / len(values)
     n_knots = int(np.clip(len(values) // ROWS_PER_KNOT, MIN_KNOTS, MAX_KNOTS))
     if len(levels) > n_knots:
-        wanted = np.linspace(ranks[0], ranks[-1], n_knots)
-        kept = np.unique(np.searchsorted(ranks, wanted).clip(0, len(ranks) - 1))
-        levels, ranks = levels[kept], ranks[kept]
+        # An atom and the values next to it are knots, so that the map rises between them.
+        heavy = np.flatnonzero(counts >= ATOM_SHARE * len(values))
+        forced = np.concatenate([heavy - 1, heavy, heavy + 1]).clip(0, len(levels) - 1)
+        wanted = np.linspace(ranks[0], ranks[-1], max(2, n_knots - len(np.unique(forced))))
+        spread = np.searchsorted(ranks, wanted).clip(0, len(ranks) - 1)
+        kept = np.unique(np.concatenate([spread, forced]))
+        levels, ranks, counts = levels[kept], ranks[kept], counts[kept]
     # Neighbours closer than rounding would have a slope of no meaning, or an infinite one.
     apart = np.diff(levels) > 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
     kept = np.concatenate([[True], apart])
@@ -81,7 +103,8 @@ def quantile_map(values):
         return standard_map(values)
     raw = ScalingMap(levels[kept], ndtri(ranks[kept]))
     scores = raw.forward(values)
-    return ScalingMap(raw.x, (raw.y - scores.mean()) / max(scores.std(), 1e-6))
+    atoms = np.flatnonzero(counts[kept] >= ATOM_SHARE * len(values))
+    return ScalingMap(raw.x, (raw.y - scores.mean()) / max(scores.std(), 1e-6), atoms)
 
 
 def standard_map(values):

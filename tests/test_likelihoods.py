@@ -168,7 +168,7 @@ def test_gaussian_density_is_the_normal_one():
 def test_gaussian_scale_keeps_above_its_floor_and_goes_on_learning():
     likelihood, _ = fitted("gaussian")
     with torch.no_grad():
-        likelihood.raw_scale.fill_(-20.0)
+        likelihood.raw_scale.fill_(-2.0)
     assert_close(likelihood.log_scale().exp(), torch.full((2,), MIN_SCALE), atol=1e-4, rtol=0)
     likelihood.log_scale().sum().backward()
     assert (likelihood.raw_scale.grad > 0).all()
@@ -181,6 +181,18 @@ def test_whole_columns_decode_to_whole_numbers_inside_the_range():
     assert (decoded[0].min(), decoded[0].max()) == (1, 9)
     assert (decoded[1].min(), decoded[1].max()) == (0.5, 4)
     assert (decoded[1] != np.round(decoded[1])).any()
+
+
+def test_a_value_held_by_many_decodes_from_its_neighbourhood():
+    rng = np.random.RandomState(0)
+    amounts = np.where(rng.rand(1000) < 0.8, 0.0, np.exp(rng.randn(1000)))
+    likelihood = Gaussian.fit([amounts], ["amount"])
+    zero = likelihood.encode([np.zeros(1)])
+    noisy = (zero + 0.1 * rng.randn(500, 1)).astype(np.float32)
+    assert (likelihood.decode(noisy)[0] == 0).all()
+    np.testing.assert_allclose(
+        likelihood.decode(likelihood.encode([amounts]))[0], amounts, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("values", [[], [4.0], [4.0] * 9, [1e30] * 3, [1e30, 1e30 + 1e15]])
