@@ -71,7 +71,7 @@ def quantile_map(values):
 
     Ties get their mean rank. A knot for every 30 rows, from 10 to 100 of them, since a density
     with K knots overfits by about K / (2 n) nats a row; the tails go on with the last slopes. A
-    value that 5 % of the rows hold is a knot, as are its neighbours, and `ScalingMap.snap` knows it.
+    value that 5 % of the rows hold is a knot, as are its neighbours, and `snap` knows it.
 
     Parameters
     ----------

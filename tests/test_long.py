@@ -1,0 +1,110 @@
+"""Long checks on the real table that ships with the examples, and on the package as built."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ks_2samp
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline
+
+from cmim_sklearn import CMIMEncoder
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def houses():
+    X = pd.read_csv(ROOT / "examples" / "data" / "california_housing.csv")
+    return X.astype({"ocean_proximity": "category"})
+
+
+@pytest.fixture(scope="module")
+def encoder(houses):
+    return CMIMEncoder(random_state=0).fit(houses)
+
+
+def test_samples_have_the_marginals_of_the_table(houses, encoder):
+    drawn = encoder.sample(len(houses), random_state=0)
+    pd.testing.assert_series_equal(drawn.dtypes, houses.dtypes)
+    assert drawn.notna().all(axis=None)
+    gaps = []
+    for name in houses:
+        real, made = houses[name].dropna(), drawn[name]
+        if real.dtype == "category":
+            shares = [c.value_counts(normalize=True, sort=False) for c in (real, made)]
+            gaps.append(0.5 * (shares[0] - shares[1]).abs().sum())
+        else:
+            gaps.append(ks_2samp(real, made).statistic)
+    assert np.mean(gaps) < 0.05
+
+
+def test_samples_have_the_correlations_of_the_table(houses, encoder):
+    drawn = encoder.sample(len(houses), random_state=0)
+    numbers = houses.select_dtypes("number").columns
+    gap = houses[numbers].corr("spearman") - drawn[numbers].corr("spearman")
+    assert gap.abs().to_numpy().mean() < 0.05
+
+
+def test_rows_are_rebuilt(houses, encoder):
+    back = encoder.inverse_transform(encoder.transform(houses))
+    assert (back["ocean_proximity"] == houses["ocean_proximity"]).mean() > 0.9
+    for name in houses.select_dtypes("number"):
+        known = houses[name].notna()
+        assert houses.loc[known, name].corr(back.loc[known, name], "spearman") > 0.9, name
+
+
+def test_literal_logistic_regression_loses_nothing_to_a_converged_one(houses):
+    y = pd.qcut(houses["median_house_value"], 4, labels=list("abcd")).astype(str)
+    parts = train_test_split(
+        houses.drop(columns="median_house_value"), y, test_size=0.3, random_state=0
+    )
+    X_train, X_test, y_train, y_test = parts
+    pipe = Pipeline([("cmim", CMIMEncoder(random_state=0)), ("clf", LogisticRegression())])
+    short = pipe.fit(X_train, y_train).score(X_test, y_test)
+    Z_train, Z_test = (pipe[0].transform(X) for X in (X_train, X_test))
+    long = LogisticRegression(max_iter=5000).fit(Z_train, y_train).score(Z_test, y_test)
+    assert abs(long - short) < 0.005
+
+
+def test_quickstart_prints_a_gain():
+    run = subprocess.run(
+        [sys.executable, "examples/quickstart.py"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    accuracy = {
+        line.split(" accuracy ")[0].strip(): float(line.split(" accuracy ")[1].split()[0])
+        for line in run.stdout.splitlines()
+        if " accuracy " in line
+    }
+    assert accuracy["cMIM + LR"] > accuracy["raw columns + LR"] + 0.02
+
+
+def test_training_costs_what_a_bare_loop_does():
+    """The benchmark runs and prints its ratio; how large it is, is for its reader."""
+    run = subprocess.run(
+        [sys.executable, "benchmarks/training_speed.py", "--rows", "2000", "--repeats", "1"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "CPU time, ours / bare loop: median" in run.stdout
+
+
+def test_the_wheel_holds_the_package_and_its_type_marker(tmp_path):
+    pytest.importorskip("build")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("cmim_sklearn-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "cmim_sklearn/py.typed" in names
+    modules = {path.name for path in (ROOT / "cmim_sklearn").glob("*.py")}
+    assert modules <= {name.removeprefix("cmim_sklearn/") for name in names}
+    assert not [name for name in names if name.startswith(("tests", "examples", "benchmarks"))]

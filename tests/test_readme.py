@@ -1,0 +1,40 @@
+"""README: its Python blocks run in their order, and its set-up commands are as told."""
+
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def test_python_blocks_run(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    monkeypatch.chdir(ROOT)
+    namespace = {}
+    for block in blocks("python"):
+        with warnings.catch_warnings():
+            exec(block, namespace)
+    assert namespace["search"].best_params_.keys() == {"cmim__contrastive_weight"}
+    assert list(namespace["back"].columns) == list(namespace["houses"].columns)
+    assert namespace["z"].shape == (600, 2)
+    assert len(namespace["new"]) == 1000
+    assert namespace["new"].notna().all(axis=None)
+
+
+def test_set_up_is_two_commands_of_one_line():
+    commands = [block.strip() for block in blocks("bash")]
+    assert len(commands) == 2
+    for command in commands:
+        assert command.startswith("pip install")
+        assert "\n" not in command
+    assert "pytest" in commands[1]
+    for script in re.findall(r"(?:examples|benchmarks|tests)/\w+\.py", README):
+        assert (ROOT / script).exists()
