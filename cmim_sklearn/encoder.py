@@ -3,6 +3,8 @@
 Names become objects here, and only here.
 """
 
+import copy
+import functools
 import threading
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -48,8 +50,13 @@ except ImportError:  # scikit-learn < 1.9
         """Stands in where scikit-learn has no callbacks."""
 
     def with_callbacks(method):
-        """Leave a method as it is."""
-        return method
+        """Call the method, one frame further down, as scikit-learn's own does."""
+
+        @functools.wraps(method)
+        def called(*args, **kwargs):
+            return method(*args, **kwargs)
+
+        return called
 
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -92,8 +99,6 @@ class _LatentEncoder(
     A subclass is final: it has a constructor that stores, its `_parameter_constraints`, and
     `_objective`.
     """
-
-    _doc_link_module = "cmim_sklearn"
 
     @abstractmethod
     def _objective(self) -> ObjectiveLoss:
@@ -152,7 +157,8 @@ class _LatentEncoder(
         architecture = self._architecture()
         if warm:
             self._check_same_architecture(architecture)
-            model = self.net_.module
+            # A copy: a fit that fails leaves the encoder as it was.
+            model = copy.deepcopy(self.net_.module)
         else:
             model = _build_model(table.likelihood, architecture, self.input_masking, seed)
         model.input_masking = self.input_masking
@@ -164,7 +170,7 @@ class _LatentEncoder(
         tasks = self._callback_tasks(n_epochs, X, y, fitted)
         net = self._make_net(model, n_epochs, seed, encoded_val, tasks)
         if warm:
-            net.history_ = self.net_.history
+            net.history.extend(self.net_.history)
         interrupted = None
         try:
             net.partial_fit(EncodedTable(encoded))
@@ -178,9 +184,11 @@ class _LatentEncoder(
                 UserWarning,
                 stacklevel=3,
             )
+            net.forget_data()
             raise interrupted
         for task in tasks:
-            task.end()
+            task.end(net)
+        net.forget_data()
         return self
 
     def _check_params(self):
@@ -278,6 +286,9 @@ class _LatentEncoder(
         device = resolve_device(self.device)
         own = dict(self.net_params or {})
         callbacks += list(own.pop("callbacks", None) or [])
+        if "optimizer" not in own:
+            fused = device.type in ("cpu", "cuda")
+            own |= {"optimizer": torch.optim.AdamW, "optimizer__fused": fused}
         net = LatentNet(
             model,
             self._objective(),
@@ -291,7 +302,7 @@ class _LatentEncoder(
             verbose=int(self.verbose),
             optimizer__lr=self.learning_rate_init,
             optimizer__weight_decay=self.alpha,
-            **{"optimizer": torch.optim.AdamW, "optimizer__fused": True, **own},
+            **own,
         )
         return net.initialize()
 

@@ -192,7 +192,10 @@ class EpochTasks(Callback):
     def on_train_begin(self, net, **kwargs):
         """Open the task of the fit."""
         self.context.call_on_fit_task_begin(**self.arguments)
-        self.end = lambda: self.context.call_on_fit_task_end(
+
+    def end(self, net):
+        """Close the task of the fit, once the estimator is fitted."""
+        self.context.call_on_fit_task_end(
             **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
         )
 
@@ -314,6 +317,12 @@ class LatentNet(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(iterator))
         for name, mean in zip(names, means, strict=True):
             self.history.record(f"{prefix}_{name}", mean)
+
+    def forget_data(self):
+        """Let go of held-out rows and of the table that scikit-learn's callbacks were shown."""
+        self.train_split = None
+        self.callbacks_ = [c for c in self.callbacks_ if not isinstance(c[1], EpochTasks)]
+        self.callbacks = [c for c in self.callbacks if not isinstance(c, EpochTasks)]
 
     def notify(self, method_name, **cb_kwargs):
         """Call a hook; an early stop, which skorch says by KeyboardInterrupt, gets its own name."""

@@ -132,7 +132,7 @@ class Table:
             warnings.warn(
                 f"Values not seen in fit are treated as missing, in column {', '.join(unseen)}.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,  # the caller of transform, above scikit-learn's wrapper
             )
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
 

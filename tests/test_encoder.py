@@ -1,10 +1,12 @@
 """The estimator: tables in and out, determinism, state, search, and what it refuses."""
 
 import copy
+import gc
 import io
 import pickle
 import random
 import threading
+import weakref
 
 import joblib
 import numpy as np
@@ -498,6 +500,27 @@ def plain(value):
 def test_state_is_json_and_arrays(mixed, quick):
     encoder = CMIMEncoder(**quick, likelihoods={"visits": "poisson"}).fit(mixed)
     assert plain(encoder.__getstate__())
+
+
+def test_no_row_is_kept_in_memory_either(mixed, quick):
+    X, X_val = (mixed[["age", "score"]].to_numpy()[:n] + 0 for n in (177, 33))
+    references = [weakref.ref(X), weakref.ref(X_val)]
+    encoder = CMIMEncoder(**quick).fit(X, X_val=X_val)
+    del X, X_val
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+    tensors = [o for o in gc.get_objects() if type(o) is torch.Tensor and o.ndim == 2]
+    assert [o.shape for o in tensors if len(o) in (177, 33)] == []
+    assert encoder.transform(mixed[["age", "score"]].to_numpy()).shape == (200, 16)
+
+
+def test_a_fit_that_fails_leaves_the_encoder_as_it_was(mixed, quick):
+    encoder = CMIMEncoder(**quick, warm_start=True).fit(mixed)
+    Z = encoder.transform(mixed)
+    with pytest.raises(FloatingPointError):
+        encoder.set_params(learning_rate_init=1e30).fit(mixed)
+    np.testing.assert_array_equal(encoder.transform(mixed), Z)
+    assert encoder.n_iter_ == 3
 
 
 def test_state_does_not_grow_with_the_rows(quick):
