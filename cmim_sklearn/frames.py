@@ -105,7 +105,7 @@ def _read_frame(frame) -> Frame:
             f"A {library} frame came; expected pandas, polars, pyarrow, an array or a list. "
             "Turn it into one of them first."
         )
-    names = [name if isinstance(name, int) else str(name) for name in frame.columns]
+    names = [n if isinstance(n, str | int | float) else str(n) for n in frame.columns]
     columns, types, dtypes = [], [], []
     for name, series in zip(names, frame.iter_columns(), strict=True):
         values, kind = _read_series(series, name)

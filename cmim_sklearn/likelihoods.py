@@ -25,6 +25,8 @@ gradient drowns every other column: at 0.05 a column can weigh at most 400 times
 SCALE_GAIN = 10.0
 """Factor of a Gaussian column's raw scale: Adam moves a lone parameter by its rate a step, whatever
 the gradient, and at 1e-3 a scale would need the whole fit to come down to its floor."""
+MAX_SCALED = 1e15
+"""Bound of an encoded number, whose square still fits a float32."""
 MAX_LOG_RATE = 20.0
 
 
@@ -156,7 +158,7 @@ class Gaussian(Likelihood):
     def encode(self, columns):
         """See `Likelihood.encode`."""
         scaled = [m.forward(column) for m, column in zip(self.maps, columns, strict=True)]
-        return np.stack(scaled, axis=1).astype(np.float32)
+        return np.stack(scaled, axis=1).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
 
     def decode(self, encoded):
         """See `Likelihood.decode`; whole columns are rounded."""
