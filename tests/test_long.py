@@ -1,5 +1,6 @@
 """Long checks on the real table that ships with the examples, and on the package as built."""
 
+import runpy
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 
@@ -72,6 +73,19 @@ def test_literal_logistic_regression_loses_nothing_to_a_converged_one(houses):
     Z_train, Z_test = (pipe[0].transform(X) for X in (X_train, X_test))
     long = LogisticRegression(max_iter=5000).fit(Z_train, y_train).score(Z_test, y_test)
     assert abs(long - short) < 0.005
+
+
+def test_the_map_is_laid_out_by_size_and_by_place():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    namespace = runpy.run_path(str(ROOT / "examples" / "plot_map.py"))
+    z, houses = namespace["z"], namespace["houses"]
+    assert z.shape == (2000, 2)
+    by_size = LinearRegression().fit(z, np.log1p(houses["households"]))
+    assert by_size.score(z, np.log1p(houses["households"])) > 0.5
+    by_place = LogisticRegression().fit(z, houses["ocean_proximity"])
+    most_common = houses["ocean_proximity"].value_counts(normalize=True).max()
+    assert by_place.score(z, houses["ocean_proximity"]) > most_common + 0.1
 
 
 def test_quickstart_prints_a_gain():
