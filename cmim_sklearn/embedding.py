@@ -17,6 +17,10 @@ underfits some thousands. Each feature has the same share.
 """
 
 
+LEAST_SPREAD = 0.01
+"""The smallest deviation that is scaled up in full, as a share of their root mean square."""
+
+
 def embed(model, x):
     """All embeddings of encoded rows x (n, C): a dict of name to (n, w).
 
@@ -37,6 +41,14 @@ def decode(model, features, embedding):
 
 
 def feature_scale(values):
-    """Centre and scale, each (w,), that bring features (n, w) to `TOTAL_VARIANCE` together."""
+    """Centre and scale, each (w,), that bring features (n, w) to `TOTAL_VARIANCE` together.
+
+    A feature that hardly varied in fit (a unit that is dead on these rows) keeps a small variance:
+    brought to that of the others, it would throw the first row on which it wakes out of all bounds.
+    """
     deviation = math.sqrt(TOTAL_VARIANCE / values.shape[1])
-    return values.mean(0), (values.std(0) + 1e-6) / deviation
+    spread = values.std(0)
+    typical = math.sqrt(float((spread**2).mean()))
+    # Rounding alone is no variance: features of a table whose rows are all alike stay as they are.
+    floor = LEAST_SPREAD * typical if typical > 1e-5 else 1.0
+    return values.mean(0), spread.clip(min=floor) / deviation

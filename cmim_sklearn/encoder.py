@@ -29,9 +29,9 @@ from cmim_sklearn.model import LatentModel
 from cmim_sklearn.net import (
     EncodedTable,
     EpochTasks,
+    KeepBest,
     LatentNet,
     ObjectiveLoss,
-    early_stopping,
     hold_out,
     net_state,
     resolve_device,
@@ -73,8 +73,6 @@ _OWNED_NET_PARAMS = {
     "batch_size": "batch_size",
     "iterator_train": "batch_size",
     "iterator_valid": "batch_size",
-    "iterator_train__batch_size": "batch_size",
-    "iterator_valid__batch_size": "batch_size",
     "train_split": "early_stopping, validation_fraction, or fit(X, X_val=...)",
     "device": "device",
     "warm_start": "warm_start",
@@ -82,6 +80,8 @@ _OWNED_NET_PARAMS = {
     "seed": "random_state",
     "title": "verbose",
     "dataset": "X",
+    "predict_nonlinearity": "embedding",
+    "use_caching": "none: there is nothing to cache",
 }
 
 _REBUILD = threading.Lock()
@@ -132,6 +132,10 @@ class _LatentEncoder(
             holds infinity or complex numbers.
         TypeError
             If a column holds dates, times or nested values.
+        FloatingPointError
+            If the loss is no longer finite.
+        KeyboardInterrupt
+            After Ctrl-C; the encoder is fitted all the same, with a warning.
         """
         self._check_params()
         objective = self._objective()
@@ -143,52 +147,71 @@ class _LatentEncoder(
                 UserWarning,
                 stacklevel=3,
             )
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, X_val)
+        except BaseException:
+            if vars(self).get("_net") is before.get("_net"):
+                # Not fitted anew: the names and number of columns are again those of the last fit.
+                for name in ("n_features_in_", "feature_names_in_"):
+                    vars(self).pop(name, None)
+                    vars(self).update({k: v for k, v in before.items() if k == name})
+            raise
+
+    def _fit(self, X, y, X_val):
         warm = self.warm_start and hasattr(self, "_net")
         frame = self._read(X, reset=not warm, min_rows=2)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
+        built = self._architecture()
+        if warm:
+            self._check_as_built(built)
         table = self.table_ if warm else self._fit_table(frame)
-        encoded = table.encode(frame)
-        encoded_val = None
+        encoded, encoded_val = table.encode(frame), None
         if X_val is not None:
             encoded_val = table.encode(self._read(X_val, reset=False, min_rows=1))
         elif self.early_stopping:
             encoded, encoded_val = self._split(encoded, np.random.RandomState(seed))
-        architecture = self._architecture()
-        if warm:
-            self._check_same_architecture(architecture)
-            # A copy: a fit that fails leaves the encoder as it was.
-            model = copy.deepcopy(self.net_.module)
-        else:
-            model = _build_model(table.likelihood, architecture, self.input_masking, seed)
+        # A copy where it goes on, so that a fit that fails leaves the encoder as it was.
+        model = (
+            copy.deepcopy(self.net_.module)
+            if warm
+            else _build_model(table.likelihood, built, self.input_masking, seed)
+        )
         model.input_masking = self.input_masking
         n_epochs = self._n_epochs(len(encoded))
 
-        def fitted(net):
-            return self._fitted_attributes(table, net, architecture, encoded, seed)
+        def so_far(net):
+            # For scikit-learn's callbacks, which may ask at every epoch: no mixture, and a copy.
+            attributes = self._read_off(net, encoded, seed, latent_prior="normal")
+            return {**attributes, "table_": table, "_built": built, "_net": net_state(net)}
 
-        tasks = self._callback_tasks(n_epochs, X, y, fitted)
+        tasks = self._callback_tasks(n_epochs, X, y, so_far)
         net = self._make_net(model, n_epochs, seed, encoded_val, tasks)
         if warm:
             net.history.extend(self.net_.history)
         interrupted = None
         try:
             net.partial_fit(EncodedTable(encoded))
+            attributes = self._read_off(net, encoded, seed, self.latent_prior)
         except KeyboardInterrupt as stop:
             interrupted = stop
-        vars(self).update(fitted(net), _net=net)
-        if interrupted is not None:
-            warnings.warn(
-                f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
-                "the weights it had, the best ones where rows were held out.",
-                UserWarning,
-                stacklevel=3,
-            )
+            attributes = self._read_off(net, encoded, seed, self.latent_prior)
+        vars(self).update(attributes, table_=table, _built=built, _net=net)
+        try:
+            if interrupted is not None:
+                warnings.warn(
+                    f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted "
+                    "with the weights it had, the best ones where rows were held out.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+            for task in tasks:
+                task.end(net)
+        finally:
             net.forget_data()
-            raise interrupted
-        for task in tasks:
-            task.end(net)
-        net.forget_data()
+            if interrupted is not None:
+                raise interrupted
         return self
 
     def _check_params(self):
@@ -197,18 +220,30 @@ class _LatentEncoder(
             self._parameter_constraints, parameters, caller_name=type(self).__name__
         )
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        if any(not isinstance(size, Integral) or size < 1 for size in sizes):
+        if any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
             raise ValueError(
                 "The 'hidden_layer_sizes' parameter must hold ints of at least 1, one for each "
                 f"hidden layer, or be (). Got {self.hidden_layer_sizes!r} instead."
             )
         for name in self.net_params or {}:
-            if name in _OWNED_NET_PARAMS:
+            owned = name if name in _OWNED_NET_PARAMS else name.split("__")[0]
+            if owned in _OWNED_NET_PARAMS:
                 raise ValueError(
                     f"net_params may not hold {name!r}: {type(self).__name__} sets it. Use the "
-                    f"parameter {_OWNED_NET_PARAMS[name]} instead."
+                    f"parameter {_OWNED_NET_PARAMS[owned]} instead."
                 )
+        callbacks = (self.net_params or {}).get("callbacks")
+        if not isinstance(callbacks, list | tuple | type(None)):
+            raise TypeError(f"net_params['callbacks'] must be a list. Got {callbacks!r} instead.")
         resolve_device(self.device)
+
+    def _check_use(self):
+        """Check what a fitted encoder goes by, and nothing that only fit does."""
+        check_is_fitted(self, "_net")
+        used = {name: getattr(self, name) for name in ("embedding", "device")}
+        validate_parameter_constraints(
+            self._parameter_constraints, used, caller_name=type(self).__name__
+        )
 
     def _read(self, X, *, reset, min_rows):
         frame = read(X)
@@ -255,10 +290,22 @@ class _LatentEncoder(
             "activation": self.activation,
             "encoder": self.encoder,
             "decoder": self.decoder,
+            "columns": repr(
+                [
+                    np.asarray(self.categorical_features).tolist(),
+                    self.numeric_scaling,
+                    self.max_categories,
+                    self.likelihoods,
+                ]
+            ),
         }
 
-    def _check_same_architecture(self, architecture):
-        changed = [name for name, value in architecture.items() if value != self._built[name]]
+    def _check_as_built(self, built):
+        changed = [name for name, value in built.items() if value != self._built[name]]
+        if "columns" in changed:
+            changed[changed.index("columns")] = (
+                "one of categorical_features, numeric_scaling, max_categories and likelihoods"
+            )
         if changed:
             raise ValueError(
                 f"warm_start=True goes on with the fitted network, but {', '.join(changed)} "
@@ -271,24 +318,23 @@ class _LatentEncoder(
         n_batches = max(1, -(-n_rows // self.batch_size))
         return int(np.clip(-(-AUTO_UPDATES // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
 
-    def _callback_tasks(self, n_epochs, X, y, fitted):
+    def _callback_tasks(self, n_epochs, X, y, so_far):
         """What tells scikit-learn's callbacks of the fit: one skorch callback, or none."""
         if not hasattr(self, "_init_callback_context"):
             return []
         context = self._init_callback_context(max_subtasks=n_epochs)
-        return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, fitted)]
+        return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, so_far)]
 
     def _make_net(self, model, n_epochs, seed, encoded_val=None, tasks=()):
         callbacks = list(tasks)
         if encoded_val is not None:
-            stopping = early_stopping(self.n_iter_no_change, self.tol)
-            callbacks.append(("early_stopping", stopping))
+            callbacks.append(("early_stopping", KeepBest(self.n_iter_no_change, self.tol)))
         device = resolve_device(self.device)
         own = dict(self.net_params or {})
         callbacks += list(own.pop("callbacks", None) or [])
         if "optimizer" not in own:
             fused = device.type in ("cpu", "cuda")
-            own |= {"optimizer": torch.optim.AdamW, "optimizer__fused": fused}
+            own = {"optimizer": torch.optim.AdamW, "optimizer__fused": fused, **own}
         net = LatentNet(
             model,
             self._objective(),
@@ -308,11 +354,8 @@ class _LatentEncoder(
 
     # -- after training ----------------------------------------------------------------------------
 
-    def _fitted_attributes(self, table, net, architecture, encoded, seed):
-        """All that fit leaves behind, the net in the form it is written in.
-
-        What is read off the trained model is read on 5,000 rows at most; no row is kept.
-        """
+    def _read_off(self, net, encoded, seed, latent_prior):
+        """The attributes that are read off a trained net, on 5,000 rows at most; none is kept."""
         epochs = [row for row in net.history if "train_loss" in row]
         validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
@@ -325,14 +368,11 @@ class _LatentEncoder(
             return {"codes": codes, **embed(model, x)}
 
         values = _on_rows(model, codes_and_features, some)
-        latents = LATENT_PRIORS[self.latent_prior].fit(values.pop("codes"), seed)
+        latents = LATENT_PRIORS[latent_prior].fit(values.pop("codes"), seed)
         return {
-            "table_": table,
             "n_iter_": len(epochs),
             "loss_curve_": [row["train_loss"] for row in epochs],
             "validation_scores_": validation or None,
-            "_built": architecture,
-            "_net": net_state(net),
             "_scales": {name: feature_scale(features) for name, features in values.items()},
             "_latents": latents,
         }
@@ -365,6 +405,7 @@ class _LatentEncoder(
 
     @property
     def _n_features_out(self):
+        self._check_use()
         return len(self._scales[self.embedding][0])
 
     def transform(self, X):
@@ -381,8 +422,7 @@ class _LatentEncoder(
             The `embedding` chosen, each feature centred and brought to one common scale; pandas
             or polars after ``set_output``.
         """
-        check_is_fitted(self, "_net")
-        self._check_params()
+        self._check_use()
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         centre, scale = self._scales[self.embedding]
         name, model = self.embedding, self._model()
@@ -404,8 +444,9 @@ class _LatentEncoder(
             inside the training range. Nothing is missing, save in columns that were all missing.
             A pandas X hands on its row index.
         """
-        check_is_fitted(self, "_net")
-        index = getattr(X, "index", None) if self.table_.layout.library == "pandas" else None
+        self._check_use()
+        is_pandas = type(X).__module__.split(".")[0] == "pandas"
+        index = X.index if is_pandas and self.table_.layout.library == "pandas" else None
         X = check_array(X, dtype=np.float32, input_name="X")
         if X.shape[1] != self._n_features_out:
             raise ValueError(
@@ -420,7 +461,33 @@ class _LatentEncoder(
             lambda h: {"x": model.likelihood.point(decode(model, h, name))},
             X * scale + centre,
         )
-        return self.table_.decode(decoded["x"], None if callable(index) else index)
+        return self.table_.decode(decoded["x"], index)
+
+    def reconstruct(self, X):
+        """Decode each row from its own code: the model's idea of it, holes filled.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            With the columns of fit.
+
+        Returns
+        -------
+        table of shape (n_samples, n_features)
+            As `inverse_transform` gives it, whatever the `embedding`; a pandas X hands on its row
+            index.
+        """
+        self._check_use()
+        frame = self._read(X, reset=False, min_rows=1)
+        model = self._model()
+        decoded = _on_rows(
+            model,
+            lambda x: {"x": model.likelihood.point(model.decoder(model.posterior_mean(x)))},
+            self.table_.encode(frame),
+        )
+        return self.table_.decode(
+            decoded["x"], frame.index if self.table_.layout.library == "pandas" else None
+        )
 
     def sample(self, n_samples=1, *, random_state=None):
         """Draw new rows: a code from `latent_prior`, then each column from p(x | z).
@@ -436,8 +503,8 @@ class _LatentEncoder(
         table of shape (n_samples, n_features)
             Of the library, names, order, dtypes and categories of the table fitted, without holes.
         """
-        check_is_fitted(self, "_net")
-        if not isinstance(n_samples, Integral) or n_samples < 1:
+        self._check_use()
+        if not isinstance(n_samples, Integral) or isinstance(n_samples, bool) or n_samples < 1:
             raise ValueError(f"n_samples must be an int of at least 1. Got {n_samples!r} instead.")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         codes = self._latents.sample(n_samples, np.random.default_rng(seed))
@@ -480,10 +547,10 @@ class _LatentEncoder(
 
 
 class CMIMEncoder(_LatentEncoder):
-    """Embed mixed tables without labels by a contrastive Mutual Information Machine (cMIM).
+    """Embed mixed tables by cMIM: `n_components` is the latent width, `embedding` the output's.
 
-    `n_components` is the width of the latent code; `embedding` decides what `transform` returns,
-    and so its width: by default the decoder's hidden layers side by side.
+    cMIM is the contrastive Mutual Information Machine. By default `transform` returns the decoder's
+    hidden layers side by side, 512 features; `n_components` is the width of the code behind them.
 
     A probabilistic auto-encoder for tables of any column types, with holes, trained without labels
     on the A-MIM loss plus a contrastive term that needs no augmented views. Being generative, it
@@ -510,7 +577,7 @@ class CMIMEncoder(_LatentEncoder):
     latent_prior : {"mixture", "normal"}, default="mixture"
         Where `sample` draws codes: a Gaussian mixture fitted after training to codes drawn as in
         training, its size chosen by held-out likelihood; or N(0, I), which A-MIM does not make
-        the codes match.
+        the codes match. Takes effect in fit.
     hidden_layer_sizes : int or sequence of int, default=(256, 256)
         Widths of the hidden layers, in this order in both encoder and decoder. With ``()`` both
         are linear and the hidden activation is the code itself.
@@ -520,7 +587,8 @@ class CMIMEncoder(_LatentEncoder):
         A callable ``(n_in, n_out, hidden_layer_sizes, activation) -> nn.Module`` that maps
         (n, n_in) to (n, n_out). A decoder's module has two submodules: ``body``, up to its last
         hidden activation, and ``output``, the map from there. A function at a module's top level
-        can be pickled.
+        can be pickled. Dropout and the like draw from torch's global random state in training:
+        with them fits no longer leave it alone, and repeat only if you seed it.
     categorical_features : "from_dtype" or array-like of {str, int, bool}, default="from_dtype"
         Columns to treat as categories besides those whose dtype or values say so (category, enum,
         string, and object columns that are not all numbers or all booleans).
@@ -536,7 +604,7 @@ class CMIMEncoder(_LatentEncoder):
     input_masking : float, default=0.1
         Share of the observed cells hidden from the encoder, not from the likelihood, at each step.
     batch_size : int, default=256
-        The most rows of a training batch, 2 at least; all have nearly the same size.
+        The most rows of a training batch; all have nearly the same size, and 2 rows at least.
     learning_rate_init : float, default=3e-3
         Peak learning rate of AdamW; the rate rises to it and falls to 0 over the fit.
     alpha : float, default=1e-4

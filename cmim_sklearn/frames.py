@@ -6,6 +6,7 @@ narwhals and the three libraries; none of them is imported before the user's own
 """
 
 import datetime
+import re
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from numbers import Number
@@ -21,6 +22,7 @@ DATETIME_ADVICE = (
     "Turn dates and times into numbers first, for example with skrub's DatetimeEncoder or a "
     "column of your own such as the days since a date."
 )
+BYTES_ADVICE = "Decode them to strings first, or drop the column."
 NESTED_ADVICE = "Give each value a column of its own, or drop the column."
 
 
@@ -90,7 +92,12 @@ def read(X) -> Frame:
     ValueError
         For complex or infinite numbers, naming the column; for fewer or more than two axes.
     """
-    native = nw.from_native(X, pass_through=True)
+    try:
+        native = nw.from_native(X, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"{error} Rename columns, so that each name stands once.") from error
+    if type(X).__name__ == "RecordBatch":
+        raise TypeError("A pyarrow RecordBatch came: give pyarrow.Table.from_batches([batch]).")
     if isinstance(native, nw.LazyFrame):
         raise TypeError("A lazy frame has no rows yet: call .collect() on it first.")
     if isinstance(native, nw.DataFrame):
@@ -105,7 +112,13 @@ def _read_frame(frame) -> Frame:
             f"A {library} frame came; expected pandas, polars, pyarrow, an array or a list. "
             "Turn it into one of them first."
         )
-    names = [n if isinstance(n, str | int | float) else str(n) for n in frame.columns]
+    names = list(frame.columns)
+    for name in names:
+        if not isinstance(name, str | int | float):
+            raise TypeError(
+                f"Column label {name!r} is a {type(name).__name__}; expected a string or a number. "
+                "Rename the columns: X.columns = X.columns.map(str), for example."
+            )
     columns, types, dtypes = [], [], []
     for name, series in zip(names, frame.iter_columns(), strict=True):
         values, kind = _read_series(series, name)
@@ -121,19 +134,26 @@ def _read_series(series, name):
     dtype = series.dtype
     if dtype.is_temporal():
         raise TypeError(f"Column {name!r} holds dates or times ({dtype}). {DATETIME_ADVICE}")
-    if dtype.is_nested() or dtype == nw.Binary:
+    if dtype == nw.Binary:
+        raise TypeError(f"Column {name!r} holds bytes. {BYTES_ADVICE}")
+    if dtype.is_nested():
         raise TypeError(f"Column {name!r} holds nested values ({dtype}). {NESTED_ADVICE}")
     if dtype == nw.Boolean:
         return series.cast(nw.Int8).cast(nw.Float64).to_numpy().astype(np.float64), BOOLEAN
+    if dtype.is_integer():
+        # No cast: Arrow refuses one to float for integers beyond 2^53.
+        values = series.fill_null(0).to_numpy().astype(np.float64)
+        values[series.is_null().to_numpy()] = np.nan
+        return values, NUMBER
     if dtype.is_numeric():
         if not isinstance(dtype, nw.Float64):
             series = series.cast(nw.Float64)
         return _finite(series.to_numpy().astype(np.float64), name), NUMBER
-    values, kind = _read_objects(series.to_list(), name)
-    if dtype in (nw.String, nw.Categorical, nw.Enum) and kind != CATEGORY:
-        # Categories of numbers, or a column without a single value: the dtype decides.
-        return _as_objects(values), CATEGORY
-    return values, kind
+    if dtype == nw.Object and type(series.to_native()).__module__.startswith("polars"):
+        raise TypeError(f"Column {name!r} is polars Object: cast it to numbers or strings first.")
+    # Categories of numbers stay categories: the dtype decides.
+    is_category = dtype in (nw.String, nw.Categorical, nw.Enum)
+    return _read_objects(series.to_list(), name, is_category=is_category)
 
 
 def _read_array(X) -> Frame:
@@ -146,17 +166,19 @@ def _read_array(X) -> Frame:
     if X.dtype.kind in "biuf":
         kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
         values = X.astype(np.float64)
-        columns, types = [_finite(column, c) for c, column in enumerate(values.T)], None
+        columns = [_finite(column, c) for c, column in enumerate(values.T)]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
         raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
     else:
         read_columns = [_read_objects(column.tolist(), c) for c, column in enumerate(X.T)]
         columns, types = [v for v, _ in read_columns], [t for _, t in read_columns]
-    return Frame(Layout("numpy", None, [{"dtype": X.dtype.str}]), columns, types, X)
+    # numpy's variable-width strings have no name that np.dtype understands.
+    dtype = "StringDType" if X.dtype.char == "T" else X.dtype.str
+    return Frame(Layout("numpy", None, [{"dtype": dtype}]), columns, types, X)
 
 
-def _read_objects(values, name):
+def _read_objects(values, name, *, is_category=False):
     """Read Python objects of unknown nature: all numbers, all booleans, or else categories."""
     found = {type(value) for value in values}
     missing = {t for t in found if t is type(None) or t.__name__ in ("NAType", "NaTType")}
@@ -168,6 +190,8 @@ def _read_objects(values, name):
             kind, np.datetime64 | np.timedelta64
         ):
             raise TypeError(f"Column {name!r} holds {kind.__name__} values. {DATETIME_ADVICE}")
+        if issubclass(kind, bytes):
+            raise TypeError(f"Column {name!r} holds bytes. {BYTES_ADVICE}")
         if not issubclass(kind, str | Number | np.bool_ | Decimal):
             raise TypeError(
                 f"Column {name!r} holds {kind.__name__} values; expected numbers, booleans or "
@@ -177,8 +201,8 @@ def _read_objects(values, name):
         values = [None if type(value) in missing else value for value in values]
     numbers = {kind for kind in found if not issubclass(kind, str)}
     booleans = {kind for kind in numbers if issubclass(kind, bool | np.bool_)}
-    if numbers == found:
-        as_float = np.array([np.nan if v is None else float(v) for v in values], np.float64)
+    if numbers == found and not is_category:
+        as_float = np.array([np.nan if v is None else _as_float(v) for v in values], np.float64)
         only_booleans = booleans and all(
             kind in booleans or issubclass(kind, float) for kind in found
         )
@@ -186,12 +210,26 @@ def _read_objects(values, name):
             return as_float, BOOLEAN
         return _finite(as_float, name), NUMBER
     objects = np.empty(len(values), dtype=object)
-    objects[:] = [None if value != value else value for value in values]
+    objects[:] = [None if value != value else _plain_level(value) for value in values]
     return objects, CATEGORY
 
 
-def _as_objects(values):
-    """Numbers (n,) as an object column with None where NaN."""
+def _as_float(value):
+    try:
+        return float(value)
+    except OverflowError:  # a Python int too large for a float
+        return np.inf
+
+
+def _plain_level(value):
+    """A level as JSON has it: str, int, float or bool."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def as_objects(values):
+    """A column of numbers as objects with None where NaN, where it was fitted as categories."""
     if values.dtype == object:
         return values
     objects = values.astype(object)
@@ -230,11 +268,6 @@ def as_numbers(values, name):
     return out
 
 
-def as_categories(values):
-    """A column of numbers as objects with None where NaN, where it was fitted as categories."""
-    return _as_objects(values)
-
-
 def write(layout, columns, types, index=None):
     """Make a table like the one read.
 
@@ -248,7 +281,27 @@ def write(layout, columns, types, index=None):
     index : object, default=None
         Row index for a pandas frame.
     """
+    dtypes = layout.dtypes if layout.names is not None else layout.dtypes * len(columns)
+    columns = [
+        _inside(v, d) if t == NUMBER else v for v, t, d in zip(columns, types, dtypes, strict=True)
+    ]
     return _WRITERS[layout.library](layout, columns, types, index)
+
+
+def _inside(values, description):
+    """Numbers inside the bounds of their integer dtype, of which float64 may overshoot the ends."""
+    of = description["of"] if description["dtype"] == "arrow" else description
+    name = of["dtype"]
+    if name[:1] in "<>|=":
+        name = np.dtype(name).name
+    found = re.fullmatch(r"(u?)int(\d+)", name.lower())
+    if not found:
+        return values
+    bounds = np.iinfo(f"{found[1]}int{found[2]}")
+    highest = float(bounds.max)
+    if int(highest) > bounds.max:
+        highest = np.nextafter(highest, 0)
+    return np.clip(values, float(bounds.min), highest)
 
 
 # One describer and one writer for each library. --------------------------------------------------
@@ -263,7 +316,8 @@ def _plain(values, kind):
 
 
 def _write_numpy(layout, columns, types, index):
-    dtype = np.dtype(layout.dtypes[0]["dtype"])
+    name = layout.dtypes[0]["dtype"]
+    dtype = np.dtypes.StringDType() if name == "StringDType" else np.dtype(name)
     if dtype.kind in "biuf":
         return np.stack(columns, axis=1).astype(dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=object)
@@ -315,7 +369,7 @@ def _write_pandas(layout, columns, types, index):
     for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
         dtype = _pandas_dtype(description, pd)
         if isinstance(dtype, pd.CategoricalDtype):
-            series.append(pd.Series(pd.Categorical(_levels(values, kind), dtype=dtype)))
+            series.append(pd.Series(pd.Categorical(_plain(values, kind), dtype=dtype)))
         elif dtype == np.dtype(object) or kind == CATEGORY:
             series.append(pd.Series(_plain(values, kind), dtype=dtype))
         elif isinstance(dtype, np.dtype):
@@ -327,10 +381,6 @@ def _write_pandas(layout, columns, types, index):
     if index is not None:
         frame.index = index
     return frame
-
-
-def _levels(values, kind):
-    return values if kind == CATEGORY else _plain(values, kind)
 
 
 def _describe_polars(series):
@@ -366,21 +416,24 @@ def _describe_arrow(kind):
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
-        return {"dtype": "dictionary", "index": str(kind.index_type), "of": str(kind.value_type)}
+        names = {"index": str(kind.index_type), "of": str(kind.value_type)}
+        return {"dtype": "dictionary", **names, "ordered": kind.ordered}
     if pa.types.is_decimal(kind):
-        return {"dtype": "decimal", "precision": kind.precision, "scale": kind.scale}
+        size = {"precision": kind.precision, "scale": kind.scale}
+        return {"dtype": f"decimal{kind.bit_width}", **size}
     return {"dtype": str(kind)}
 
 
 def _arrow_type(description):
     import pyarrow as pa
 
-    if description["dtype"] == "dictionary":
-        names = description["index"], description["of"]
-        return pa.dictionary(*(pa.type_for_alias(name) for name in names))
-    if description["dtype"] == "decimal":
-        return pa.decimal128(description["precision"], description["scale"])
-    return pa.type_for_alias(description["dtype"])
+    name = description["dtype"]
+    if name == "dictionary":
+        index, of = (pa.type_for_alias(description[key]) for key in ("index", "of"))
+        return pa.dictionary(index, of, description["ordered"])
+    if name.startswith("decimal"):
+        return getattr(pa, name)(description["precision"], description["scale"])
+    return pa.type_for_alias(name)
 
 
 def _write_pyarrow(layout, columns, types, index):
@@ -392,6 +445,8 @@ def _write_pyarrow(layout, columns, types, index):
         if pa.types.is_dictionary(dtype):
             encoded = pa.array(_plain(values, kind), dtype.value_type)
             arrays.append(encoded.dictionary_encode().cast(dtype))
+        elif pa.types.is_null(dtype):
+            arrays.append(pa.nulls(len(values)))
         elif kind == NUMBER:
             safe = not pa.types.is_decimal(dtype)
             arrays.append(pa.array(values, from_pandas=True).cast(dtype, safe=safe))

@@ -184,6 +184,9 @@ class MixtureLatents:
         have fewer codes than 2 d to a component is not tried. At most 5,000 codes are used.
         """
         codes = codes[:MIXTURE_ROWS].astype(np.float64)
+        # In standard units, so that the mixture's own regularisation suits codes of any scale.
+        centre, spread = codes.mean(0), np.maximum(codes.std(0), 1e-12)
+        codes = (codes - centre) / spread
         n_held_out = max(1, len(codes) // 5)
         held_out, kept = codes[:n_held_out], codes[n_held_out:]
         best, best_score = None, -np.inf
@@ -196,7 +199,7 @@ class MixtureLatents:
                 break
             best, best_score = mixture, score
         factors = np.linalg.cholesky(best.covariances_)
-        return cls(best.weights_, best.means_, factors)
+        return cls(best.weights_, best.means_ * spread + centre, factors * spread[:, None])
 
     def state(self):
         """Return the constructor's arguments."""

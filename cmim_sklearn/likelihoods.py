@@ -236,8 +236,11 @@ class Bernoulli(Likelihood):
     def encode(self, columns):
         """See `Likelihood.encode`."""
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
-        for c, (column, (zero, one)) in enumerate(zip(columns, self.values, strict=True)):
-            codes = np.where(column == one, 1.0, np.where(column == zero, 0.0, -1.0))
+        for c, (column, pair) in enumerate(zip(columns, self.values, strict=True)):
+            # What was fitted as float64 may come as float32: 0.1 is then another number.
+            kind = np.float32 if np.float32(pair[0]) != np.float32(pair[1]) else np.float64
+            (zero, one), values = np.array(pair, kind), column.astype(kind)
+            codes = np.where(values == one, 1.0, np.where(values == zero, 0.0, -1.0))
             out[:, c] = np.where(np.isnan(column), np.nan, codes)
         return out
 
@@ -313,6 +316,7 @@ class Categorical(Likelihood):
         for column in columns:
             counts = {}
             for value in column:
+                value = value.item() if isinstance(value, np.generic) else value
                 counts[value] = counts.get(value, 0) + 1
             counts.pop(None, None)
             ordered = sorted(counts, key=lambda level: (type(level).__name__, level))
@@ -320,7 +324,8 @@ class Categorical(Likelihood):
             if len(ordered) > max_categories:
                 by_count = sorted(ordered, key=lambda level: -counts[level])
                 rare = by_count[max_categories - 1 :]
-                ordered = [v for v in ordered if v in set(by_count[: max_categories - 1])] + rare
+                common = set(by_count[: max_categories - 1])
+                ordered = [level for level in ordered if level in common] + rare
                 share = np.array([counts[level] for level in rare], float)
                 share /= share.sum()
             levels.append(ordered or [None])

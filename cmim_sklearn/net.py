@@ -3,7 +3,9 @@
 The only file that imports skorch. It is used as an engine, behind the estimator.
 """
 
+import copy
 import math
+import shutil
 import sys
 import time
 
@@ -118,17 +120,51 @@ class OneCycle(Callback):
             group["lr"] = peak * level
         self.update_ += 1
 
+
+class KeepBest(Callback):
+    """Stop when the held-out loss no longer falls, and bring the best epoch's weights back.
+
+    skorch's own `EarlyStopping` takes for best only what gained more than the tolerance.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs in a row without a gain of `tol` before stopping.
+    tol : float
+        In nats a row.
+    """
+
+    def __init__(self, patience, tol):
+        self.patience, self.tol = patience, tol
+
+    def on_train_begin(self, net, **kwargs):
+        """Forget earlier fits."""
+        self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
+
+    def on_epoch_end(self, net, **kwargs):
+        """Keep the weights if they are the best so far; count epochs without gain."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_:
+            self.best_, self.weights_ = loss, copy.deepcopy(net.module_.state_dict())
+        if loss < self.mark_ - self.tol:
+            self.mark_, self.misses_ = loss, 0
+        else:
+            self.misses_ += 1
+        if self.misses_ >= self.patience:
+            raise StopTraining
+
     def on_train_end(self, net, **kwargs):
-        """Give the peak rates back, for a later call that goes on."""
-        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
-            group["lr"] = peak
+        """Bring the best weights back."""
+        if self.weights_ is not None:
+            net.module_.load_state_dict(self.weights_)
+            self.weights_ = None
 
 
 class Progress(Callback):
-    """Epoch, loss terms and seconds left: one line in place where that works, else plain lines.
+    """Epoch, seconds left and loss terms: one line in place where that works, else plain lines.
 
-    A terminal and a notebook get a line that is rewritten; a file or a pipe gets some ten lines
-    in all (each epoch at ``verbose=2``).
+    A terminal and a notebook get a line that is rewritten, cut to the width there is; a file or a
+    pipe gets some ten lines in all (each epoch at ``verbose=2``).
     """
 
     def __init__(self, title):
@@ -136,40 +172,44 @@ class Progress(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Start the clock."""
-        self.start_, self.first_, self.width_ = time.monotonic(), len(net.history), 0
+        self.start_, self.first_, self.shown_ = time.monotonic(), len(net.history), ""
         self.in_place_ = sys.stdout.isatty() or "ipykernel" in sys.modules
+        self.line_ = None
 
     def on_epoch_end(self, net, **kwargs):
-        """Show the epoch that ended."""
+        """Show the epoch that ended, or every tenth of the way where lines add up."""
         if not net.verbose:
             return
         done, planned = len(net.history) - self.first_, net.max_epochs
-        if not self.in_place_ and net.verbose < 2 and done % max(1, planned // 10) and done > 1:
-            return
         row = net.history[-1]
         terms = [
-            f"{name.removeprefix('train_')} {value:.3f}"
+            f"{name.removeprefix('train_')} {value:.2f}"
             for name, value in row.items()
             if name.startswith("train_") and isinstance(value, float)
         ]
         if "valid_loss" in row:
-            terms.append(f"validation {row['valid_loss']:.3f}")
+            terms.insert(1, f"held out {row['valid_loss']:.2f}")
         left = (time.monotonic() - self.start_) / done * (planned - done)
-        self._show(f"[{self.title}] epoch {done}/{planned}  {'  '.join(terms)}  {left:.0f} s left")
+        self.line_ = f"[{self.title}] {done}/{planned}, {left:.0f} s left: {', '.join(terms)}"
+        if self.in_place_ or net.verbose > 1 or done == 1 or done % max(1, planned // 10) == 0:
+            self._show()
 
     def on_train_end(self, net, **kwargs):
-        """Leave the cursor on a fresh line."""
-        if net.verbose and self.in_place_ and self.width_:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+        """Show the last epoch, if that is still to be done, and leave the cursor on a new line."""
+        if net.verbose and self.line_:
+            self._show()
+        if self.in_place_ and self.shown_:
+            print(flush=True)
 
-    def _show(self, line):
-        end = "\n"
+    def _show(self):
+        if self.line_ == self.shown_:
+            return
         if self.in_place_:
-            line, end = "\r" + line.ljust(self.width_), ""
-            self.width_ = len(line) - 1
-        sys.stdout.write(line + end)
-        sys.stdout.flush()
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + self.line_[:width].ljust(len(self.shown_[:width])), end="", flush=True)
+        else:
+            print(self.line_, flush=True)
+        self.shown_ = self.line_
 
 
 class EpochTasks(Callback):
@@ -235,6 +275,10 @@ class LatentNet(NeuralNet):
     """
 
     def __init__(self, module, criterion, *, seed=0, autocast=None, title="LatentNet", **kwargs):
+        if autocast not in (None, "bfloat16", "float16"):
+            raise ValueError(
+                f"net_params['autocast'] must be 'bfloat16', 'float16' or None. Got {autocast!r}."
+            )
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
 
@@ -242,7 +286,7 @@ class LatentNet(NeuralNet):
     def _default_callbacks(self):
         callbacks = [("epoch_timer", EpochTimer())]
         own = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
-        if not any(isinstance(callback, LRScheduler) for callback in own):
+        if not any(isinstance(c, LRScheduler) or c is LRScheduler for c in own):
             callbacks.append(("schedule", OneCycle()))
         return [*callbacks, ("progress", Progress(self.title))]
 
@@ -255,6 +299,14 @@ class LatentNet(NeuralNet):
                 x = x.to(self.device)
         generator = self.generator_ if training else None
         return WholeBatches(x, self.batch_size, generator, self.device)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Open the epoch's record, and in it one for all its batches.
+
+        skorch's Checkpoint and ProgressBar look for the latter; none is written to by us.
+        """
+        super().on_epoch_begin(net, **kwargs)
+        self.history.new_batch()
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
         """Open no record for the batch: the history is by epoch."""
@@ -305,11 +357,12 @@ class LatentNet(NeuralNet):
         self.generator_ = shared
         means = [value / len(iterator.x) for value in total.tolist()]
         loss = sum(means)
-        if training and not math.isfinite(loss):
+        if not math.isfinite(loss):
             raise FloatingPointError(
-                f"The training loss is {loss} in epoch {len(self.history)}. Lower "
-                f"learning_rate_init (now {self.optimizer__lr:g}), or look for columns with "
-                "extreme values and scale them with numeric_scaling='quantile'."
+                f"The {'training' if training else 'held-out'} loss is {loss} in epoch "
+                f"{len(self.history)}. Lower learning_rate_init (now {self.optimizer__lr:g}), or "
+                "look for columns with extreme values and scale them with "
+                "numeric_scaling='quantile'."
             )
         earlier = [row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row]
         self.history.record(f"{prefix}_loss", loss)
@@ -325,13 +378,19 @@ class LatentNet(NeuralNet):
         self.callbacks = [c for c in self.callbacks if not isinstance(c, EpochTasks)]
 
     def notify(self, method_name, **cb_kwargs):
-        """Call a hook; an early stop, which skorch says by KeyboardInterrupt, gets its own name."""
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt as stop:
-            if method_name == "on_epoch_end":
-                raise StopTraining from stop
-            raise
+        """Call a hook of the net and of its callbacks.
+
+        skorch's EarlyStopping ends training by a KeyboardInterrupt. That one alone is taken for an
+        end: any other is the user's, wherever it strikes.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt as stop:
+                if isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience:
+                    raise StopTraining from stop
+                raise
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train for ``max_epochs`` on an `EncodedTable`; Ctrl-C restores the best weights first.
@@ -351,20 +410,6 @@ class LatentNet(NeuralNet):
             self.notify("on_train_end", X=X, y=y)
             del self.generator_
         return self
-
-
-def early_stopping(patience, tol):
-    """Return the callback that stops after ``patience`` epochs without ``tol`` nats gained a row.
-
-    The weights of the best epoch come back at the end, also after Ctrl-C.
-    """
-    return EarlyStopping(
-        patience=patience,
-        threshold=tol,
-        threshold_mode="abs",
-        load_best=True,
-        sink=lambda *args, **kwargs: None,
-    )
 
 
 def hold_out(encoded):

@@ -109,8 +109,12 @@ def quantile_map(values):
 
 def standard_map(values):
     """Subtract the mean of the observed values (n,) and divide by their standard deviation."""
-    centre = float(np.mean(values)) if len(values) else 0.0
-    spread = float(np.std(values)) if len(values) else 0.0
+    # Of values brought to at most 1, since squares of large ones overflow.
+    largest = max(np.abs(values), default=0.0) or 1.0
+    centre, spread = 0.0, 0.0
+    if len(values):
+        centre = float(np.mean(values / largest) * largest)
+        spread = float(np.std(values / largest) * largest)
     if not spread > 1e-12 * abs(centre):
         spread = max(1.0, abs(centre))
     return ScalingMap([centre - spread, centre + spread], [-1.0, 1.0])

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from cmim_sklearn.frames import (
     CATEGORY,
     Frame,
     Layout,
-    as_categories,
     as_numbers,
+    as_objects,
     column_name,
     write,
 )
@@ -168,7 +169,7 @@ def _default_kind(values, kind):
 
 
 def _check_kind(kind, key, values_are):
-    if kind not in LIKELIHOODS:
+    if kind not in list(LIKELIHOODS):
         raise ValueError(
             f"`likelihoods` asks for the kind {kind!r} for column {key!r}; there are "
             f"{sorted(LIKELIHOODS)}."
@@ -184,7 +185,7 @@ def _as_kind(frame, position, likelihood):
     """The raw values of one column, as its kind takes them: float64, or objects."""
     values, name = frame.columns[position], frame.name(position)
     if likelihood.takes == CATEGORY:
-        return as_categories(values)
+        return as_objects(values)
     return as_numbers(values, name)
 
 
@@ -196,7 +197,7 @@ def _named_positions(categorical_features, names, n_columns):
                 f"names, positions or booleans. Got {categorical_features!r} instead."
             )
         return []
-    named = np.asarray(categorical_features).tolist()
+    named = [k.item() if isinstance(k, np.generic) else k for k in categorical_features]
     if any(isinstance(key, bool) for key in named):
         if len(named) != n_columns:
             raise ValueError(
@@ -210,7 +211,7 @@ def _named_positions(categorical_features, names, n_columns):
 def _position(key, names, n_columns, parameter):
     if names is not None and key in names:
         return names.index(key)
-    if isinstance(key, int) and -n_columns <= key < n_columns:
-        return key % n_columns
+    if isinstance(key, Integral) and -n_columns <= key < n_columns:
+        return int(key) % n_columns
     known = names if names is not None else f"positions 0 to {n_columns - 1}"
     raise ValueError(f"`{parameter}` names column {key!r}, which X lacks. X has: {known}.")

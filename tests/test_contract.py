@@ -3,12 +3,13 @@
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.embedding import EMBEDDINGS
 
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
 
 VARIANTS = [
     CMIMEncoder(max_iter=2, random_state=0),
-    *(CMIMEncoder(**QUICK, embedding=name) for name in ("hidden", "mean")),
+    *(CMIMEncoder(**QUICK, embedding=name) for name in EMBEDDINGS),
     *(CMIMEncoder(**QUICK, posterior=name) for name in ("learned", "fixed")),
     *(CMIMEncoder(**QUICK, numeric_scaling=name) for name in ("standard", None)),
     CMIMEncoder(**QUICK, early_stopping=True),

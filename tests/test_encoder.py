@@ -6,6 +6,7 @@ import io
 import pickle
 import random
 import threading
+import warnings
 import weakref
 
 import joblib
@@ -22,11 +23,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.fixes import parse_version
+from skorch.callbacks import Callback
 from torch import nn
 
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
 from cmim_sklearn.likelihoods import LIKELIHOODS
+from tests import test_frames
 from tests.conftest import make_mixed
 
 
@@ -60,6 +63,19 @@ def test_all_embeddings_invert_to_one_table_and_switch_after_fit(mixed, quick):
         tables.append(encoder.inverse_transform(encoder.transform(mixed)))
     for table in tables[1:]:
         pd.testing.assert_frame_equal(table, tables[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "tanh"])
+def test_features_of_rows_unlike_any_other_stay_bounded(activation):
+    rng = np.random.RandomState(0)
+    X = rng.randn(500, 2) @ rng.randn(2, 6)
+    encoder = CMIMEncoder(8, hidden_layer_sizes=(64, 64), activation=activation, max_iter=10)
+    encoder.set_params(random_state=0).fit(X)
+    typical, odd = np.abs(encoder.transform(X)).max(), np.abs(encoder.transform(5 * X)).max()
+    assert odd < 100 * typical
+    constant = CMIMEncoder(4, hidden_layer_sizes=(16,), max_iter=2, random_state=0)
+    constant.fit(np.ones((50, 3)))
+    assert np.abs(constant.transform(np.full((1, 3), np.nan))).max() < 100
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
@@ -212,6 +228,37 @@ def test_a_kind_is_one_class_and_one_line(mixed, quick, monkeypatch):
     encoder = CMIMEncoder(**quick, likelihoods={"age": "laplace"}).fit(mixed)
     assert encoder.table_.describe()["laplace"] == ["age"]
     assert encoder.sample(5)["age"].dtype == mixed["age"].dtype
+
+
+DTYPES = {**test_frames.PANDAS, **test_frames.POLARS, **test_frames.PYARROW}
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_comes_back_from_the_model(name, quick):
+    column = DTYPES[name]
+    make = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+    X = make[type(column).__module__.split(".")[0]]({"x": column})
+    encoder = CMIMEncoder(**quick).fit(X)
+    for table in (encoder.inverse_transform(encoder.transform(X)), encoder.sample(4)):
+        check_like(table, X)
+
+
+def test_a_pair_of_floats_is_known_again_as_float32(quick):
+    X = pd.DataFrame({"x": [0.1, 0.3] * 10, "y": np.arange(20.0)})
+    encoder = CMIMEncoder(**quick).fit(X)
+    np.testing.assert_allclose(
+        encoder.transform(X.astype("float32")), encoder.transform(X), atol=1e-5
+    )
+
+
+def test_reconstruct_is_the_inverse_of_every_embedding(mixed, quick):
+    encoder = CMIMEncoder(**quick | {"max_iter": 20}, embedding="mean").fit(mixed)
+    X = mixed.set_index(pd.Index(range(500, 700)))
+    back = encoder.reconstruct(X)
+    assert back.index.equals(X.index)
+    assert back.notna().all(axis=None)
+    expected = encoder.inverse_transform(encoder.transform(mixed)).set_index(X.index)
+    pd.testing.assert_frame_equal(back, expected, rtol=1e-3)
 
 
 # What it learns. ----------------------------------------------------------------------------------
@@ -369,6 +416,84 @@ def test_a_row_is_embedded_alike_alone_and_in_a_crowd(mixed, quick):
     np.testing.assert_allclose(encoder.set_params(batch_size=4096).transform(crowd), one, atol=1e-6)
 
 
+# Every parameter counts. --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"contrastive_weight": 0.5},
+        {"temperature": 1.0},
+        {"posterior": "fixed"},
+        {"activation": "relu"},
+        {"input_masking": 0.5},
+        {"batch_size": 64},
+        {"learning_rate_init": 1e-2},
+        {"alpha": 10.0},
+        {"max_iter": 4},
+        {"early_stopping": True},
+        {"early_stopping": True, "validation_fraction": 0.4},
+        {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 1},
+        {"numeric_scaling": "standard"},
+        {"likelihoods": {"visits": "poisson"}},
+        {"categorical_features": ["flag"]},
+        {"max_categories": 2},
+        {"n_components": 5},
+        {"hidden_layer_sizes": (17,)},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_parameter_changes_the_fit(mixed, quick, params):
+    one, two = CMIMEncoder(**quick).fit(mixed), CMIMEncoder(**quick | params).fit(mixed)
+    shapes = [{name: w.shape for name, w in weights(e).items()} for e in (one, two)]
+    assert shapes[0] != shapes[1] or not same_weights(one, two)
+
+
+def test_latent_prior_changes_what_is_sampled(mixed, quick):
+    one, two = (
+        CMIMEncoder(**quick, latent_prior=prior).fit(mixed) for prior in ("mixture", "normal")
+    )
+    assert not one.sample(20, random_state=0).equals(two.sample(20, random_state=0))
+
+
+def test_weight_zero_is_trained_as_mim_to_the_bit(mixed, quick, monkeypatch):
+    from cmim_sklearn import encoder as module
+    from cmim_sklearn.objectives import mim
+
+    ours = CMIMEncoder(**quick, contrastive_weight=0).fit(mixed)
+    monkeypatch.setitem(module.OBJECTIVES, "cmim", lambda batch, **options: mim(batch))
+    assert same_weights(ours, CMIMEncoder(**quick).fit(mixed))
+    assert "train_contrast" not in ours.net_.history[0]
+
+
+def test_held_out_rows_are_not_trained_on(mixed, quick, monkeypatch):
+    from cmim_sklearn.net import LatentNet
+
+    seen, get_iterator = {}, LatentNet.get_iterator
+
+    def spy(self, dataset, training=False):
+        seen[training] = dataset.x
+        return get_iterator(self, dataset, training)
+
+    monkeypatch.setattr(LatentNet, "get_iterator", spy)
+    mixed["income"] = np.arange(200.0)  # tells rows apart
+    CMIMEncoder(**quick, early_stopping=True, validation_fraction=0.25).fit(mixed)
+    train, held_out = (
+        {tuple(row) for row in seen[t].nan_to_num(-9).tolist()} for t in (True, False)
+    )
+    assert (len(train), len(held_out)) == (150, 50)
+    assert not train & held_out
+
+
+def test_the_mixture_is_fitted_to_noisy_codes_not_to_means(mixed, quick):
+    """The sampled posterior adds variance of up to one to each component."""
+    encoder = CMIMEncoder(**quick | {"max_iter": 30}, embedding="mean").fit(mixed)
+    codes = encoder._latents.sample(20_000, np.random.default_rng(0))
+    means = encoder.transform(mixed) * encoder._scales["mean"][1] + encoder._scales["mean"][0]
+    # The mean of exp(v) for v ~ U(-6, 0) is (1 - exp(-6)) / 6 = 0.166.
+    assert (codes.var(0) - means.var(0)).mean() == pytest.approx(0.166, abs=0.08)
+
+
 # Fitting again, stopping, callbacks. --------------------------------------------------------------
 
 
@@ -391,6 +516,28 @@ def test_warm_start_refuses_another_network_or_table(mixed, quick):
         encoder.set_params(n_components=7).fit(mixed)
     with pytest.raises(ValueError, match="7 features, but CMIMEncoder is expecting 8"):
         encoder.set_params(n_components=4).fit(mixed.drop(columns="word").to_numpy())
+
+
+@pytest.mark.parametrize("params", [{"max_categories": 2}, {"categorical_features": ["age"]}])
+def test_warm_start_refuses_other_columns(mixed, quick, params):
+    encoder = CMIMEncoder(**quick, warm_start=True).fit(mixed)
+    with pytest.raises(ValueError, match=r"one of categorical_features.*changed"):
+        encoder.set_params(**params).fit(mixed)
+
+
+def test_a_refit_that_fails_leaves_the_columns_as_they_were(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    Z = encoder.transform(mixed)
+    with pytest.raises(ValueError, match="inf"):
+        encoder.fit(pd.DataFrame({"a": [1.0, np.inf], "b": [1, 2]}))
+    with pytest.raises(ValueError, match="feature"):
+        encoder.fit(mixed[["age", "score"]], X_val=mixed)
+    np.testing.assert_array_equal(encoder.transform(mixed), Z)
+    assert encoder.n_features_in_ == 8
+    fresh = CMIMEncoder(**quick)
+    with pytest.raises(ValueError, match="inf"):
+        fresh.fit(pd.DataFrame({"a": [1.0, np.inf], "b": [1, 2]}))
+    assert not hasattr(fresh, "n_features_in_")
 
 
 def test_without_warm_start_a_fit_begins_anew(mixed, quick):
@@ -598,6 +745,11 @@ def test_threads_share_a_fitted_encoder_that_was_just_loaded(mixed, quick):
         ({"device": "cuda:99"}, r"device='cuda:99' is not on this machine, which has \d device"),
         ({"net_params": {"lr": 1}}, r"'lr'.*Use the parameter learning_rate_init instead"),
         ({"net_params": {"max_epochs": 1}}, "'max_epochs'.*max_iter instead"),
+        ({"net_params": {"iterator_train__shuffle": 1}}, "'iterator_train__shuffle'.*batch_size"),
+        ({"net_params": {"module__x": 1}}, "'module__x'.*hidden_layer_sizes"),
+        ({"net_params": {"callbacks": Callback()}}, "'callbacks'.*must be a list"),
+        ({"net_params": {"autocast": "bf16"}}, "'autocast'.*'bfloat16'.*Got 'bf16'"),
+        ({"hidden_layer_sizes": (True,)}, r"'hidden_layer_sizes'.*Got \(True,\) instead"),
         ({"net_params": {"nonsense": 1}}, "unexpected argument.*nonsense"),
         ({"early_stopping": True, "validation_fraction": 0.999}, "=0.999 of 200 rows leaves 0"),
     ],
@@ -638,6 +790,12 @@ def test_wrong_widths_and_names_are_refused(mixed, quick):
         encoder.inverse_transform(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"n_samples must be an int of at least 1\. Got 0 instead"):
         encoder.sample(0)
+    with pytest.raises(ValueError, match=r"n_samples.*Got True instead"):
+        encoder.sample(True)
+    encoder.set_params(embedding="foo")
+    for use in (lambda: encoder.transform(mixed), lambda: encoder.get_feature_names_out()):
+        with pytest.raises(ValueError, match=r"'embedding'.*Got 'foo' instead"):
+            use()
 
 
 def test_a_decoder_without_its_two_parts_is_refused(mixed, quick):
@@ -651,7 +809,9 @@ def test_a_decoder_without_its_two_parts_is_refused(mixed, quick):
 def test_one_component_is_no_contrast(mixed, quick):
     with pytest.warns(UserWarning, match="n_components=1 codes have no direction"):
         CMIMEncoder(**quick | {"n_components": 1}).fit(mixed)
-    CMIMEncoder(**quick | {"n_components": 1}, contrastive_weight=0).fit(mixed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CMIMEncoder(**quick | {"n_components": 1}, contrastive_weight=0).fit(mixed)
 
 
 def test_before_fit(mixed):

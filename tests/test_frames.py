@@ -81,7 +81,12 @@ PYARROW = {
     "large_string": pa.array(["a", None, "b"], pa.large_string()),
     "dictionary": pa.array(["a", None, "b"]).dictionary_encode(),
     "decimal": pa.array([Decimal("1.50"), None, Decimal("2.25")], pa.decimal128(10, 2)),
-}
+    "decimal256": pa.array([Decimal("1.50"), None, Decimal("2.25")], pa.decimal256(50, 2)),
+    "null": pa.nulls(3),
+    "ordered": pa.array(["a", None, "b"]).dictionary_encode().cast(
+        pa.dictionary(pa.int32(), pa.string(), ordered=True)
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PYARROW)
@@ -140,7 +145,7 @@ def test_a_column_of_integers_that_comes_as_float_reads_the_same():
         (pd.to_timedelta([1, 2], "s"), TypeError, "'x' holds dates or times"),
         ([{"a": 1}, None], TypeError, "'x' holds dict values.*column of its own"),
         ([[1, 2], [3]], TypeError, "'x' holds.*column of its own"),
-        ([b"a", b"b"], TypeError, "'x' holds.*values"),
+        ([b"a", b"b"], TypeError, "'x' holds bytes.*Decode"),
         (pd.cut([1, 2], 2), TypeError, r"'x' holds Interval.*astype\(str\)"),
     ],
 )
@@ -152,6 +157,54 @@ def test_what_is_refused_names_the_column_and_what_to_do(values, error, message)
 def test_a_lazy_frame_is_told_to_collect():
     with pytest.raises(TypeError, match=r"\.collect\(\)"):
         read(pl.LazyFrame({"x": [1]}))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "int8", "Int64", "UInt64", "int64[pyarrow]"])
+def test_integers_keep_inside_their_dtype(dtype):
+    ends = np.iinfo(dtype.split("[")[0].lower())
+    frame = pd.DataFrame({"x": pd.Series([ends.min, 0, ends.max], dtype=dtype)})
+    back = round_trip(frame)["x"]
+    assert back.dtype == frame["x"].dtype
+    # float64, in which all is computed, has 53 bits of precision.
+    assert back.astype(float).tolist() == pytest.approx(frame["x"].astype(float), rel=1e-15)
+    assert [int(back.iloc[0]) < 0, int(back.iloc[2]) > 0] == [ends.min < 0, True]
+    as_polars = pl.DataFrame({"x": pl.Series([ends.min, 0, ends.max])})
+    assert round_trip(as_polars).schema == as_polars.schema
+
+
+def test_large_arrow_integers_with_holes_are_read():
+    stamps = [1_700_000_000_000_000_001, None, 1_800_000_000_000_000_001]
+    for X in (pa.table({"t": stamps}), pd.DataFrame({"t": pd.array(stamps, "int64[pyarrow]")})):
+        assert read(X).columns[0].tolist()[::2] == [1.7e18, 1.8e18]
+        assert np.isnan(read(X).columns[0][1])
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="came with numpy 2")
+def test_numpys_variable_width_strings():
+    X = np.array([["a", "bb"], ["ccc", "a"]], dtype=np.dtypes.StringDType())
+    back = round_trip(X)
+    assert back.dtype == X.dtype
+    assert back.tolist() == X.tolist()
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "Rename columns"),
+        (pd.DataFrame([[1]], columns=[("a", "b")]), TypeError, "Rename the columns"),
+        (pl.DataFrame({"x": pl.Series([object()], dtype=pl.Object)}), TypeError, "'x' is polars"),
+        (pa.RecordBatch.from_pydict({"x": [1]}), TypeError, "Table.from_batches"),
+        (pd.DataFrame({"x": [10**400, 1]}, dtype=object), ValueError, "'x' holds inf in row 0"),
+    ],
+)
+def test_odd_frames_are_refused_with_the_remedy(frame, error, message):
+    with pytest.raises(error, match=message):
+        read(frame)
+
+
+def test_levels_are_plain_values():
+    frame = read(pd.DataFrame({"x": ["a", Decimal("1.5"), np.int64(3), True]}, dtype=object))
+    assert [type(level) for level in frame.columns[0]] == [str, float, int, bool]
 
 
 @pytest.mark.parametrize("X", [np.zeros(3), np.zeros((2, 2, 2)), [1, 2, 3]])

@@ -1,13 +1,25 @@
 """Training: batches, history, schedule, stopping, interruption."""
 
 import math
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    GradientNormClipping,
+    LRScheduler,
+    ProgressBar,
+    TrainEndCheckpoint,
+)
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.latents import MixtureLatents
 from cmim_sklearn.net import ObjectiveLoss, OneCycle, Progress, WholeBatches
 from cmim_sklearn.objectives import cmim
 from tests.conftest import make_mixed
@@ -42,7 +54,7 @@ def test_history_holds_every_term_once_an_epoch_and_they_add_up(mixed, quick):
     encoder = CMIMEncoder(**quick, early_stopping=True).fit(mixed)
     assert len(encoder.net_.history) == 3
     for row in encoder.net_.history:
-        assert row["batches"] == []
+        assert len(row["batches"]) <= 1
         assert row["dur"] > 0
         for stage in ("train", "valid"):
             terms = [row[f"{stage}_{name}"] for name in ("distortion", "latent", "contrast")]
@@ -103,6 +115,17 @@ def test_held_out_loss_uses_the_same_noise_each_epoch(mixed, quick):
     assert encoder.validation_scores_ == pytest.approx([encoder.validation_scores_[0]] * 3)
 
 
+def test_the_best_weights_come_back_though_no_gain_reached_the_tolerance(mixed):
+    encoder = CMIMEncoder(
+        max_iter=12, hidden_layer_sizes=(16,), n_components=4, random_state=0, batch_size=32,
+        early_stopping=True, tol=1e9, n_iter_no_change=50,
+    ).fit(mixed)  # fmt: skip
+    scores = encoder.validation_scores_
+    assert int(np.argmax(scores)) > 0
+    longer = encoder.set_params(warm_start=True, learning_rate_init=1e-30, max_iter=1).fit(mixed)
+    assert longer.validation_scores_[-1] == pytest.approx(max(scores))
+
+
 def test_early_stopping_restores_the_best_weights(mixed):
     """A rate so high that held-out loss grows: training stops and the best epoch comes back."""
 
@@ -146,14 +169,63 @@ def test_an_interrupted_fit_warns_rises_and_leaves_a_fitted_encoder(mixed, quick
     assert len(encoder.sample(3)) == 3
 
 
-def test_a_callback_that_stops_as_skorch_does_is_no_interruption(mixed, quick):
-    class Stop(Callback):
+def test_skorchs_early_stopping_ends_training_and_is_no_interruption(mixed, quick):
+    stop = EarlyStopping(monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs")
+    params = quick | {"max_iter": 9, "net_params": {"callbacks": [stop]}}
+    assert CMIMEncoder(**params).fit(mixed).n_iter_ == 3
+
+
+def test_ctrl_c_at_the_end_of_an_epoch_rises_too(mixed, quick):
+    class Slow(Callback):
         def on_epoch_end(self, net, **kwargs):
             if len(net.history) == 2:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
 
-    encoder = CMIMEncoder(**quick, net_params={"callbacks": [Stop()]}).fit(mixed)
+    encoder = CMIMEncoder(**quick, net_params={"callbacks": [Slow()]})
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        encoder.fit(mixed)
     assert encoder.n_iter_ == 2
+
+
+def test_ctrl_c_rises_where_warnings_are_errors(mixed, quick):
+    params = {"net_params": {"callbacks": [Interrupt()]}, "batch_size": 100}
+    encoder = CMIMEncoder(**quick | {"max_iter": 9}, **params)
+    with pytest.raises(KeyboardInterrupt):  # setup.cfg makes errors of warnings
+        encoder.fit(mixed)
+    assert encoder.transform(mixed).shape == (200, 16)
+
+
+def test_ctrl_c_while_the_mixture_is_fitted_rises_and_leaves_a_fitted_encoder(
+    mixed, quick, monkeypatch
+):
+    fit, calls = MixtureLatents.fit, []
+
+    def interrupted_once(codes, random_state):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return fit(codes, random_state)
+
+    monkeypatch.setattr(MixtureLatents, "fit", interrupted_once)
+    encoder = CMIMEncoder(**quick)
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        encoder.fit(mixed)
+    assert len(encoder.sample(4)) == 4
+
+
+def test_skorchs_own_callbacks_work(mixed, quick, tmp_path, capsys):
+    callbacks = [
+        Checkpoint(monitor="train_loss_best", dirname=tmp_path),
+        TrainEndCheckpoint(dirname=tmp_path),
+        ProgressBar(),
+        LRScheduler(policy="CosineAnnealingLR", T_max=10, step_every="batch"),
+        GradientNormClipping(1.0),
+    ]
+    CMIMEncoder(**quick, net_params={"callbacks": callbacks}).fit(mixed)
+    capsys.readouterr()
+    assert (tmp_path / "params.pt").exists()
+    assert (tmp_path / "train_end_params.pt").exists()
 
 
 def test_a_loss_that_is_not_finite_says_what_to_do(mixed, quick):
@@ -169,7 +241,7 @@ def test_progress_prints_plain_lines_where_nothing_can_be_rewritten(mixed, quick
     lines = capsys.readouterr().out.splitlines()
     assert 8 <= len(lines) <= 12
     for part in (
-        "[CMIMEncoder] epoch 40/40",
+        "[CMIMEncoder] 40/40",
         "loss",
         "distortion",
         "latent",
@@ -186,6 +258,15 @@ def test_progress_rewrites_one_line_in_a_terminal(mixed, quick, capsys, monkeypa
     assert out.count("\r") == 3
     assert out.count("\n") == 1
     assert out.endswith("\n")
+    assert max(len(line) for line in out.rstrip().split("\r")) < 80
+
+
+def test_progress_shows_the_last_epoch_of_a_fit_that_stops_early(mixed, quick, capsys):
+    params = quick | {"max_iter": 100, "n_iter_no_change": 2, "tol": 1e9, "early_stopping": True}
+    encoder = CMIMEncoder(**params, verbose=1).fit(mixed)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"{encoder.n_iter_}/100" in last
+    assert "held out" in last
 
 
 def test_silence_is_the_default(mixed, quick, capsys):
@@ -193,10 +274,15 @@ def test_silence_is_the_default(mixed, quick, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_mixed_precision_trains(mixed, quick):
+def test_mixed_precision_trains(mixed, quick, monkeypatch):
+    seen, autocast = [], torch.autocast
+    monkeypatch.setattr(
+        torch, "autocast", lambda *args, **kw: seen.append(kw) or autocast(*args, **kw)
+    )
     encoder = CMIMEncoder(**quick, net_params={"autocast": "bfloat16"}).fit(mixed)
     assert np.isfinite(encoder.loss_curve_).all()
     assert next(encoder.net_.module.parameters()).dtype == torch.float32
+    assert {(kw["dtype"], kw["enabled"]) for kw in seen} == {(torch.bfloat16, True)}
 
 
 def test_objective_loss_passes_its_options_on():

@@ -19,6 +19,7 @@ def test_python_blocks_run(monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(ROOT)
     namespace = {}
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: matplotlib.pyplot.close("all"))
     for block in blocks("python"):
         with warnings.catch_warnings():
             exec(block, namespace)
@@ -36,5 +37,6 @@ def test_set_up_is_two_commands_of_one_line():
         assert command.startswith("pip install")
         assert "\n" not in command
     assert "pytest" in commands[1]
+    assert "RESULTS" not in README
     for script in re.findall(r"(?:examples|benchmarks|tests)/\w+\.py", README):
         assert (ROOT / script).exists()
