@@ -50,6 +50,7 @@ def test_gradients_are_finite_and_reach_every_parameter(posterior, share):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+        assert share > 0 or parameter.grad.any(), name
 
 
 def test_same_noise_same_pass():
