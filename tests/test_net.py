@@ -176,6 +176,9 @@ def test_skorchs_early_stopping_ends_training_and_is_no_interruption(mixed, quic
 
 
 def test_ctrl_c_at_the_end_of_an_epoch_rises_too(mixed, quick):
+    # A test run in the background of a shell ignores the signal unless told otherwise.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     class Slow(Callback):
         def on_epoch_end(self, net, **kwargs):
             if len(net.history) == 2:
@@ -183,8 +186,11 @@ def test_ctrl_c_at_the_end_of_an_epoch_rises_too(mixed, quick):
                 time.sleep(0.1)
 
     encoder = CMIMEncoder(**quick, net_params={"callbacks": [Slow()]})
-    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
-        encoder.fit(mixed)
+    try:
+        with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+            encoder.fit(mixed)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert encoder.n_iter_ == 2
 
 
