@@ -62,6 +62,7 @@ def test_rows_are_rebuilt(houses, encoder):
         assert houses.loc[known, name].corr(back.loc[known, name], "spearman") > 0.9, name
 
 
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_literal_logistic_regression_loses_nothing_to_a_converged_one(houses):
     y = pd.qcut(houses["median_house_value"], 4, labels=list("abcd")).astype(str)
     parts = train_test_split(
