@@ -4,7 +4,6 @@ Names become objects here, and only here.
 """
 
 import copy
-import functools
 import threading
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -25,16 +24,19 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from cmim_sklearn.embedding import EMBEDDINGS, decode, embed, feature_scale
 from cmim_sklearn.frames import read
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS
-from cmim_sklearn.model import LatentModel
+from cmim_sklearn.model import LatentModel, on_rows
 from cmim_sklearn.net import (
+    CallbackSupportMixin,
     EncodedTable,
     EpochTasks,
     KeepBest,
     LatentNet,
     ObjectiveLoss,
+    check_net_params,
     hold_out,
     net_state,
     resolve_device,
+    with_callbacks,
 )
 from cmim_sklearn.networks import ACTIVATIONS, NETWORKS
 from cmim_sklearn.networks import build as build_network
@@ -42,47 +44,8 @@ from cmim_sklearn.objectives import OBJECTIVES
 from cmim_sklearn.scaling import SCALINGS
 from cmim_sklearn.table import Table
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn < 1.9
-
-    class CallbackSupportMixin:
-        """Stands in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method):
-        """Call the method, one frame further down, as scikit-learn's own does."""
-
-        @functools.wraps(method)
-        def called(*args, **kwargs):
-            return method(*args, **kwargs)
-
-        return called
-
-
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
-CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
 SUMMARY_ROWS = 5000
-
-_OWNED_NET_PARAMS = {
-    "module": "hidden_layer_sizes, encoder, decoder",
-    "criterion": "contrastive_weight, temperature",
-    "lr": "learning_rate_init",
-    "optimizer__lr": "learning_rate_init",
-    "optimizer__weight_decay": "alpha",
-    "max_epochs": "max_iter",
-    "batch_size": "batch_size",
-    "iterator_train": "batch_size",
-    "iterator_valid": "batch_size",
-    "train_split": "early_stopping, validation_fraction, or fit(X, X_val=...)",
-    "device": "device",
-    "warm_start": "warm_start",
-    "verbose": "verbose",
-    "seed": "random_state",
-    "title": "verbose",
-    "dataset": "X",
-    "predict_nonlinearity": "embedding",
-    "use_caching": "none: there is nothing to cache",
-}
 
 _REBUILD = threading.Lock()
 
@@ -225,16 +188,7 @@ class _LatentEncoder(
                 "The 'hidden_layer_sizes' parameter must hold ints of at least 1, one for each "
                 f"hidden layer, or be (). Got {self.hidden_layer_sizes!r} instead."
             )
-        for name in self.net_params or {}:
-            owned = name if name in _OWNED_NET_PARAMS else name.split("__")[0]
-            if owned in _OWNED_NET_PARAMS:
-                raise ValueError(
-                    f"net_params may not hold {name!r}: {type(self).__name__} sets it. Use the "
-                    f"parameter {_OWNED_NET_PARAMS[owned]} instead."
-                )
-        callbacks = (self.net_params or {}).get("callbacks")
-        if not isinstance(callbacks, list | tuple | type(None)):
-            raise TypeError(f"net_params['callbacks'] must be a list. Got {callbacks!r} instead.")
+        check_net_params(self.net_params or {}, type(self).__name__)
         resolve_device(self.device)
 
     def _check_use(self):
@@ -361,13 +315,13 @@ class _LatentEncoder(
         model = net.module.eval()
         order = np.random.RandomState(seed).permutation(len(encoded))
         some = encoded[order[:SUMMARY_ROWS]]
-        generator = torch.Generator(_device_of(model)).manual_seed(seed)
+        generator = torch.Generator(model.device).manual_seed(seed)
 
         def codes_and_features(x):
             codes, _ = model.draw_codes(x, model.draw_noise(x, generator))
             return {"codes": codes, **embed(model, x)}
 
-        values = _on_rows(model, codes_and_features, some)
+        values = on_rows(model, codes_and_features, some)
         latents = LATENT_PRIORS[latent_prior].fit(values.pop("codes"), seed)
         return {
             "n_iter_": len(epochs),
@@ -426,7 +380,7 @@ class _LatentEncoder(
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         centre, scale = self._scales[self.embedding]
         name, model = self.embedding, self._model()
-        values = _on_rows(model, lambda x: {name: embed(model, x)[name]}, encoded)[name]
+        values = on_rows(model, lambda x: {name: embed(model, x)[name]}, encoded)[name]
         return (values - centre) / scale
 
     def inverse_transform(self, X):
@@ -456,7 +410,7 @@ class _LatentEncoder(
             )
         centre, scale = self._scales[self.embedding]
         model, name = self._model(), self.embedding
-        decoded = _on_rows(
+        decoded = on_rows(
             model,
             lambda h: {"x": model.likelihood.point(decode(model, h, name))},
             X * scale + centre,
@@ -480,7 +434,7 @@ class _LatentEncoder(
         self._check_use()
         frame = self._read(X, reset=False, min_rows=1)
         model = self._model()
-        decoded = _on_rows(
+        decoded = on_rows(
             model,
             lambda x: {"x": model.likelihood.point(model.decoder(model.posterior_mean(x)))},
             self.table_.encode(frame),
@@ -509,8 +463,8 @@ class _LatentEncoder(
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         codes = self._latents.sample(n_samples, np.random.default_rng(seed))
         model = self._model()
-        generator = torch.Generator(_device_of(model)).manual_seed(seed)
-        drawn = _on_rows(
+        generator = torch.Generator(model.device).manual_seed(seed)
+        drawn = on_rows(
             model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
         )
         return self.table_.decode(drawn["x"])
@@ -793,25 +747,3 @@ def _build_model(likelihood, architecture, input_masking, seed):
         architecture["decoder"], n_codes, likelihood.n_params, *shape, generator, is_decoder=True
     )
     return LatentModel(encoder, posterior, decoder, likelihood, input_masking)
-
-
-def _device_of(model):
-    return next(model.parameters()).device
-
-
-def _on_rows(model, function, rows):
-    """Apply a function of tensors to rows (n, k), in chunks, and join its named outputs.
-
-    Short chunks are padded: matrix products of one or two rows take other code paths and round
-    otherwise, and a row must not depend on what stands beside it.
-    """
-    device, outputs = _device_of(model), {}
-    with torch.no_grad():
-        for start in range(0, len(rows), CHUNK_ROWS):
-            chunk = torch.from_numpy(np.array(rows[start : start + CHUNK_ROWS], np.float32))
-            n = len(chunk)
-            if n < MIN_CHUNK_ROWS:
-                chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, rows.shape[1])])
-            for name, values in function(chunk.to(device)).items():
-                outputs.setdefault(name, []).append(values[:n].float().cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in outputs.items()}

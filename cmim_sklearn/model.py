@@ -6,11 +6,14 @@ Axes: n rows, C columns, d latent components, H hidden features, P decoder outpu
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 from cmim_sklearn.likelihoods import Joint
+
+CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
 
 
 class Pass(NamedTuple):
@@ -73,6 +76,11 @@ class LatentModel(nn.Module):
         self.likelihood = likelihood
         self.input_masking = input_masking
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     def draw_noise(self, x, generator) -> Noise:
         """Draw what `forward` needs for encoded rows x (n, C) from a generator on x's device."""
         n, options = len(x), {"generator": generator, "device": x.device}
@@ -129,3 +137,23 @@ class LatentModel(nn.Module):
         z = next(self.parameters()).new_zeros(1, self.posterior.n_components)
         with torch.no_grad():
             return tuple(self.decoder.body(z).shape[1:])
+
+
+def on_rows(model: LatentModel, function, rows):
+    """Apply a function of tensors on the model's device to rows (n, k), without gradients.
+
+    The function returns a dict of tensors (chunk, ...); so does this, of arrays (n, ...).
+
+    Short chunks are padded: matrix products of one or two rows take other code paths and round
+    otherwise, and a row must not depend on what stands beside it.
+    """
+    device, outputs = model.device, {}
+    with torch.no_grad():
+        for start in range(0, len(rows), CHUNK_ROWS):
+            chunk = torch.from_numpy(np.array(rows[start : start + CHUNK_ROWS], np.float32))
+            n = len(chunk)
+            if n < MIN_CHUNK_ROWS:
+                chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, rows.shape[1])])
+            for name, values in function(chunk.to(device)).items():
+                outputs.setdefault(name, []).append(values[:n].float().cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in outputs.items()}

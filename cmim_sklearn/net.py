@@ -4,6 +4,7 @@ The only file that imports skorch. It is used as an engine, behind the estimator
 """
 
 import copy
+import functools
 import math
 import shutil
 import sys
@@ -16,8 +17,48 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Dataset
 
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:
+        """Stands in where scikit-learn has no callbacks."""
+
+    def with_callbacks(method):
+        """Call the method, one frame further down, as scikit-learn's own does."""
+
+        @functools.wraps(method)
+        def called(*args, **kwargs):
+            return method(*args, **kwargs)
+
+        return called
+
+
 VALIDATION_SEED = 0
 TABLE_SHARE_OF_FREE_MEMORY = 0.25
+
+
+OWNED_NET_PARAMS = {
+    "module": "hidden_layer_sizes, encoder, decoder",
+    "criterion": "contrastive_weight, temperature",
+    "lr": "learning_rate_init",
+    "optimizer__lr": "learning_rate_init",
+    "optimizer__weight_decay": "alpha",
+    "max_epochs": "max_iter",
+    "batch_size": "batch_size",
+    "iterator_train": "batch_size",
+    "iterator_valid": "batch_size",
+    "train_split": "early_stopping, validation_fraction, or fit(X, X_val=...)",
+    "device": "device",
+    "warm_start": "warm_start",
+    "verbose": "verbose",
+    "seed": "random_state",
+    "title": "verbose",
+    "dataset": "X",
+    "predict_nonlinearity": "embedding",
+    "use_caching": "none: there is nothing to cache",
+}
+"""Parameters of the net that the estimator sets, and which of its own stands for each."""
 
 
 class EncodedTable(Dataset):
@@ -410,6 +451,28 @@ class LatentNet(NeuralNet):
             self.notify("on_train_end", X=X, y=y)
             del self.generator_
         return self
+
+
+def check_net_params(net_params, owner):
+    """Refuse what the estimator, named by `owner`, has parameters of its own for.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter to use instead.
+    TypeError
+        If callbacks are no list.
+    """
+    for name in net_params:
+        owned = name if name in OWNED_NET_PARAMS else name.split("__")[0]
+        if owned in OWNED_NET_PARAMS:
+            raise ValueError(
+                f"net_params may not hold {name!r}: {owner} sets it. Use the parameter "
+                f"{OWNED_NET_PARAMS[owned]} instead."
+            )
+    callbacks = net_params.get("callbacks")
+    if not isinstance(callbacks, list | tuple | type(None)):
+        raise TypeError(f"net_params['callbacks'] must be a list. Got {callbacks!r} instead.")
 
 
 def hold_out(encoded):
