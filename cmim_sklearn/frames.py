@@ -159,6 +159,8 @@ def _read_series(series, name):
 def _read_array(X) -> Frame:
     if isinstance(X, list | tuple):
         X = np.array(X, dtype=object)
+        if all(isinstance(v, int | float | np.number) and type(v) is not bool for v in X.flat):
+            X = np.array(X.tolist())  # numbers throughout: an array of numbers, not of objects
     # Bounds on rows and columns are the estimator's to check, in its own name.
     X = check_array(
         X, dtype=None, ensure_all_finite=False, ensure_min_samples=0, ensure_min_features=0

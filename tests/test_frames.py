@@ -122,6 +122,13 @@ def test_a_mixed_list_is_read_column_by_column():
     assert np.isnan(frame.columns[3]).all()
 
 
+def test_a_list_of_numbers_is_an_array_of_numbers():
+    for X, dtype in (([[1, 2], [3, 4]], np.int64), ([[1, 2.5], [np.nan, 4]], np.float64)):
+        back = round_trip(X)
+        assert back.dtype == dtype
+        np.testing.assert_array_equal(back, X)
+
+
 @pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT], ids=str)
 def test_every_hole_is_one_hole(hole):
     frame = read(pd.DataFrame({"n": pd.Series([1.0, hole], dtype=object), "s": ["a", hole]}))
