@@ -115,6 +115,14 @@ def test_held_out_loss_uses_the_same_noise_each_epoch(mixed, quick):
     assert encoder.validation_scores_ == pytest.approx([encoder.validation_scores_[0]] * 3)
 
 
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_gain_below_the_tolerance_counts_as_none(mixed, quick, patience):
+    params = quick | {"max_iter": 8, "early_stopping": True, "n_iter_no_change": patience}
+    # The first epoch always gains; none after it by as much as this.
+    assert CMIMEncoder(**params, tol=1e9).fit(mixed).n_iter_ == 1 + patience
+    assert CMIMEncoder(**params, tol=0, learning_rate_init=1e-2).fit(mixed).n_iter_ > 1 + patience
+
+
 def test_the_best_weights_come_back_though_no_gain_reached_the_tolerance(mixed):
     encoder = CMIMEncoder(
         max_iter=12, hidden_layer_sizes=(16,), n_components=4, random_state=0, batch_size=32,
