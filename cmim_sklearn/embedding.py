@@ -21,15 +21,20 @@ LEAST_SPREAD = 0.01
 """The smallest deviation that is scaled up in full, as a share of their root mean square."""
 
 
-def embed(model, x):
-    """All embeddings of encoded rows x (n, C): a dict of name to (n, w).
+def embed(model, x, embeddings=EMBEDDINGS):
+    """The named embeddings of encoded rows x (n, C): a dict of name to (n, w).
 
     "informative" is the decoder's last hidden activation at the posterior mean, "hidden" all its
     hidden activations side by side, "mean" the posterior mean itself.
     """
     z = model.posterior_mean(x)
-    states = model.hidden_states(z)
-    return {"informative": states[-1], "hidden": torch.cat(states, 1), "mean": z}
+    states = model.hidden_states(z) if set(embeddings) != {"mean"} else []
+    make = {
+        "informative": lambda: states[-1],
+        "hidden": lambda: torch.cat(states, 1),
+        "mean": lambda: z,
+    }
+    return {name: make[name]() for name in embeddings}
 
 
 def decode(model, features, embedding):

@@ -115,10 +115,11 @@ class _LatentEncoder(
             return self._fit(X, y, X_val)
         except BaseException:
             if vars(self).get("_net") is before.get("_net"):
-                # Not fitted anew: the names and number of columns are again those of the last fit.
+                # Not fitted anew: names and number of columns are again those of the last fit.
                 for name in ("n_features_in_", "feature_names_in_"):
                     vars(self).pop(name, None)
-                    vars(self).update({k: v for k, v in before.items() if k == name})
+                    if name in before:
+                        setattr(self, name, before[name])
             raise
 
     def _fit(self, X, y, X_val):
@@ -380,7 +381,7 @@ class _LatentEncoder(
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         centre, scale = self._scales[self.embedding]
         name, model = self.embedding, self._model()
-        values = on_rows(model, lambda x: {name: embed(model, x)[name]}, encoded)[name]
+        values = on_rows(model, lambda x: embed(model, x, [name]), encoded)[name]
         return (values - centre) / scale
 
     def inverse_transform(self, X):

@@ -89,7 +89,7 @@ class SampledPosterior(Posterior):
     (arXiv 2208.09016), whose head has one hidden layer more.
     """
 
-    # NOTE[paper] MolMIM feeds [h; v] through two layers; one measured no worse on tables.
+    # NOTE[paper] MolMIM feeds [h; v] through two layers; here it is one.
 
     def __init__(self, n_components):
         super().__init__(n_components)

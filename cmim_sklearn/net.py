@@ -56,7 +56,6 @@ OWNED_NET_PARAMS = {
     "title": "verbose",
     "dataset": "X",
     "predict_nonlinearity": "embedding",
-    "use_caching": "none: there is nothing to cache",
 }
 """Parameters of the net that the estimator sets, and which of its own stands for each."""
 
