@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn.encoder import _build_model
+from cmim_sklearn.base import _build_model
 from cmim_sklearn.frames import read
 from cmim_sklearn.net import EncodedTable
 from cmim_sklearn.objectives import cmim

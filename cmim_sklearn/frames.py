@@ -72,6 +72,15 @@ class Frame:
     native: Any
     index: Any = None
 
+    @property
+    def n_rows(self):
+        """How many rows there are."""
+        return len(self.columns[0]) if self.columns else 0
+
+    def take(self, rows):
+        """The same columns, of some rows only; without what came from outside."""
+        return Frame(self.layout, [column[rows] for column in self.columns], self.types, None)
+
     def name(self, position):
         """How messages call a column: its name, or its position in an array."""
         return column_name(self.layout.names, position)
@@ -290,13 +299,69 @@ def write(layout, columns, types, index=None):
     return _WRITERS[layout.library](layout, columns, types, index)
 
 
-def _inside(values, description):
-    """Numbers inside the bounds of their integer dtype, of which float64 may overshoot the ends."""
+def is_missing(values):
+    """Which of a column's values (n,) are missing, as `read` gives them."""
+    return np.equal(values, None) if values.dtype == object else np.isnan(values)
+
+
+def fill(X, frame, layout, types, rows, columns):
+    """A table like X, of which `frame` was read, with holes filled and all else as it was.
+
+    Parameters
+    ----------
+    X : table
+    frame : Frame
+        Of X.
+    layout, types
+        Of the table that the values come from: they decide a column of nothing but holes.
+    rows : array of shape (n_rows,)
+        Positions of the rows that have holes.
+    columns : list of arrays of shape (n_rows,)
+        Raw values of these rows for each column; only those at holes are used. Numbers for a column
+        of integers are rounded.
+    """
+    new = {}
+    for p, values in enumerate(columns):
+        mask = is_missing(frame.columns[p])
+        if mask.any():
+            new[p] = mask, values[mask[rows]]
+    if frame.layout.names is None:
+        out = np.array(frame.native)
+        for p, (mask, values) in new.items():
+            out[mask, p] = _plain(values, types[p]) if out.dtype == object else values
+        return out
+    fitted = dict(zip(layout.names or [], layout.dtypes, strict=False))
+    series = {}
+    for p, (mask, values) in new.items():
+        name, description = frame.layout.names[p], frame.layout.dtypes[p]
+        if mask.all() and types[p] != frame.types[p] and layout.library == frame.layout.library:
+            description = fitted[name]
+        if types[p] == NUMBER and _integer_dtype(description):
+            values = np.round(values)
+        # Cells that will not be used must fit the dtype all the same: any filler will do.
+        whole = np.full(len(mask), values[0], values.dtype)
+        whole[mask] = values
+        series[name] = mask, description, whole, types[p]
+    return _FILLERS[frame.layout.library](X, series)
+
+
+def holds_integers(layout, position):
+    """Whether a column's dtype is one of integers."""
+    dtypes = layout.dtypes
+    return bool(_integer_dtype(dtypes[position if layout.names is not None else 0]))
+
+
+def _integer_dtype(description):
     of = description["of"] if description["dtype"] == "arrow" else description
     name = of["dtype"]
     if name[:1] in "<>|=":
         name = np.dtype(name).name
-    found = re.fullmatch(r"(u?)int(\d+)", name.lower())
+    return re.fullmatch(r"(u?)int(\d+)", name.lower())
+
+
+def _inside(values, description):
+    """Numbers inside the bounds of their integer dtype, of which float64 may overshoot the ends."""
+    found = _integer_dtype(description)
     if not found:
         return values
     bounds = np.iinfo(f"{found[1]}int{found[2]}")
@@ -456,6 +521,53 @@ def _write_pyarrow(layout, columns, types, index):
             arrays.append(pa.array(_plain(values, kind), dtype))
     return pa.table(dict(zip(layout.names, arrays, strict=True)))
 
+
+def _fill_pandas(X, new):
+    out = X.copy()
+    for name, (mask, description, values, kind) in new.items():
+        series = out[name]
+        if description["dtype"] == "category":
+            lacking = set(_plain(values[mask], kind)) - {None} - set(series.cat.categories)
+            series = series.cat.add_categories(sorted(lacking))
+            description = _DESCRIBERS["pandas"](series)
+        filler = _write_pandas(Layout("pandas", [name], [description]), [values], [kind], X.index)
+        if series.isna().all():
+            out[name] = filler[name]
+        else:
+            out[name] = series.where(~mask, filler[name])
+    return out
+
+
+def _fill_polars(X, new):
+    import polars as pl
+
+    for name, (mask, description, values, kind) in new.items():
+        filler = _write_polars(Layout("polars", [name], [description]), [values], [kind], None)
+        series = filler[name].zip_with(pl.Series(mask), X[name].cast(filler[name].dtype))
+        X = X.with_columns(series.alias(name))
+    return X
+
+
+def _fill_pyarrow(X, new):
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name, (mask, description, values, kind) in new.items():
+        layout = Layout("pyarrow", [name], [description])
+        filler, position = (
+            _write_pyarrow(layout, [values], [kind], None)[name],
+            X.column_names.index(name),
+        )
+        dtype = filler.type
+        plain = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
+        merged = pc.if_else(pa.array(mask), filler.cast(plain), X[name].cast(plain))
+        if plain != dtype:
+            merged = pc.dictionary_encode(merged).cast(dtype)
+        X = X.set_column(position, name, merged)
+    return X
+
+
+_FILLERS = {"pandas": _fill_pandas, "polars": _fill_polars, "pyarrow": _fill_pyarrow}
 
 _DESCRIBERS = {
     "pandas": _describe_pandas,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.mixture import GaussianMixture
+from sklearn.cluster import kmeans_plusplus
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -23,9 +23,9 @@ another published code has -6 for log sigma, a deviation twenty times smaller.
 """
 MAX_LOG_VARIANCE = 0.0
 FIXED_LOG_VARIANCE = -2.0
-MIXTURE_SIZES = (1, 5, 10, 20, 50)
+MIXTURE_SIZES = (1, 10, 30, 100)
 MIXTURE_ROWS = 5000
-MIXTURE_EM_STEPS, MIXTURE_TOL = 20, 1e-3
+MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
 
 
 class DiagonalNormal(NamedTuple):
@@ -76,8 +76,8 @@ class Posterior(nn.Module, ABC):
         """q(z | x) as trained, from outputs (n, k d) and uniform noise (n, 1)."""
 
     @abstractmethod
-    def mean(self, outputs) -> Tensor:
-        """The posterior mean at inference, (n, d)."""
+    def inference(self, outputs) -> DiagonalNormal:
+        """q(z | x) after training, from outputs (n, k d): the narrowest that training showed."""
 
 
 class SampledPosterior(Posterior):
@@ -100,9 +100,9 @@ class SampledPosterior(Posterior):
         log_variance = MIN_LOG_VARIANCE + (MAX_LOG_VARIANCE - MIN_LOG_VARIANCE) * uniform
         return DiagonalNormal(outputs + log_variance * self.by_log_variance, log_variance)
 
-    def mean(self, outputs):
-        """See `Posterior.mean`."""
-        return outputs + MIN_LOG_VARIANCE * self.by_log_variance
+    def inference(self, outputs):
+        """See `Posterior.inference`."""
+        return self.forward(outputs, torch.zeros_like(outputs[:, :1]))
 
 
 class LearnedPosterior(Posterior):
@@ -120,9 +120,9 @@ class LearnedPosterior(Posterior):
         mean, raw = outputs.chunk(2, dim=-1)
         return DiagonalNormal(mean, MIN_LOG_VARIANCE + softplus(raw - MIN_LOG_VARIANCE))
 
-    def mean(self, outputs):
-        """See `Posterior.mean`."""
-        return outputs.chunk(2, dim=-1)[0]
+    def inference(self, outputs):
+        """See `Posterior.inference`."""
+        return self.forward(outputs, None)
 
 
 class FixedPosterior(Posterior):
@@ -132,103 +132,152 @@ class FixedPosterior(Posterior):
         """See `Posterior.forward`."""
         return DiagonalNormal(outputs, torch.full_like(uniform, FIXED_LOG_VARIANCE))
 
-    def mean(self, outputs):
-        """See `Posterior.mean`."""
-        return outputs
+    def inference(self, outputs):
+        """See `Posterior.inference`."""
+        return self.forward(outputs, outputs[:, :1])
 
 
-class NormalLatents:
-    """z ~ N(0, I), the anchor of the objective.
-
-    Right only where codes came to match it: A-MIM leaves their scale free.
-    """
-
-    def __init__(self, n_components):
-        self.n_components = int(n_components)
-
-    @classmethod
-    def fit(cls, codes, random_state):
-        """Take the width of codes (n, d), and nothing else."""
-        return cls(codes.shape[1])
-
-    def state(self):
-        """Return the constructor's arguments."""
-        return {"n_components": self.n_components}
-
-    def sample(self, n_samples, rng):
-        """Draw float32 codes (n_samples, d) from a numpy Generator."""
-        return rng.standard_normal((n_samples, self.n_components)).astype(np.float32)
-
-
-class MixtureLatents:
-    """z ~ a Gaussian mixture fitted after training to codes drawn as in training.
+class Latents:
+    """What codes are drawn from to sample: z = centre + basis u, with u from a Gaussian mixture.
 
     Parameters
     ----------
     weights : array of shape (k,)
-    means : array of shape (k, d)
-    factors : array of shape (k, d, d)
+    means : array of shape (k, r)
+    factors : array of shape (k, r, r)
         Lower Cholesky factors of the covariances.
+    centre : array of shape (d,)
+    basis : array of shape (d, r)
+        Orthonormal columns.
     """
 
-    def __init__(self, weights, means, factors):
+    def __init__(self, weights, means, factors, centre, basis):
         self.weights = np.asarray(weights, float)
-        self.means = np.asarray(means, np.float32)
-        self.factors = np.asarray(factors, np.float32)
-
-    @classmethod
-    def fit(cls, codes, random_state):
-        """Fit to codes (n, d); the size of `MIXTURE_SIZES` is chosen by held-out likelihood.
-
-        Sizes are tried upwards until one does worse on a fifth of the codes, and one that would
-        have fewer codes than 2 d to a component is not tried. At most 5,000 codes are used.
-        """
-        codes = codes[:MIXTURE_ROWS].astype(np.float64)
-        # In standard units, so that the mixture's own regularisation suits codes of any scale.
-        centre, spread = codes.mean(0), np.maximum(codes.std(0), 1e-12)
-        codes = (codes - centre) / spread
-        n_held_out = max(1, len(codes) // 5)
-        held_out, kept = codes[:n_held_out], codes[n_held_out:]
-        best, best_score = None, -np.inf
-        for size in MIXTURE_SIZES:
-            if size > 1 and len(kept) < 2 * size * codes.shape[1]:
-                break
-            mixture = _fit_mixture(kept if len(kept) > 1 else codes, size, random_state)
-            score = mixture.score(held_out)
-            if score < best_score:
-                break
-            best, best_score = mixture, score
-        factors = np.linalg.cholesky(best.covariances_)
-        return cls(best.weights_, best.means_ * spread + centre, factors * spread[:, None])
+        # Contiguous, since products of the same arrays in another layout round otherwise.
+        self.means, self.factors, self.centre, self.basis = (
+            np.ascontiguousarray(part, np.float32) for part in (means, factors, centre, basis)
+        )
 
     def state(self):
         """Return the constructor's arguments."""
-        return {"weights": self.weights, "means": self.means, "factors": self.factors}
+        return dict(vars(self))
 
     def sample(self, n_samples, rng):
         """Draw float32 codes (n_samples, d) from a numpy Generator."""
+        u, _ = self.draw(n_samples, rng)
+        return self.centre + u @ self.basis.T
+
+    def draw(self, n_samples, rng):
+        """Draw u, float32 (n_samples, r), and the component that each came from, (n_samples,)."""
         component = rng.choice(len(self.weights), size=n_samples, p=self.weights)
-        codes = rng.standard_normal((n_samples, self.means.shape[1])).astype(np.float32)
+        u = rng.standard_normal((n_samples, self.means.shape[1])).astype(np.float32)
         for k in np.unique(component):
             rows = component == k
-            codes[rows] = self.means[k] + codes[rows] @ self.factors[k].T
-        return codes
+            u[rows] = self.means[k] + u[rows] @ self.factors[k].T
+        return u, component
 
 
-def _fit_mixture(codes, size, random_state):
-    # Two EM steps a call, none of which can fail to "converge": a mixture stopped early is judged
-    # by its held-out likelihood all the same, and warning filters are not safe between threads.
-    mixture = GaussianMixture(
-        size, reg_covar=1e-4, tol=1e300, max_iter=2, warm_start=True, random_state=random_state
+def normal_latents(means, noise, seed):
+    """N(0, I), the anchor of the objective, whatever the posterior means (n, d).
+
+    Right only where codes came to match it: A-MIM leaves their scale free.
+    """
+    identity = np.eye(means.shape[1])
+    return Latents([1.0], np.zeros((1, len(identity))), identity[None], 0 * identity[0], identity)
+
+
+def mixture_latents(means, noise, seed):
+    """A Gaussian mixture fitted to codes as at inference: N(mean, noise) for each row.
+
+    Codes vary in fewer directions than they have components. Those in which the means vary by less
+    than the noise are left out. Sizes of `MIXTURE_SIZES` are tried upwards until one does worse on
+    a fifth of the codes, each by a few steps of expectation maximisation. A component's covariance
+    is shrunk to the mean covariance within components, as if r codes more had it: components of a
+    few dozen codes then follow the curved set on which codes lie, and none collapses.
+
+    Parameters
+    ----------
+    means : array of shape (n, d)
+        Posterior means; the first 5,000 are used, in random order.
+    noise : array of shape (d,)
+        Variance of the posterior, the mean over rows.
+    seed : int
+
+    Returns
+    -------
+    Latents
+    """
+    means = torch.from_numpy(np.asarray(means[:MIXTURE_ROWS], np.float32))
+    centre = means.mean(0)
+    values, vectors = np.linalg.eigh(
+        np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
     )
-    bound = -np.inf
-    for _ in range(MIXTURE_EM_STEPS // 2):
-        if mixture.fit(codes).lower_bound_ - bound < MIXTURE_TOL:
+    kept = max(1, int((values > noise.mean()).sum()))
+    basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32))
+    noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)))
+    noise = basis.T @ noise @ basis
+    u = (means - centre) @ basis
+    n_held_out = len(u) // 5
+    held_out, fitted = u[:n_held_out], u[n_held_out:]
+    best, best_score = None, -np.inf
+    for size in MIXTURE_SIZES:
+        if size > 1 and len(fitted) < 10 * size:
             break
-        bound = mixture.lower_bound_
+        mixture = _fit_mixture(fitted, noise, size, seed)
+        score = float(mixture_log_prob(held_out, *mixture).mean()) if n_held_out else 0.0
+        if score < best_score:
+            break
+        best, best_score = mixture, score
+    weights, centres, factors = (part.double().numpy() for part in best)
+    return Latents(weights / weights.sum(), centres, factors, centre.numpy(), basis.numpy())
+
+
+def _fit_mixture(u, noise, size, seed):
+    """Weights (k,), means (k, r) and Cholesky factors (k, r, r) of a mixture for u (n, r)."""
+    n, r = u.shape
+    centres, _ = kmeans_plusplus(u.numpy(), size, random_state=seed)
+    share = torch.zeros(n, size)
+    share[torch.arange(n), torch.cdist(u, torch.from_numpy(centres)).argmin(1)] = 1.0
+    bound = -np.inf
+    for _ in range(MIXTURE_EM_STEPS):
+        counts = share.sum(0)
+        weights = (counts + 1) / (n + size)
+        means = (share.T @ u) / counts.clamp(min=1e-6)[:, None]
+        squares = torch.zeros(size, r, r)
+        for k in range(size):
+            rows = share[:, k] > 1e-3
+            apart = u[rows] - means[k]
+            squares[k] = apart.T @ (apart * share[rows, k, None])
+        within = squares.sum(0) / n
+        covariances = (squares + r * within) / (counts + r)[:, None, None] + noise
+        mixture = weights, means, torch.linalg.cholesky(covariances)
+        log_joint = component_log_prob(u, *mixture)
+        share = log_joint.softmax(1)
+        new_bound = float(log_joint.logsumexp(1).mean())
+        if new_bound - bound < MIXTURE_TOL:
+            break
+        bound = new_bound
     return mixture
+
+
+def component_log_prob(u, weights, means, factors):
+    """Log of w_k N(u | mean_k, L_k L_k') of points u (n, r) under each component, (n, k)."""
+    inverse = torch.linalg.solve_triangular(
+        factors,
+        torch.eye(u.shape[1], dtype=u.dtype, device=u.device).expand_as(factors),
+        upper=False,
+    )
+    apart = inverse @ u.T - inverse @ means.unsqueeze(-1)  # (k, r, n)
+    log_det = torch.diagonal(factors, dim1=1, dim2=2).log().sum(1)
+    constant = weights.log() - log_det - 0.5 * u.shape[1] * LOG_2PI
+    return constant - 0.5 * apart.square().sum(1).T
+
+
+def mixture_log_prob(u, weights, means, factors):
+    """Log density of points u (n, r) under a Gaussian mixture, (n,)."""
+    return component_log_prob(u, weights, means, factors).logsumexp(1)
 
 
 POSTERIORS = {"sampled": SampledPosterior, "learned": LearnedPosterior, "fixed": FixedPosterior}
 
-LATENT_PRIORS = {"normal": NormalLatents, "mixture": MixtureLatents}
+LATENT_PRIORS = {"normal": normal_latents, "mixture": mixture_latents}

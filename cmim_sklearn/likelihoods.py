@@ -2,8 +2,9 @@
 
 Axes: n rows, C columns of the block, P decoder outputs, W encoder inputs.
 
-A kind is one class with eight short methods and one line in `LIKELIHOODS` at the foot. It serves
-*all* its columns at once: 79 Gaussian columns are one tensor operation.
+A kind is one class of short methods and one line in `LIKELIHOODS` at the foot. It serves *all* its
+columns at once: 79 Gaussian columns are one tensor operation. Training needs the first group of
+methods; the second, from `measure` on, is what `cmim_sklearn.density` needs to weigh codes by rows.
 """
 
 from abc import ABC, abstractmethod
@@ -50,11 +51,14 @@ class Likelihood(nn.Module, ABC):
         Whether the encoder gets, beside `inputs`, one observed-indicator a column.
     has_levels : bool
         Whether -1 stands for a value never seen in fit.
+    cell_width : int
+        Numbers a cell in what `measure` returns.
     """
 
     takes = "number"
     has_indicator = True
     has_levels = False
+    cell_width = 1
 
     def __init__(self, n_columns, n_params, n_inputs):
         super().__init__()
@@ -84,8 +88,12 @@ class Likelihood(nn.Module, ABC):
         """Turn C raw columns of shape (n,) into float32 (n, C)."""
 
     @abstractmethod
-    def decode(self, encoded):
-        """Turn encoded (n, C) into C raw columns of shape (n,), inside the training range."""
+    def decode(self, encoded, *, drawn=False):
+        """Turn encoded (n, C) into C raw columns of shape (n,), inside the training range.
+
+        Of draws, which are what densities speak of, only whole numbers and values that many rows
+        hold are cut to the range.
+        """
 
     def observed(self, x):
         """Which cells of x (n, C) are observed, bool (n, C)."""
@@ -107,28 +115,86 @@ class Likelihood(nn.Module, ABC):
     def sample(self, params, generator):
         """One draw, encoded, (n, C)."""
 
+    # -- for densities of raw cells ----------------------------------------------------------------
+
+    def measure(self, columns):
+        """What `log_density` asks of C raw columns (n,): float32 (n, C, cell_width).
+
+        By default the encoded values.
+        """
+        return self.encode(columns)[:, :, None]
+
+    @abstractmethod
+    def log_density(self, params, cells):
+        """Log p(cell | params) in nats of the column's own unit, (n, C), of cells as measured.
+
+        A probability where cells are whole numbers, levels or values held by many rows, else a
+        density; 0 where unobserved. It is that of what `sample` then `decode` give.
+        """
+
+    @abstractmethod
+    def local(self, params, cells):
+        """A smooth stand-in for `log_density`, (n, C), and its gradient in params, (n, P)."""
+
+    @abstractmethod
+    def whiten(self, jacobian, params, cells):
+        """Scale a Jacobian of params (n, P, r) to A (n, P, r): A'A is the information on the code.
+
+        It is the Fisher information of the observed cells, through the Jacobian.
+        """
+
+    def refit_noise(self, params, variance, cells, prior_share):
+        """Fit what noise is left, given params (n, P) known up to variances (n, P).
+
+        ``prior_share`` is the weight of what training learnt, on a logarithmic scale. A kind whose
+        parameters say all, as probabilities do, has nothing to fit.
+        """
+
+    @abstractmethod
+    def guess(self, params, weights):
+        """C raw columns (n,): each cell's mean in the column's own unit, or its likeliest level.
+
+        Parameters
+        ----------
+        params : Tensor of shape (n, S, P)
+            For S codes of each row.
+        weights : Tensor of shape (n, S)
+            Their shares, summing to one.
+        """
+
 
 class Gaussian(Likelihood):
     """Numbers, integer or not: N(mean(z), scale), a standard deviation per column for all rows.
 
-    The floor of the standard deviation is `MIN_SCALE`, soft, so that it never stops learning.
+    There are two standard deviations. The one learnt with the network is a mean over all the noise
+    that training adds to codes; its floor is `MIN_SCALE`, soft, so that it never stops learning.
+    ``deviation`` is what is left at codes as `sample` draws them, fitted after training by
+    `refit_noise`; draws and densities go by it.
 
     Parameters
     ----------
-    knots, images, atoms : list of C arrays
-        ``x``, ``y`` and ``atoms`` of each column's `ScalingMap`.
+    maps : list of C dicts
+        The arguments of each column's `ScalingMap`.
     low, high : array of shape (C,)
         The training range, in the column's own unit.
-    whole : list of C bool
-        Whether all values are whole numbers.
+    decimals : list of C (int or None)
+        Decimals that all values have at most: 0 for whole numbers, None for full precision.
+    n_seen : array of shape (C,)
+        Observed training rows.
     """
 
-    def __init__(self, knots, images, low, high, whole, atoms):
-        super().__init__(len(knots), len(knots), len(knots))
-        self.maps = [ScalingMap(*parts) for parts in zip(knots, images, atoms, strict=True)]
+    cell_width = 7
+
+    def __init__(self, maps, low, high, decimals, n_seen):
+        super().__init__(len(maps), len(maps), len(maps))
+        self.maps = [ScalingMap(**parts) for parts in maps]
         self.low, self.high = np.asarray(low, float), np.asarray(high, float)
-        self.whole = [bool(w) for w in whole]
+        self.decimals = [None if d is None else int(d) for d in decimals]
+        self.n_seen = np.asarray(n_seen, float)
         self.raw_scale = nn.Parameter(torch.zeros(self.n_columns))
+        self.register_buffer("deviation", self.log_scale().exp().detach())
+        leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
+        self.register_buffer("_leak", leak, persistent=False)
 
     @classmethod
     def fit(cls, columns, names, *, numeric_scaling="quantile", **options):
@@ -136,23 +202,21 @@ class Gaussian(Likelihood):
         seen = [column[~np.isnan(column)] for column in columns]
         maps = [SCALINGS[numeric_scaling](values) for values in seen]
         return cls(
-            [m.x for m in maps],
-            [m.y for m in maps],
+            [vars(m) for m in maps],
             [values.min() if len(values) else np.nan for values in seen],
             [values.max() if len(values) else np.nan for values in seen],
-            [bool(len(v)) and bool(np.all(v == np.round(v))) for v in seen],
-            [m.atoms for m in maps],
+            [_decimals(values) for values in seen],
+            [len(values) for values in seen],
         )
 
     def state(self):
         """See `Likelihood.state`."""
         return {
-            "knots": [m.x for m in self.maps],
-            "images": [m.y for m in self.maps],
+            "maps": [dict(vars(m)) for m in self.maps],
             "low": self.low,
             "high": self.high,
-            "whole": self.whole,
-            "atoms": [m.atoms for m in self.maps],
+            "decimals": self.decimals,
+            "n_seen": self.n_seen,
         }
 
     def encode(self, columns):
@@ -160,18 +224,23 @@ class Gaussian(Likelihood):
         scaled = [m.forward(column) for m, column in zip(self.maps, columns, strict=True)]
         return np.stack(scaled, axis=1).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
 
-    def decode(self, encoded):
-        """See `Likelihood.decode`; whole columns are rounded."""
+    def decode(self, encoded, *, drawn=False):
+        """See `Likelihood.decode`; numbers get the decimals that the training values had."""
         out = []
         for c, m in enumerate(self.maps):
-            values = m.inverse(m.snap(encoded[:, c].astype(np.float64)))
-            values = np.round(values) if self.whole[c] else values
-            out.append(np.clip(values, self.low[c], self.high[c]))
+            values = m.inverse(encoded[:, c].astype(np.float64))
+            if self.decimals[c] is not None:
+                values = np.round(values, self.decimals[c])
+            ends = self._ends(c) if drawn else (self.low[c], self.high[c])
+            out.append(np.clip(values, *ends))
         return out
 
-    def slope(self, columns):
-        """D encoded / d raw at C raw columns of shape (n,): float64 (n, C), for densities."""
-        return np.stack([m.slope(v) for m, v in zip(self.maps, columns, strict=True)], axis=1)
+    def _ends(self, c):
+        """What draws are cut to: the ends of the range where they are whole, or atoms."""
+        m, ends = self.maps[c], (self.low[c], self.high[c])
+        is_cut = [self.decimals[c] == 0 or m.above[end] > m.below[end] for end in (0, -1)]
+        free = np.array([-np.inf, np.inf])
+        return np.where(is_cut, ends, np.where(np.isnan(ends), np.nan, free))
 
     def log_scale(self):
         """Log standard deviation of each column, (C,), in standardised units."""
@@ -199,7 +268,135 @@ class Gaussian(Likelihood):
     def sample(self, params, generator):
         """See `Likelihood.sample`."""
         noise = torch.randn(params.shape, generator=generator, device=params.device)
-        return params + torch.exp(self.log_scale()) * noise
+        return params + self.deviation * noise
+
+    def measure(self, columns):
+        """See `Likelihood.measure`.
+
+        Of each cell: its encoded value y; then, twice, the ends of the standardised interval that
+        decodes to it and the logarithm of the interval's width (of the slope, where it is a point).
+        First of the model as it is: values beyond the training range, and those that atoms swallow,
+        have a width of 0. Then of the model without range and atoms, which gives them something.
+        """
+        cells = np.empty((len(columns[0]), self.n_columns, self.cell_width), np.float32)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for c, (m, values) in enumerate(zip(self.maps, columns, strict=True)):
+                lowest, highest = self._ends(c)
+                plain, outside = m.without_atoms(), (values < lowest) | (values > highest)
+                if self.decimals[c] == 0:
+                    ends = np.round(values) - 0.5, np.round(values) + 0.5
+                    low, high = m.forward(ends[0]), m.forward(ends[1])
+                    spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
+                    width, spare_width = high - low, spare_high - spare_low
+                    is_mass = ~outside
+                else:
+                    low, high = m.interval(values)
+                    is_mass = high > low
+                    width = np.where(is_mass, high - low, m.slope(values))
+                    spare_low = spare_high = plain.forward(values)
+                    # A probability and a density do not add up: an atom has the one alone.
+                    spare_width = np.where(is_mass, 0.0, plain.slope(values))
+                low = np.where(is_mass & (values <= lowest), -np.inf, low)
+                high = np.where(is_mass & (values >= highest), np.inf, high)
+                width = np.where(outside, 0.0, width)
+                parts = (low, high, np.log(width), spare_low, spare_high, np.log(spare_width))
+                cells[:, c] = np.stack([m.forward(values), *parts], axis=1)
+        cells[:, :, 0] = cells[:, :, 0].clip(-MAX_SCALED, MAX_SCALED)
+        return cells
+
+    def log_density(self, params, cells):
+        """See `Likelihood.log_density`.
+
+        Of the model without range and atoms there is 1 part in n + 1, for n training values: a
+        value between 0 and the first amount of a mostly-zero column is unlikely, not impossible.
+        """
+        observed = ~torch.isnan(cells[:, :, 0])
+        cells = torch.where(observed.unsqueeze(-1), cells, 0.0)
+        own = _log_normal_mass(params, self.deviation, *cells[:, :, 1:4].unbind(-1))
+        spare = _log_normal_mass(params, self.deviation, *cells[:, :, 4:7].unbind(-1))
+        log_p = torch.logaddexp(torch.log1p(-self._leak) + own, self._leak.log() + spare)
+        return torch.where(observed, log_p, 0.0)
+
+    def _stand_in(self, params, cells):
+        """Residual, whether observed, and variance of rounding of each cell, all (n, C).
+
+        A cell's interval counts as noise of a twelfth of its square.
+        """
+        y, low, high = cells[:, :, 0], cells[:, :, 1], cells[:, :, 2]
+        observed = ~torch.isnan(y)
+        # An interval without end is as wide as its nearer half says.
+        width = torch.minimum(high - low, 2 * torch.minimum(high - y, y - low).abs())
+        width = torch.where(torch.isfinite(width), width, 1e3).where(observed, 0.0)
+        return torch.where(observed, y - params, 0.0), observed, width.square() / 12
+
+    def local(self, params, cells):
+        """See `Likelihood.local`."""
+        residual, _, rounding = self._stand_in(params, cells)
+        precision = 1 / (self.deviation.square() + rounding)
+        return -0.5 * residual.square() * precision, residual * precision
+
+    def whiten(self, jacobian, params, cells):
+        """See `Likelihood.whiten`."""
+        _, observed, rounding = self._stand_in(params, cells)
+        precision = observed / (self.deviation.square() + rounding)
+        return jacobian * precision.sqrt().unsqueeze(-1)
+
+    def refit_noise(self, params, variance, cells, prior_share):
+        """See `Likelihood.refit_noise`; not below `MIN_SCALE`."""
+        residual, _, rounding = self._stand_in(params, cells)
+        # The value behind a rounded one is known no better than its interval says.
+        share = self.deviation.square() / (self.deviation.square() + rounding)
+        squares = share.square() * (residual.square() + variance) + share * rounding
+        squares = torch.where(torch.isnan(cells[:, :, 0]), torch.nan, squares)
+        fitted, learnt = 0.5 * torch.nanmean(squares, 0).log(), self.log_scale()
+        fitted = prior_share * learnt + (1 - prior_share) * fitted.clamp(
+            min=float(np.log(MIN_SCALE))
+        )
+        self.deviation.copy_(torch.where(torch.isfinite(fitted), fitted, learnt).exp())
+
+    def guess(self, params, weights):
+        """See `Likelihood.guess`: the mean, through the map."""
+        means, shares = params.double().cpu().numpy(), weights.double().cpu().numpy()
+        noise = np.linspace(-5, 5, 401)
+        density = np.exp(-0.5 * noise**2) / np.exp(-0.5 * noise**2).sum()
+        out = []
+        for c, m in enumerate(self.maps):
+            # E[raw | mean of the standardised value] is one smooth function for the whole column.
+            inner = means[:, :, c].clip(-MAX_SCALED, MAX_SCALED)
+            grid = np.linspace(inner.min(), inner.max(), 1000)
+            values = m.inverse(grid[:, None] + float(self.deviation[c]) * noise)
+            table = values.clip(*self._ends(c)) @ density
+            out.append((np.interp(inner, grid, table) * shares).sum(1))
+        return out
+
+
+def _decimals(values):
+    """The fewest decimals, 6 at most, that write all values (n,); None if more are needed."""
+    if not len(values):
+        return None
+    if np.all(values == np.round(values)):
+        return 0
+    for decimals in range(1, 7):
+        # Up to the precision of float32, in which the column may have come.
+        if np.allclose(values, np.round(values, decimals), rtol=1e-7, atol=0):
+            return decimals
+    return None
+
+
+def _log_normal_mass(mean, deviation, low, high, log_width):
+    """Log probability of [low, high] under N(mean, deviation); of a narrow one, by its width."""
+    middle = ((low + high) / 2 - mean) / deviation
+    density = -0.5 * middle.square() - deviation.log() - 0.5 * LOG_2PI + log_width
+    a, b = (low - mean) / deviation, (high - mean) / deviation
+    # In the lower tail, where differences of the distribution function keep their digits.
+    a, b = torch.where(a + b > 0, -b, a), torch.where(a + b > 0, -a, b)
+    log_b = torch.special.log_ndtr(b)
+    inside = log_b + torch.log1p(-torch.exp(torch.special.log_ndtr(a) - log_b))
+    return torch.where(
+        high - low < 0.02 * deviation,
+        density,
+        inside + torch.where(torch.isinf(log_width), log_width, 0.0),
+    )
 
 
 class Bernoulli(Likelihood):
@@ -207,9 +404,11 @@ class Bernoulli(Likelihood):
 
     has_levels = True
 
-    def __init__(self, values):
+    def __init__(self, values, n_seen):
         super().__init__(len(values), len(values), len(values))
         self.values = [tuple(float(v) for v in pair) for pair in values]
+        self.n_seen = np.asarray(n_seen, float)
+        self.register_buffer("_log_unknown", _log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod
     def fit(cls, columns, names, **options):
@@ -227,11 +426,11 @@ class Bernoulli(Likelihood):
                     f"values; it has {len(seen)}: {seen[:5].tolist()}. Leave it out of "
                     "`likelihoods`, or name another kind."
                 )
-        return cls(values)
+        return cls(values, [np.sum(~np.isnan(column)) for column in columns])
 
     def state(self):
         """See `Likelihood.state`."""
-        return {"values": [list(pair) for pair in self.values]}
+        return {"values": [list(pair) for pair in self.values], "n_seen": self.n_seen}
 
     def encode(self, columns):
         """See `Likelihood.encode`."""
@@ -244,7 +443,7 @@ class Bernoulli(Likelihood):
             out[:, c] = np.where(np.isnan(column), np.nan, codes)
         return out
 
-    def decode(self, encoded):
+    def decode(self, encoded, *, drawn=False):
         """See `Likelihood.decode`."""
         return [
             np.where(np.isnan(code), np.nan, np.where(code > 0.5, one, zero))
@@ -270,6 +469,28 @@ class Bernoulli(Likelihood):
         uniform = torch.rand(params.shape, generator=generator, device=params.device)
         return (uniform < torch.sigmoid(params)).to(params.dtype)
 
+    def log_density(self, params, cells):
+        """See `Likelihood.log_density`; 1 / (n + 3) for a value that is neither of the two."""
+        x = cells[:, :, 0]
+        return torch.where(x == -1, self._log_unknown, self.log_prob(params, x, self.observed(x)))
+
+    def local(self, params, cells):
+        """See `Likelihood.local`."""
+        x = cells[:, :, 0]
+        observed = self.observed(x)
+        gradient = torch.where(observed, x - torch.sigmoid(params), 0.0)
+        return self.log_prob(params, x, observed), gradient
+
+    def whiten(self, jacobian, params, cells):
+        """See `Likelihood.whiten`."""
+        p = torch.sigmoid(params)
+        return jacobian * (p * (1 - p) * self.observed(cells[:, :, 0])).sqrt().unsqueeze(-1)
+
+    def guess(self, params, weights):
+        """See `Likelihood.guess`: the likelier value."""
+        p = (torch.sigmoid(params) * weights.unsqueeze(-1)).sum(1)
+        return self.decode(p.cpu().numpy())
+
 
 class Categorical(Likelihood):
     """Columns of named levels: a softmax over each column's classes.
@@ -286,13 +507,15 @@ class Categorical(Likelihood):
         Classes of each column: the length of its levels, or less where there is a rare bin.
     rare_shares : list of C arrays
         Frequency of each member of the rare bin, summing to one; [1.0] where there is none.
+    n_seen : array of shape (C,)
+        Observed training rows.
     """
 
     takes = "category"
     has_indicator = False
     has_levels = True
 
-    def __init__(self, levels, n_classes, rare_shares):
+    def __init__(self, levels, n_classes, rare_shares, n_seen):
         super().__init__(len(levels), sum(n_classes), sum(n_classes))
         self.levels = [list(column) for column in levels]
         self.n_classes = [int(k) for k in n_classes]
@@ -308,17 +531,21 @@ class Categorical(Likelihood):
         self.register_buffer("_place", torch.argsort(order), persistent=False)
         self.register_buffer("_start", start, persistent=False)
         self.register_buffer("_last", (sizes - 1).float(), persistent=False)
+        self.n_seen = np.asarray(n_seen, float)
+        n_levels = np.array([len(column) for column in self.levels])
+        self.register_buffer("_log_unknown", _log_unknown(self.n_seen, n_levels), persistent=False)
 
     @classmethod
     def fit(cls, columns, names, *, max_categories=256, **options):
         """See `Likelihood.fit`; each column is an object array with None where unobserved."""
-        levels, n_classes, shares = [], [], []
+        levels, n_classes, shares, n_seen = [], [], [], []
         for column in columns:
             counts = {}
             for value in column:
                 value = value.item() if isinstance(value, np.generic) else value
                 counts[value] = counts.get(value, 0) + 1
             counts.pop(None, None)
+            n_seen.append(sum(counts.values()))
             ordered = sorted(counts, key=lambda level: (type(level).__name__, level))
             share = np.ones(1)
             if len(ordered) > max_categories:
@@ -331,7 +558,7 @@ class Categorical(Likelihood):
             levels.append(ordered or [None])
             n_classes.append(len(levels[-1]) - len(share) + 1)
             shares.append(share)
-        return cls(levels, n_classes, shares)
+        return cls(levels, n_classes, shares, n_seen)
 
     def state(self):
         """See `Likelihood.state`."""
@@ -339,6 +566,7 @@ class Categorical(Likelihood):
             "levels": self.levels,
             "n_classes": self.n_classes,
             "rare_shares": self.rare_shares,
+            "n_seen": self.n_seen,
         }
 
     def encode(self, columns):
@@ -349,7 +577,7 @@ class Categorical(Likelihood):
             out[:, c] = [lookup.get(value, -1.0) for value in column]
         return out
 
-    def decode(self, encoded):
+    def decode(self, encoded, *, drawn=False):
         """See `Likelihood.decode`."""
         out = []
         for c, levels in enumerate(self.levels):
@@ -403,13 +631,71 @@ class Categorical(Likelihood):
                 codes[:, c] += torch.where(is_rare, member, 0).float()
         return codes
 
+    def log_density(self, params, cells):
+        """See `Likelihood.log_density`; a rare level has its share of the bin.
+
+        A level never seen has 1 / (n + K + 1), beside n training values of K levels; the levels
+        seen keep the probabilities that `sample` draws them by.
+        """
+        x = cells[:, :, 0]
+        log_p = self.log_prob(params, x, self.observed(x))
+        for c, share in enumerate(self.rare_shares):
+            if len(share) > 1:
+                member = (x[:, c].nan_to_num(0.0) - self._last[c]).long()
+                log_share = torch.as_tensor(np.log(share), dtype=x.dtype, device=x.device)
+                log_p[:, c] += torch.where(member >= 0, log_share[member.clamp(min=0)], 0.0)
+        return torch.where(x == -1, self._log_unknown, log_p)
+
+    def local(self, params, cells):
+        """See `Likelihood.local`."""
+        x = cells[:, :, 0]
+        observed = self.observed(x)
+        hot = self.inputs(x, observed)
+        p = torch.cat([part.softmax(-1).flatten(1) for part in self._by_size(params)], 1)
+        return self.log_prob(params, x, observed), hot - p * self._per_class(observed)
+
+    def whiten(self, jacobian, params, cells):
+        """See `Likelihood.whiten`."""
+        n, _, r = jacobian.shape
+        parts = jacobian.split([columns * size for columns, size in self._groups], 1)
+        out = []
+        for part, scores, (columns, size) in zip(
+            parts, self._by_size(params), self._groups, strict=True
+        ):
+            p, part = scores.softmax(-1).unsqueeze(-1), part.reshape(n, columns, size, r)
+            apart = part - (p * part).sum(2, keepdim=True)
+            out.append((apart * p.sqrt()).reshape(n, -1, r))
+        observed = self._per_class(self.observed(cells[:, :, 0]))
+        return torch.cat(out, 1) * observed.unsqueeze(-1)
+
+    def _per_class(self, values):
+        """Repeat values (n, C) of the columns for each of their classes, (n, P)."""
+        by_size = values.float()[:, torch.argsort(self._place)]
+        parts = by_size.split([columns for columns, _ in self._groups], 1)
+        sizes = [size for _, size in self._groups]
+        return torch.cat(
+            [p.repeat_interleave(size, 1) for p, size in zip(parts, sizes, strict=True)], 1
+        )
+
+    def guess(self, params, weights):
+        """See `Likelihood.guess`: the level with the highest probability."""
+        n, draws, _ = params.shape
+        p = [part.softmax(-1).flatten(1) for part in self._by_size(params.flatten(0, 1))]
+        p = (torch.cat(p, 1).view(n, draws, -1) * weights.unsqueeze(-1)).sum(1)
+        return self.decode(self._best(p).cpu().numpy())
+
 
 class Poisson(Likelihood):
     """Counts: Poisson(rate(z)), with the column's mean count as the unit of the rate."""
 
-    def __init__(self, mean, high):
+    def __init__(self, mean, high, n_seen):
         super().__init__(len(mean), len(mean), len(mean))
         self.mean, self.high = np.asarray(mean, float), np.asarray(high, float)
+        self.n_seen = np.asarray(n_seen, float)
+        leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
+        self.register_buffer("_leak", leak, persistent=False)
+        high = torch.as_tensor(self.high, dtype=torch.float32)
+        self.register_buffer("_high", high, persistent=False)
         log_mean = torch.as_tensor(np.log(self.mean), dtype=torch.float32)
         self.register_buffer("_log_mean", log_mean, persistent=False)
 
@@ -427,17 +713,18 @@ class Poisson(Likelihood):
         return cls(
             [max(values.mean(), 1e-3) if len(values) else 1.0 for values in seen],
             [values.max() if len(values) else np.nan for values in seen],
+            [len(values) for values in seen],
         )
 
     def state(self):
         """See `Likelihood.state`."""
-        return {"mean": self.mean, "high": self.high}
+        return {"mean": self.mean, "high": self.high, "n_seen": self.n_seen}
 
     def encode(self, columns):
         """See `Likelihood.encode`."""
         return np.stack(columns, axis=1).astype(np.float32)
 
-    def decode(self, encoded):
+    def decode(self, encoded, *, drawn=False):
         """See `Likelihood.decode`."""
         return list(np.clip(np.round(encoded.astype(np.float64)), 0, self.high).T)
 
@@ -462,6 +749,44 @@ class Poisson(Likelihood):
         """See `Likelihood.sample`."""
         return torch.poisson(self._log_rate(params).exp(), generator=generator)
 
+    def log_density(self, params, cells):
+        """See `Likelihood.log_density`.
+
+        The highest count seen stands for all from there on, since draws are cut to it; 1 part in
+        n + 1 is not cut, so that higher counts are unlikely, not impossible.
+        """
+        x = cells[:, :, 0]
+        observed = self.observed(x)
+        plain = self.log_prob(params, x, observed)
+        rate = self._log_rate(params).exp()
+        beyond = torch.special.gammainc(self._high.clamp(min=1e-6).expand_as(rate), rate)
+        own = torch.where(x == self._high, beyond.clamp(min=1e-38).log(), plain)
+        own = torch.where(x > self._high, -torch.inf, own)
+        log_p = torch.logaddexp(torch.log1p(-self._leak) + own, self._leak.log() + plain)
+        return torch.where(observed, log_p, 0.0)
+
+    def local(self, params, cells):
+        """See `Likelihood.local`."""
+        x = cells[:, :, 0]
+        observed = self.observed(x)
+        gradient = torch.where(observed, x - self._log_rate(params).exp(), 0.0)
+        return self.log_prob(params, x, observed), gradient
+
+    def whiten(self, jacobian, params, cells):
+        """See `Likelihood.whiten`."""
+        rate = self._log_rate(params).exp() * self.observed(cells[:, :, 0])
+        return jacobian * rate.sqrt().unsqueeze(-1)
+
+    def guess(self, params, weights):
+        """See `Likelihood.guess`: the mean, cut to the training range."""
+        mean = (self._log_rate(params).exp() * weights.unsqueeze(-1)).sum(1)
+        return list(np.clip(mean.double().cpu().numpy(), 0, self.high).T)
+
+
+def _log_unknown(n_seen, n_levels):
+    """Log probability of a level never seen, (C,): one part in n + K + 1."""
+    return torch.as_tensor(-np.log(n_seen + n_levels + 1), dtype=torch.float32)
+
 
 class Joint(nn.Module):
     """All the columns of a table, independent given z: blocks of kinds side by side.
@@ -478,6 +803,8 @@ class Joint(nn.Module):
         self._columns = [b.n_columns for b in blocks]
         self._params = [b.n_params for b in blocks]
         self.n_columns, self.n_params = sum(self._columns), sum(self._params)
+        self._cells = [b.n_columns * b.cell_width for b in blocks]
+        self.n_cells = sum(self._cells)
         indicators = sum(b.n_columns for b in blocks if b.has_indicator)
         self.n_inputs = sum(b.n_inputs for b in blocks) + indicators
 
@@ -512,6 +839,43 @@ class Joint(nn.Module):
         """One draw of every cell, encoded, (n, C)."""
         parts = zip(self.blocks, params.split(self._params, 1), strict=True)
         return torch.cat([block.sample(p, generator) for block, p in parts], 1)
+
+    def _with_cells(self, params, cells):
+        """Each block with its params (n, P) and its cells (n, C, cell_width)."""
+        parts = zip(
+            self.blocks, params.split(self._params, 1), cells.split(self._cells, 1), strict=True
+        )
+        for block, own_params, own_cells in parts:
+            yield block, own_params, own_cells.unflatten(1, (block.n_columns, block.cell_width))
+
+    def log_density(self, params, cells) -> Tensor:
+        """Log p(cell | z) in the columns' own units, (n, C), of measured cells (n, n_cells)."""
+        parts = self._with_cells(params, cells)
+        return torch.cat([b.log_density(p, own) for b, p, own in parts], 1)
+
+    def local(self, params, cells) -> tuple[Tensor, Tensor]:
+        """A stand-in for a row's log density, (n,), and its gradient in params, (n, P)."""
+        parts = [b.local(p, own) for b, p, own in self._with_cells(params, cells)]
+        return sum(value.sum(1) for value, _ in parts), torch.cat([g for _, g in parts], 1)
+
+    def whiten(self, jacobian, params, cells) -> Tensor:
+        """Scale a Jacobian (n, P, r) so that its square is the information on the code."""
+        jacobians = jacobian.split(self._params, 1)
+        parts = zip(jacobians, self._with_cells(params, cells), strict=True)
+        return torch.cat([b.whiten(j, p, own) for j, (b, p, own) in parts], 1)
+
+    def refit_noise(self, params, variance, cells, prior_share):
+        """Fit the noise left; see `Likelihood.refit_noise`."""
+        variances = variance.split(self._params, 1)
+        for own_variance, (block, p, own) in zip(
+            variances, self._with_cells(params, cells), strict=True
+        ):
+            block.refit_noise(p, own_variance, own, prior_share)
+
+    def guess(self, params, weights):
+        """All columns' means or likeliest levels, raw, in block order; see `Likelihood.guess`."""
+        parts = zip(self.blocks, params.split(self._params, -1), strict=True)
+        return [column for block, p in parts for column in block.guess(p, weights)]
 
 
 LIKELIHOODS = {

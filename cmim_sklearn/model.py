@@ -93,22 +93,22 @@ class LatentModel(nn.Module):
             hidden=hidden,
         )
 
-    def draw_codes(self, x, noise: Noise) -> tuple[Tensor, DiagonalNormal]:
-        """Codes z (n, d) as drawn in training, and the posterior they came from."""
+    def forward(self, x, noise: Noise) -> Pass:
+        """Encode, draw a code, decode and score encoded rows x (n, C)."""
         # NOTE[paper] input_masking is ours; at its value 0 the encoder sees every observed cell.
         seen = x if noise.hidden is None else x.masked_fill(noise.hidden, torch.nan)
         posterior = self.posterior(self.encoder(self.likelihood.inputs(seen)), noise.variance)
-        return posterior.rsample(noise.code), posterior
-
-    def forward(self, x, noise: Noise) -> Pass:
-        """Encode, draw a code, decode and score encoded rows x (n, C)."""
-        z, posterior = self.draw_codes(x, noise)
+        z = posterior.rsample(noise.code)
         log_px = self.likelihood.log_prob(self.decoder(z), x)
         return Pass(z, posterior, standard_normal(z), log_px)
 
+    def encode(self, x) -> DiagonalNormal:
+        """q(z | x) of encoded rows x (n, C) at inference."""
+        return self.posterior.inference(self.encoder(self.likelihood.inputs(x)))
+
     def posterior_mean(self, x) -> Tensor:
         """The posterior mean of encoded rows x (n, C) at inference, (n, d)."""
-        return self.posterior.mean(self.encoder(self.likelihood.inputs(x)))
+        return self.encode(x).mean
 
     def hidden_states(self, z) -> list[Tensor]:
         """The decoder's hidden activations at codes z (n, d), first to last, each (n, H).

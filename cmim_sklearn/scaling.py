@@ -9,10 +9,15 @@ from scipy.special import ndtri
 MIN_KNOTS, MAX_KNOTS = 10, 100
 ROWS_PER_KNOT = 30
 ATOM_SHARE = 0.05
+SINGLE_PRECISION = 1.2e-7
 
 
 class ScalingMap:
     """A monotone, piecewise linear map of one numeric column, linear beyond its last knots.
+
+    A knot may be an *atom*: a value that many rows hold, such as the zero of an amount that is
+    mostly zero. It then stands for an interval of standardised values, as wide as its share of the
+    rows: all of them map back to it, and it maps to ``y``, inside.
 
     Parameters
     ----------
@@ -20,50 +25,82 @@ class ScalingMap:
         Knots in the column's own unit, strictly increasing.
     y : array of shape (n_knots,)
         Their images in standardised units, strictly increasing.
-    atoms : sequence of int, default=()
-        Positions of knots that are single values held by many rows, such as the zero of an amount
-        that is mostly zero.
+    below, above : array of shape (n_knots,), default=None
+        Ends of each knot's interval, ``below <= y <= above``; equal to ``y`` by default, and
+        wherever the knot is no atom.
     """
 
-    def __init__(self, x, y, atoms=()):
+    def __init__(self, x, y, below=None, above=None):
         self.x = np.asarray(x, dtype=np.float64)
         self.y = np.asarray(y, dtype=np.float64)
-        self.atoms = [int(atom) for atom in atoms]
+        self.below = self.y if below is None else np.asarray(below, dtype=np.float64)
+        self.above = self.y if above is None else np.asarray(above, dtype=np.float64)
 
     def forward(self, values):
         """Map values of shape (n,) to standardised units; NaN stays NaN."""
-        return _interpolate(values, self.x, self.y)
+        values = np.asarray(values, dtype=np.float64)
+        left = self._left(values)
+        gap = self.x[left + 1] - self.x[left]
+        share = ((values - self.x[left]) / gap).clip(0, 1)
+        out = self.above[left] + share * (self.below[left + 1] - self.above[left])
+        out = np.where(self._is_knot(values, left), self.y[left], out)
+        out = np.where(self._is_knot(values, left + 1), self.y[left + 1], out)
+        first, last = self._tails()
+        out = np.where(values < self.x[0], self.below[0] + (values - self.x[0]) * first, out)
+        return np.where(values > self.x[-1], self.above[-1] + (values - self.x[-1]) * last, out)
 
     def inverse(self, scaled):
         """Map standardised values of shape (n,) back to the column's own unit."""
-        return _interpolate(scaled, self.y, self.x)
-
-    def snap(self, scaled):
-        """Move standardised values (n,) that lie nearer to an atom than to the next knot onto it.
-
-        Without this a draw from a column that is nine tenths zero would hardly ever be zero.
-        """
-        scaled = np.array(scaled, dtype=np.float64)
-        for atom in self.atoms:
-            around = self.y[max(0, atom - 1) : atom + 2]
-            low, high = (around[0] + self.y[atom]) / 2, (around[-1] + self.y[atom]) / 2
-            scaled[(scaled >= low) & (scaled <= high)] = self.y[atom]
-        return scaled
+        ends = np.stack([self.below, self.above], axis=1).ravel()
+        first, last = self._tails()
+        out = np.interp(scaled, ends, np.repeat(self.x, 2))
+        out = np.where(scaled < ends[0], self.x[0] + (scaled - ends[0]) / first, out)
+        return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
 
     def slope(self, values):
         """D forward / d value at values of shape (n,), in standardised units per own unit.
 
-        ``log_density(forward(v)) + log(slope(v))`` is a density in the column's own unit.
+        ``log_density(forward(v)) + log(slope(v))`` is a density in the column's own unit wherever v
+        is no atom. It is 0 between two atoms that no training value lay between.
         """
+        values = np.asarray(values, dtype=np.float64)
+        left = self._left(values)
+        out = (self.below[left + 1] - self.above[left]) / (self.x[left + 1] - self.x[left])
+        first, last = self._tails()
+        return np.where(values < self.x[0], first, np.where(values > self.x[-1], last, out))
+
+    def interval(self, values):
+        """The standardised values that map back to each of values (n,): low and high, each (n,).
+
+        They are equal, save at atoms.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        low = high = self.forward(values)
+        left = self._left(values)
+        for knot in (left, left + 1):
+            is_knot = self._is_knot(values, knot)
+            low = np.where(is_knot, self.below[knot], low)
+            high = np.where(is_knot, self.above[knot], high)
+        return low, high
+
+    def without_atoms(self):
+        """The map through the same knots, none of which is an atom."""
+        return ScalingMap(self.x, self.y)
+
+    def _left(self, values):
+        """Position of the knot at or below each value, the last but one at most."""
+        return (np.searchsorted(self.x, values, side="right") - 1).clip(0, len(self.x) - 2)
+
+    def _is_knot(self, values, knot):
+        # What was fitted as float64 may come as float32: 0.1 is then another number.
+        near = SINGLE_PRECISION * np.abs(self.x[knot])
+        gap = self.x[np.minimum(knot + 1, len(self.x) - 1)] - self.x[np.maximum(knot - 1, 0)]
+        return np.abs(values - self.x[knot]) <= np.minimum(near, gap / 8)
+
+    def _tails(self):
+        """Slopes beyond the first and last knots."""
         slopes = np.diff(self.y) / np.diff(self.x)
-        return slopes[np.clip(np.searchsorted(self.x, values) - 1, 0, len(slopes) - 1)]
-
-
-def _interpolate(values, x, y):
-    inside = np.interp(values, x, y)
-    first, last = (y[1] - y[0]) / (x[1] - x[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])
-    out = np.where(values < x[0], y[0] + (values - x[0]) * first, inside)
-    return np.where(values > x[-1], y[-1] + (values - x[-1]) * last, out)
+        return slopes[0], slopes[-1]
 
 
 def quantile_map(values):
@@ -71,7 +108,8 @@ def quantile_map(values):
 
     Ties get their mean rank. A knot for every 30 rows, from 10 to 100 of them, since a density
     with K knots overfits by about K / (2 n) nats a row; the tails go on with the last slopes. A
-    value that 5 % of the rows hold is a knot, as are its neighbours, and `snap` knows it.
+    value that 5 % of the rows hold is a knot and an atom, and its neighbours are knots; in a column
+    of whole numbers every knot is an atom.
 
     Parameters
     ----------
@@ -86,25 +124,32 @@ def quantile_map(values):
     levels, counts = np.unique(values, return_counts=True)
     if len(levels) < 2:
         return standard_map(values)
-    ranks = (np.cumsum(counts) - counts / 2) / len(values)
-    n_knots = int(np.clip(len(values) // ROWS_PER_KNOT, MIN_KNOTS, MAX_KNOTS))
+    n, is_whole = len(values), bool(np.all(levels == np.round(levels)))
+    ends = np.cumsum(counts)
+    n_knots = int(np.clip(n // ROWS_PER_KNOT, MIN_KNOTS, MAX_KNOTS))
     if len(levels) > n_knots:
         # An atom and the values next to it are knots, so that the map rises between them.
-        heavy = np.flatnonzero(counts >= ATOM_SHARE * len(values))
+        ranks = (ends - counts / 2) / n
+        heavy = np.flatnonzero(counts >= ATOM_SHARE * n)
         forced = np.concatenate([heavy - 1, heavy, heavy + 1]).clip(0, len(levels) - 1)
         wanted = np.linspace(ranks[0], ranks[-1], max(2, n_knots - len(np.unique(forced))))
         spread = np.searchsorted(ranks, wanted).clip(0, len(ranks) - 1)
         kept = np.unique(np.concatenate([spread, forced]))
-        levels, ranks, counts = levels[kept], ranks[kept], counts[kept]
+        levels, counts, ends = levels[kept], counts[kept], ends[kept]
     # Neighbours closer than rounding would have a slope of no meaning, or an infinite one.
     apart = np.diff(levels) > 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
     kept = np.concatenate([[True], apart])
     if kept.sum() < 2:
         return standard_map(values)
-    raw = ScalingMap(levels[kept], ndtri(ranks[kept]))
-    scores = raw.forward(values)
-    atoms = np.flatnonzero(counts[kept] >= ATOM_SHARE * len(values))
-    return ScalingMap(raw.x, (raw.y - scores.mean()) / max(scores.std(), 1e-6), atoms)
+    levels, counts, ends = levels[kept], counts[kept], ends[kept]
+    middle = ndtri((ends - counts / 2) / n)
+    is_atom = (counts >= ATOM_SHARE * n) | is_whole
+    # The outermost knots have no end on their outer side: what lies beyond is cut to the range.
+    below = np.where(is_atom & (ends > counts), ndtri((ends - counts) / n), middle)
+    above = np.where(is_atom & (ends < n), ndtri(ends / n), middle)
+    scores = ScalingMap(levels, middle, below, above).forward(values)
+    centre, spread = scores.mean(), max(scores.std(), 1e-6)
+    return ScalingMap(levels, *((part - centre) / spread for part in (middle, below, above)))
 
 
 def standard_map(values):

@@ -14,6 +14,9 @@ from cmim_sklearn.frames import (
     as_numbers,
     as_objects,
     column_name,
+    holds_integers,
+    is_missing,
+    read,
     write,
 )
 from cmim_sklearn.likelihoods import LIKELIHOODS, Joint
@@ -137,18 +140,127 @@ class Table:
             )
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
-    def decode(self, encoded, index=None):
-        """Turn encoded cells (n, C) into a table like the one fitted, inside its ranges."""
-        columns = [None] * len(self.types)
+    def measure(self, frame: Frame):
+        """Turn a table that was read into what densities need, float32 (n, n_cells).
+
+        A level never seen in fit is no hole here: it has a small probability of its own.
+        """
+        parts = []
+        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
+            cells = likelihood.measure([_as_kind(frame, p, likelihood) for p in block.positions])
+            parts.append(cells.reshape(len(cells), -1))
+        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+    def cells_of(self, position):
+        """Where the cells of the raw column at a position stand in what `measure` returns."""
         start = 0
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
+            if position in block.positions:
+                start += block.positions.index(position) * likelihood.cell_width
+                return slice(start, start + likelihood.cell_width)
+            start += len(block.positions) * likelihood.cell_width
+        raise IndexError(position)
+
+    def in_order(self, decoded):
+        """Raw columns in block order, as kinds decode them, in the table's order."""
+        columns = [None] * len(self.types)
+        positions = [p for block in self.blocks for p in block.positions]
+        for position, values in zip(positions, decoded, strict=True):
+            is_category = self.types[position] == CATEGORY
+            columns[position] = values if is_category else as_numbers(values, position)
+        return columns
+
+    def raw_columns(self, encoded, *, drawn=False):
+        """Turn encoded cells (n, C) into raw columns (n,); see `Likelihood.decode` for draws."""
+        decoded, start = [], 0
+        for likelihood in self.likelihood.blocks:
             stop = start + likelihood.n_columns
-            decoded = likelihood.decode(encoded[:, start:stop])
-            for position, values in zip(block.positions, decoded, strict=True):
-                is_category = self.types[position] == CATEGORY
-                columns[position] = values if is_category else as_numbers(values, position)
+            decoded += likelihood.decode(encoded[:, start:stop], drawn=drawn)
             start = stop
-        return write(self.layout, columns, self.types, index)
+        return self.in_order(decoded)
+
+    def decode(self, encoded, index=None, *, drawn=False):
+        """Turn encoded cells (n, C) into a table like the one fitted."""
+        return write(self.layout, self.raw_columns(encoded, drawn=drawn), self.types, index)
+
+    def conditions(self, given) -> Frame:
+        """Read what `sample` is to hold fixed: a dict of one value a column, or a partial table.
+
+        Raises
+        ------
+        ValueError
+            If a column is unknown, a level was not seen in fit, or a whole number is asked to be
+            broken.
+        """
+        n_columns, names = len(self.types), self.layout.names
+        if isinstance(given, dict):
+            wide = {key: v for key, v in given.items() if np.ndim(v) > 0}
+            if wide:
+                raise ValueError(
+                    f"conditions[{next(iter(wide))!r}] holds {len(next(iter(wide.values())))} "
+                    "values; a dict takes one for each column. For several rows give a frame."
+                )
+            found = {
+                _position(key, names, n_columns, "conditions"): read([[value]]).columns[0]
+                for key, value in given.items()
+            }
+            n, index = 1, None
+        else:
+            frame = read(given)
+            keys = frame.layout.names
+            if keys is None and len(frame.columns) != n_columns:
+                raise ValueError(
+                    f"conditions has {len(frame.columns)} columns; an array needs all {n_columns} "
+                    "of the table fitted, with NaN where nothing is known."
+                )
+            keys = range(n_columns) if keys is None else keys
+            found = {
+                _position(key, names, n_columns, "conditions"): values
+                for key, values in zip(keys, frame.columns, strict=True)
+            }
+            n, index = len(frame.columns[0]) if frame.columns else 0, frame.index
+            if n == 0:
+                raise ValueError("conditions has no row; leave it out to sample freely.")
+        columns = [found.get(p, np.full(n, np.nan)) for p in range(n_columns)]
+        frame = Frame(self.layout, columns, self.types, None, index)
+        self._check_conditions(frame)
+        return frame
+
+    def _check_conditions(self, frame):
+        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
+            if not likelihood.has_levels:
+                continue
+            for c, p in enumerate(block.positions):
+                column = _as_kind(frame, p, likelihood)
+                others = [_as_kind(frame, q, likelihood) for q in block.positions]
+                unknown = np.flatnonzero(likelihood.encode(others)[:, c] == -1)
+                if len(unknown):
+                    known = getattr(likelihood, "levels", None) or likelihood.values
+                    value = column[unknown[:1]].tolist()[0]
+                    raise ValueError(
+                        f"conditions asks for {value!r} in column {frame.name(p)!r}, "
+                        f"which fit never saw there. It saw: {', '.join(map(repr, known[c][:10]))}"
+                        f"{', ...' if len(known[c]) > 10 else ''}."
+                    )
+        for p in range(len(self.types)):
+            values = frame.columns[p]
+            if values.dtype != object and holds_integers(self.layout, p):
+                broken = np.flatnonzero(~np.isnan(values) & (values != np.round(values)))
+                if len(broken):
+                    raise ValueError(
+                        f"conditions asks for {values[broken[0]]} in column {frame.name(p)!r}, "
+                        "which holds whole numbers. Round it."
+                    )
+
+    def impose(self, columns, frame: Frame, rows):
+        """Put observed cells of a frame that was read, at its rows (n,), into raw columns (n,)."""
+        out = []
+        for p, values in enumerate(columns):
+            given = as_objects(frame.columns[p]) if values.dtype == object else None
+            given = as_numbers(frame.columns[p], frame.name(p)) if given is None else given
+            given = given[rows]
+            out.append(np.where(is_missing(given), values, given))
+        return out
 
     def describe(self):
         """One line a kind: how many columns, and their names."""

@@ -13,9 +13,10 @@ ALLOWED = {
     "__init__": {"encoder", "_version"},
     "_version": set(),
     "encoder": {
-        "embedding", "frames", "latents", "model", "net", "networks", "objectives", "scaling",
-        "table",
+        "base", "embedding", "latents", "net", "networks", "objectives", "scaling",
     },
+    "base": {"density", "embedding", "frames", "latents", "model", "net", "networks", "table"},
+    "density": {"latents", "model"},
     "net": {"model", "objectives"},
     "objectives": {"model"},
     "model": {"latents", "likelihoods"},

@@ -13,7 +13,11 @@ from cmim_sklearn.latents import (
     MIN_LOG_VARIANCE,
     POSTERIORS,
     DiagonalNormal,
-    MixtureLatents,
+    Latents,
+    component_log_prob,
+    mixture_latents,
+    mixture_log_prob,
+    normal_latents,
     standard_normal,
 )
 
@@ -48,8 +52,20 @@ def test_posterior_has_the_asked_width_and_stays_above_its_floor(name):
     outputs = 50 * torch.randn(8, 3 * posterior.outputs_per_component, generator=generator())
     q = posterior(outputs, torch.rand(8, 1, generator=generator()))
     assert q.rsample(torch.zeros(8, 3)).shape == (8, 3)
-    assert posterior.mean(outputs).shape == (8, 3)
     assert q.log_variance.min() >= MIN_LOG_VARIANCE
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_inference_is_the_narrowest_posterior_of_training(name):
+    posterior = POSTERIORS[name](3)
+    for parameter in posterior.parameters():
+        torch.nn.init.normal_(parameter, generator=generator())
+    outputs = torch.randn(8, 3 * posterior.outputs_per_component, generator=generator())
+    narrowest, wide = posterior(outputs, torch.zeros(8, 1)), posterior(outputs, torch.ones(8, 1))
+    at_inference = posterior.inference(outputs)
+    assert_close(at_inference.mean, narrowest.mean)
+    assert_close(at_inference.log_variance, narrowest.log_variance)
+    assert (at_inference.log_variance <= wide.log_variance).all()
 
 
 @pytest.mark.parametrize("name", POSTERIORS)
@@ -70,7 +86,7 @@ def test_sampled_variance_covers_its_range_and_moves_the_mean_linearly():
     q = posterior(outputs, torch.tensor([[0.0], [0.5], [1.0]]))
     assert_close(q.log_variance, torch.tensor([[-6.0], [-3.0], [0.0]]))
     assert_close(q.mean, torch.tensor([[-6.0, 12.0], [-3.0, 6.0], [0.0, 0.0]]))
-    assert_close(posterior.mean(outputs), q.mean[:1].expand(3, 2))
+    assert_close(posterior.inference(outputs).mean, q.mean[:1].expand(3, 2))
 
 
 def test_learned_floor_is_soft():
@@ -125,25 +141,71 @@ def test_a_learned_variance_runs_to_its_floor():
 @pytest.mark.parametrize("name", LATENT_PRIORS)
 def test_latents_survive_their_state_and_repeat_their_draws(name):
     codes = np.random.RandomState(0).randn(300, 3)
-    latents = LATENT_PRIORS[name].fit(codes, 0)
-    again = LATENT_PRIORS[name](**latents.state())
+    latents = LATENT_PRIORS[name](codes, np.full(3, 0.01), 0)
     first = latents.sample(50, np.random.default_rng(1))
     assert first.shape == (50, 3)
     assert first.dtype == np.float32
+    again = Latents(**latents.state())
     np.testing.assert_array_equal(first, again.sample(50, np.random.default_rng(1)))
 
 
-def test_mixture_has_the_mean_and_covariance_of_the_codes():
+def test_normal_latents_are_standard_normal_whatever_the_codes():
+    drawn = normal_latents(7 + np.ones((10, 3)), np.ones(3), 0).sample(
+        50_000, np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(drawn.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose(np.cov(drawn.T), np.eye(3), atol=0.03)
+
+
+def two_humps(n=1500):
     rng = np.random.RandomState(0)
-    codes = np.concatenate([rng.randn(1500, 2) * 0.3 + [2, 0], rng.randn(1500, 2) * 0.5 - [2, 1]])
-    latents = MixtureLatents.fit(rng.permutation(codes), 0)
+    codes = np.concatenate([rng.randn(n, 2) * 0.3 + [2, 0], rng.randn(n, 2) * 0.5 - [2, 1]])
+    return rng.permutation(codes)
+
+
+def test_mixture_has_the_mean_and_covariance_of_the_codes_and_their_noise():
+    codes, noise = two_humps(), np.array([0.2, 0.05])
+    latents = mixture_latents(codes, noise, 0)
     assert len(latents.weights) > 1
     drawn = latents.sample(40_000, np.random.default_rng(0))
     np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.1)
-    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T), atol=0.15)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T) + np.diag(noise), atol=0.15)
 
 
-def test_mixture_weights_sum_to_one_and_two_rows_suffice():
-    latents = MixtureLatents.fit(np.array([[0.0, 1.0], [1.0, 0.0]]), 0)
+def test_mixture_beats_one_normal_on_held_out_codes():
+    codes = torch.from_numpy(two_humps()).float()
+    latents = mixture_latents(codes[:2000].numpy(), np.full(2, 1e-4), 0)
+    u = (codes[2000:] - torch.from_numpy(latents.centre)) @ torch.from_numpy(latents.basis)
+    parts = (torch.as_tensor(p, dtype=torch.float32) for p in list(vars(latents).values())[:3])
+    normal = torch.distributions.MultivariateNormal(codes.mean(0), torch.cov(codes.T))
+    gain = mixture_log_prob(u, *parts).mean() - normal.log_prob(codes[2000:]).mean()
+    assert gain > 0.5
+
+
+def test_directions_narrower_than_the_noise_are_left_out():
+    rng = np.random.RandomState(0)
+    codes = rng.randn(500, 2) @ rng.randn(2, 5) + 1e-3 * rng.randn(500, 5)
+    latents = mixture_latents(codes, np.full(5, 0.01), 0)
+    assert latents.basis.shape == (5, 2)
+    np.testing.assert_allclose(latents.basis.T @ latents.basis, np.eye(2), atol=1e-6)
+    drawn = latents.sample(100, np.random.default_rng(0))
+    assert np.linalg.svd(drawn - codes.mean(0), compute_uv=False)[2] < 0.5
+
+
+def test_component_log_prob_agrees_with_torch():
+    rng = generator()
+    u, means = torch.randn(6, 3, generator=rng), torch.randn(2, 3, generator=rng)
+    factors = torch.tril(torch.randn(2, 3, 3, generator=rng)) + 3 * torch.eye(3)
+    weights = torch.tensor([0.3, 0.7])
+    normals = torch.distributions.MultivariateNormal(means, scale_tril=factors)
+    expected = normals.log_prob(u[:, None]) + weights.log()
+    assert_close(component_log_prob(u, weights, means, factors), expected)
+    assert_close(mixture_log_prob(u, weights, means, factors), expected.logsumexp(1))
+
+
+@pytest.mark.parametrize("codes", [[[0.0, 1.0], [1.0, 0.0]], np.ones((40, 2)), [[0.0], [0.0]]])
+def test_mixture_of_few_or_equal_codes(codes):
+    latents = mixture_latents(np.array(codes), np.full(np.shape(codes)[1], 0.01), 0)
     assert latents.weights.sum() == pytest.approx(1)
-    assert np.isfinite(latents.sample(5, np.random.default_rng(0))).all()
+    drawn = latents.sample(2000, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(0), np.mean(codes, 0), atol=0.5)

@@ -19,7 +19,7 @@ from skorch.callbacks import (
 )
 
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn.latents import MixtureLatents
+from cmim_sklearn.latents import LATENT_PRIORS, mixture_latents
 from cmim_sklearn.net import ObjectiveLoss, OneCycle, Progress, WholeBatches
 from cmim_sklearn.objectives import cmim
 from tests.conftest import make_mixed
@@ -150,7 +150,7 @@ def test_early_stopping_restores_the_best_weights(mixed):
     scores = np.array(encoder.validation_scores_)
     assert encoder.n_iter_ < 60
     assert encoder.n_iter_ == scores.argmax() + 1 + 3
-    for name, weight in encoder.net_.module.state_dict().items():
+    for name, weight in encoder.net_.module.named_parameters():
         assert torch.equal(weight, seen[scores.argmax()][name])
 
 
@@ -213,15 +213,15 @@ def test_ctrl_c_rises_where_warnings_are_errors(mixed, quick):
 def test_ctrl_c_while_the_mixture_is_fitted_rises_and_leaves_a_fitted_encoder(
     mixed, quick, monkeypatch
 ):
-    fit, calls = MixtureLatents.fit, []
+    calls = []
 
-    def interrupted_once(codes, random_state):
+    def interrupted_once(*args):
         calls.append(1)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return fit(codes, random_state)
+        return mixture_latents(*args)
 
-    monkeypatch.setattr(MixtureLatents, "fit", interrupted_once)
+    monkeypatch.setitem(LATENT_PRIORS, "mixture", interrupted_once)
     encoder = CMIMEncoder(**quick)
     with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
         encoder.fit(mixed)
