@@ -41,6 +41,7 @@ AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 SUMMARY_ROWS = 5000
 DRAWS_PER_COPY = 32
 USUAL_ROWS = 100
+ENCODER_TRUST = 0.7
 
 _REBUILD = threading.Lock()
 
@@ -517,7 +518,7 @@ class _LatentEncoder(
         n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
         n_copies = -(-n_samples // each)
 
-        def draw(draws):
+        def draw(draws, rows):
             params = draws.resample(each, generator)
             return {
                 "x": model.likelihood.sample(params.flatten(0, 1), generator).view(
@@ -539,8 +540,9 @@ class _LatentEncoder(
             With the columns of fit.
         n_draws : int, default=None
             None fills a hole with the mean of what it may be, in the column's own unit, or with the
-            likeliest level. A number gives that many tables, each with holes drawn from the model:
-            multiple imputation, for results whose spread must show what is not known.
+            likeliest level: the best single guess. A number gives that many tables, each with holes
+            drawn from the model: multiple imputation, for results whose spread must show what is
+            not known.
         random_state : int, RandomState instance or None, default=None
             For `n_draws`; without it the same X always gives the same table.
 
@@ -558,27 +560,44 @@ class _LatentEncoder(
         frame = self._read(X, reset=False, min_rows=1)
         table, model = self.table_, self._model()
         rows = np.flatnonzero(np.any([is_missing(values) for values in frame.columns], axis=0))
-        cells = table.measure(frame.take(rows)) if len(rows) else None
+        holed = frame.take(rows)
         if n_draws is None:
-            columns = self._guess(model, cells) if len(rows) else []
+            columns = self._guess(model, holed) if len(rows) else []
             return fill(X, frame, table.layout, table.types, rows, columns)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         generator = torch.Generator(model.device).manual_seed(seed)
-        columns = self._draw_given(model, cells, n_draws, generator) if len(rows) else []
+        columns = []
+        if len(rows):
+            columns = self._draw_given(model, table.measure(holed), n_draws, generator)
         return [
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)
         ]
 
-    def _guess(self, model, cells):
-        """Raw columns of means and likeliest levels for rows of measured cells."""
-        posterior = RowPosterior(model, self._latents)
+    def _guess(self, model, frame):
+        """Raw columns of means and likeliest levels for the rows of a frame.
 
-        def guess(draws):
+        There are two estimates of what a row's holes hold: that of the latents, exact for the model
+        but not for the data, and what the encoder makes of a row with holes, which it was trained
+        to rebuild. They err differently, and a mean between them does so least. The fewer cells a
+        row shows, the less the encoder is to be trusted; of none it knows nothing.
+        """
+        table, posterior = self.table_, RowPosterior(model, self._latents)
+        own = on_rows(
+            model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
+        )["params"]
+        shown = np.mean([~is_missing(values) for values in frame.columns], axis=0)
+        own, trust = (
+            torch.as_tensor(part, dtype=posterior.dtype, device=posterior.device)
+            for part in (own, ENCODER_TRUST * shown)
+        )
+
+        def guess(draws, rows):
+            draws = draws.moved_towards(own[rows], trust[rows])
             return dict(enumerate(posterior.likelihood.guess(draws.params, draws.shares())))
 
-        guessed = posterior.map(guess, cells)
-        return self.table_.in_order([guessed[c] for c in range(len(guessed))])
+        guessed = posterior.map(guess, table.measure(frame))
+        return table.in_order([guessed[c] for c in range(len(guessed))])
 
     def score_samples(self, X, *, return_error=False):
         """Log-likelihood of each row, under the model that `sample` draws from.
@@ -700,7 +719,7 @@ def _check_count(name, value):
         raise ValueError(f"{name} must be an int of at least 1. Got {value!r} instead.")
 
 
-def _score(draws):
+def _score(draws, rows):
     return {"score": draws.log_density(), "error": draws.error()}
 
 

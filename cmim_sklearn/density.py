@@ -55,6 +55,12 @@ class Draws(NamedTuple):
         """Weights that sum to one in each row, (n, S)."""
         return self.log_weights.softmax(1)
 
+    def moved_towards(self, params, trust):
+        """Draws moved alike: their mean goes a share `trust` (n,) of the way to params (n, P)."""
+        mean = (self.params * self.shares().unsqueeze(-1)).sum(1)
+        shift = trust.unsqueeze(-1) * (params - mean)
+        return self._replace(params=self.params + shift.unsqueeze(1))
+
     def resample(self, n_draws, generator):
         """Decoder outputs (n, n_draws, P) of codes drawn anew by their weights."""
         chosen = torch.multinomial(self.shares(), n_draws, True, generator=generator)
@@ -233,7 +239,7 @@ class RowPosterior:
         Parameters
         ----------
         function : callable
-            ``Draws -> dict`` of tensors or arrays (chunk, ...).
+            ``(Draws, slice of rows) -> dict`` of tensors or arrays (chunk, ...).
         cells : array of shape (n, n_cells)
         n_draws : int
             Even; the default is enough to choose from, or to take means over.
@@ -261,7 +267,8 @@ class RowPosterior:
                     shift = torch.rand(len(some), 1, generator=generator, **options)
                     places = (steps + shift) / n_draws
                 draws = self.draw(some, noise, places)
-                for name, values in function(draws).items():
+                here = slice(start, start + len(some))
+                for name, values in function(draws, here).items():
                     values = values.cpu().numpy() if isinstance(values, Tensor) else values
                     outputs.setdefault(name, []).append(values)
         return {name: np.concatenate(parts) for name, parts in outputs.items()}

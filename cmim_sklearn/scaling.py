@@ -94,8 +94,9 @@ class ScalingMap:
     def _is_knot(self, values, knot):
         # What was fitted as float64 may come as float32: 0.1 is then another number.
         near = SINGLE_PRECISION * np.abs(self.x[knot])
-        gap = self.x[np.minimum(knot + 1, len(self.x) - 1)] - self.x[np.maximum(knot - 1, 0)]
-        return np.abs(values - self.x[knot]) <= np.minimum(near, gap / 8)
+        if np.all(self.x == np.round(self.x)):
+            near = np.minimum(near, 0.25)
+        return np.abs(values - self.x[knot]) <= near
 
     def _tails(self):
         """Slopes beyond the first and last knots."""

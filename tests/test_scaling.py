@@ -86,3 +86,67 @@ def test_quantile_map_takes_ties_at_their_mean_rank():
     assert gap * spread == pytest.approx(1)  # variance one
     assert np.diff(scores)[0] > 0
     assert scale.forward(values).mean() == pytest.approx(0, abs=1e-9)
+
+
+def mostly_zero(n=1000, seed=0):
+    rng = np.random.RandomState(seed)
+    return np.where(rng.rand(n) < 0.8, 0.0, np.exp(rng.randn(n)))
+
+
+def test_an_atom_takes_its_share_of_the_normal_scores():
+    values = mostly_zero()
+    scale = quantile_map(values)
+    low, high = scale.interval([0.0])
+    assert low[0] <= scale.forward([0.0])[0] < high[0]
+    # Normal scores spread evenly over ranks: 80 % of them map back to 0, as 80 % of the rows do.
+    ranks = (np.arange(1000) + 0.5) / 1000
+    raw = stats.norm.ppf(ranks)
+    centre, spread = raw_to_standardised(scale, values)
+    drawn = scale.inverse((raw - centre) / spread)
+    assert (drawn <= 0).mean() == pytest.approx((values == 0).mean(), abs=0.005)
+    np.testing.assert_array_equal(scale.inverse(np.linspace(low[0], high[0], 9)), 0.0)
+
+
+def raw_to_standardised(scale, values):
+    """Centre and spread that the map took from normal scores, from two of its knots."""
+    top = np.array([values.max(), np.sort(values)[-40]])
+    ranks = np.array([np.mean(values < v) + np.mean(values == v) / 2 for v in top])
+    spread = np.diff(stats.norm.ppf(ranks))[0] / np.diff(scale.forward(top))[0]
+    return stats.norm.ppf(ranks[0]) - spread * scale.forward(top)[0], spread
+
+
+def test_every_whole_number_has_an_interval_and_they_tile_the_line():
+    values = np.random.RandomState(0).poisson(4, 500).astype(float)
+    scale = quantile_map(values)
+    levels = np.unique(values)
+    low, high = scale.interval(levels)
+    np.testing.assert_allclose(low[1:], high[:-1], atol=1e-12)
+    np.testing.assert_array_equal(scale.inverse(scale.forward(levels)), levels)
+    assert (scale.slope(levels[:-1] + 0.5) == 0).all()
+
+
+def test_probabilities_of_atoms_and_density_between_sum_to_one():
+    values = mostly_zero()
+    scale = quantile_map(values)
+    grid = np.linspace(1e-6, 200, 400_001)
+    density = np.sum(stats.norm.pdf(scale.forward(grid)) * scale.slope(grid)) * (grid[1] - grid[0])
+    at_zero = stats.norm.cdf(scale.interval([0.0])[1])[0]
+    assert density + at_zero == pytest.approx(1, abs=2e-3)
+
+
+def test_a_knot_is_known_again_in_single_precision():
+    values = np.where(np.random.RandomState(0).rand(400) < 0.5, 0.1, 0.7).astype(float)
+    values[:50] = np.random.RandomState(1).rand(50)
+    scale = quantile_map(values)
+    single = np.float64(np.float32([0.1, 0.7]))
+    np.testing.assert_array_equal(scale.forward(single), scale.forward([0.1, 0.7]))
+    large = quantile_map(16_777_000.0 + np.arange(50))
+    steps = large.forward(16_777_000.0 + np.arange(50))
+    assert (np.diff(steps) > 0).all()
+
+
+def test_without_atoms_every_value_is_a_point():
+    plain = quantile_map(mostly_zero()).without_atoms()
+    low, high = plain.interval(np.linspace(-1, 5, 50))
+    np.testing.assert_array_equal(low, high)
+    assert (plain.slope(np.linspace(0, 5, 50)) > 0).all()
