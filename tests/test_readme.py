@@ -28,6 +28,10 @@ def test_python_blocks_run(monkeypatch):
     assert namespace["z"].shape == (600, 2)
     assert len(namespace["new"]) == 1000
     assert namespace["new"].notna().all(axis=None)
+    assert (namespace["coast"]["ocean_proximity"] == "NEAR OCEAN").all()
+    assert namespace["full"].notna().all(axis=None)
+    assert len(namespace["several"]) == 5
+    assert namespace["culprit"] in namespace["table"].columns
 
 
 def test_set_up_is_two_commands_of_one_line():
