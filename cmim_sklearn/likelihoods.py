@@ -778,9 +778,13 @@ class Poisson(Likelihood):
         return jacobian * rate.sqrt().unsqueeze(-1)
 
     def guess(self, params, weights):
-        """See `Likelihood.guess`: the mean, cut to the training range."""
-        mean = (self._log_rate(params).exp() * weights.unsqueeze(-1)).sum(1)
-        return list(np.clip(mean.double().cpu().numpy(), 0, self.high).T)
+        """See `Likelihood.guess`: the mean, of counts cut to the training range as draws are."""
+        rate, high = self._log_rate(params).exp(), self._high.clamp(min=1.0)
+        below, at_top = (
+            torch.special.gammainc(end.expand_as(rate), rate) for end in (high - 1, high)
+        )
+        mean = rate * (1 - below) + self._high * at_top
+        return list((mean * weights.unsqueeze(-1)).sum(1).double().cpu().numpy().T)
 
 
 def _log_unknown(n_seen, n_levels):

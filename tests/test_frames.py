@@ -10,7 +10,16 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from cmim_sklearn.frames import BOOLEAN, CATEGORY, NUMBER, Layout, read, write
+from cmim_sklearn.frames import (
+    BOOLEAN,
+    CATEGORY,
+    NUMBER,
+    Layout,
+    fill,
+    is_missing,
+    read,
+    write,
+)
 
 
 def round_trip(X, index=None):
@@ -218,3 +227,44 @@ def test_levels_are_plain_values():
 def test_other_than_two_axes_are_refused(X):
     with pytest.raises(ValueError, match=r"dim|1D|2D"):
         read(X)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.array([[1.0, np.nan], [np.nan, 4.0], [5.0, 6.0]]),
+        np.array([[1.0, np.nan], [np.nan, 4.0], [5.0, 6.0]], dtype=np.float32),
+        [[1.0, None], [None, 4.0], [5.0, 6.0]],
+    ],
+)
+def test_fill_puts_values_in_holes_alone(X):
+    frame = read(X)
+    rows, columns = np.array([0, 1]), [np.array([7.0, 8.0]), np.array([9.0, 10.0])]
+    before = np.array(X, dtype=object)
+    out = fill(X, frame, frame.layout, frame.types, rows, columns)
+    np.testing.assert_array_equal(out.astype(float), [[1, 9], [8, 4], [5, 6]])
+    assert (np.array(X, dtype=object)[2] == before[2]).all()
+
+
+def test_fill_rounds_for_integer_dtypes_and_adds_categories():
+    X = pd.DataFrame(
+        {
+            "n": pd.array([1, None], dtype="Int16"),
+            "c": pd.Categorical(["a", None], categories=["a"]),
+            "f": [np.nan, 2.5],
+        },
+        index=[4, 2],
+    )
+    frame = read(X)
+    columns = [np.array([0.0, 3.7]), np.array([None, "z"], object), np.array([3.7, 0.0])]
+    out = fill(X, frame, frame.layout, frame.types, np.array([0, 1]), columns)
+    assert out["n"].tolist() == [1, 4]
+    assert out["c"].tolist() == ["a", "z"]
+    assert out["f"].tolist() == [3.7, 2.5]
+    assert out.index.tolist() == [4, 2]
+    assert out["n"].dtype == "Int16"
+
+
+def test_is_missing_knows_both_kinds_of_column():
+    assert is_missing(np.array([1.0, np.nan])).tolist() == [False, True]
+    assert is_missing(np.array(["a", None, 0, ""], object)).tolist() == [False, True, False, False]

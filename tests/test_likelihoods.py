@@ -309,3 +309,148 @@ def test_joint_scores_each_block_with_its_own_parameters():
         alone = part.log_prob(params[:, start : start + part.n_params], block, part.observed(block))
         assert torch.equal(log_px[:, column : column + part.n_columns], alone)
         start, column = start + part.n_params, column + part.n_columns
+
+
+# Densities of raw cells. --------------------------------------------------------------------------
+
+
+def cells_of(likelihood, columns):
+    return torch.from_numpy(likelihood.measure(columns))
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_log_density_has_one_number_a_cell_and_none_for_holes(kind):
+    likelihood, columns = fitted(kind)
+    cells = cells_of(likelihood, columns)
+    assert cells.shape == (60, 2, likelihood.cell_width)
+    log_p = likelihood.log_density(random_params(likelihood, 60), cells)
+    assert log_p.shape == (60, 2)
+    assert torch.isfinite(log_p).all()
+    assert (log_p[5] == 0).all()
+    assert (log_p[:5] != 0).all()
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_log_density_is_that_of_draws_decoded(kind):
+    """Frequencies of decoded draws, by probability or by density in a bin, against log_density."""
+    likelihood, _ = fitted(kind)
+    params = random_params(likelihood, 1, seed=3)
+    drawn = likelihood.sample(params.expand(40_000, -1), torch.Generator().manual_seed(0))
+    decoded = likelihood.decode(drawn.numpy(), drawn=True)
+    for c, values in enumerate(decoded):
+        if kind == "gaussian" and c == 0:  # real numbers: from 0 to 0.2, in 200 steps
+            levels = 0.2 * (np.arange(200) + 0.5) / 200
+            share = np.array([((values > 0) & (values < 0.2)).mean()])
+        else:
+            levels, counts = np.unique(values.astype(str), return_counts=True)
+            first = {str(v): v for v in values.tolist()[::-1]}
+            share = counts / len(values)
+            levels = [first[level] for level in levels]
+        columns = [np.full(len(levels), np.nan), np.full(len(levels), np.nan)]
+        if likelihood.takes == "category":
+            columns = [np.full(len(levels), None, object) for _ in range(2)]
+            columns[c] = objects(*levels)
+        else:
+            columns[c] = np.asarray(levels, float)
+        log_p = likelihood.log_density(
+            params.expand(len(levels), -1), cells_of(likelihood, columns)
+        )
+        p = log_p[:, c].exp().numpy()
+        p = np.array([p.sum() * 0.2 / 200]) if kind == "gaussian" and c == 0 else p
+        np.testing.assert_allclose(p, share, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_local_has_the_gradient_of_its_value_and_whiten_its_curvature(kind):
+    likelihood, columns = fitted(kind)
+    cells = cells_of(likelihood, columns).double()
+    likelihood = likelihood.double()
+    params = random_params(likelihood, 60).double().requires_grad_()
+    value, gradient = likelihood.local(params, cells)
+    (expected,) = torch.autograd.grad(value.sum(), params)
+    assert_close(gradient, expected)
+    assert (gradient[5] == 0).all()
+    # Fisher information: the variance of the gradient over values as the model draws them; minus
+    # the second derivative, which for these kinds does not depend on the value.
+    with torch.no_grad():
+        eye = torch.eye(likelihood.n_params, dtype=torch.float64).expand(60, -1, -1)
+        root = likelihood.whiten(eye, params, cells)
+    information = root.transpose(1, 2) @ root
+    step = 1e-5
+    for k in range(likelihood.n_params):
+        moved = params.detach().clone()
+        moved[:, k] += step
+        slope = (likelihood.local(moved, cells)[1] - gradient.detach()) / step
+        assert_close(information[:, k], -slope, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_guess_is_the_mean_of_draws_or_their_mode(kind):
+    likelihood, _ = fitted(kind)
+    params = torch.stack([random_params(likelihood, 3, seed=s) for s in (1, 2)], 1)
+    weights = torch.tensor([[0.25, 0.75]] * 3)
+    guess = likelihood.guess(params, weights)
+    n = 40_000
+    for row in range(3):
+        mixed = params[row][(torch.arange(n) % 4 > 0).long()]  # a quarter of the first
+        drawn = likelihood.sample(mixed, torch.Generator().manual_seed(0))
+        for c, values in enumerate(likelihood.decode(drawn.numpy(), drawn=True)):
+            if kind in ("gaussian", "poisson"):
+                spread = values.std()
+                assert guess[c][row] == pytest.approx(values.mean(), abs=0.04 * spread)
+            else:
+                counts = {v: (values == v).mean() for v in set(values.tolist())}
+                assert counts[guess[c][row]] > max(counts.values()) - 0.02
+
+
+def test_noise_is_refitted_above_its_floor_and_shrunk_to_what_was_learnt():
+    likelihood, columns = fitted("gaussian")
+    cells = cells_of(likelihood, columns)
+    with torch.no_grad():
+        apart = cells[:, :, 0].nan_to_num() + 0.3 * torch.randn(
+            60, 2, generator=torch.Generator().manual_seed(0)
+        )
+        still = torch.zeros_like(apart)
+        learnt = likelihood.log_scale().exp()
+        likelihood.refit_noise(apart, still, cells, 1.0)
+        assert_close(likelihood.deviation, learnt)
+        for _ in range(50):
+            likelihood.refit_noise(apart, still, cells, 0.0)
+        assert likelihood.deviation[0].item() == pytest.approx(0.3, abs=0.06)
+        for _ in range(50):
+            likelihood.refit_noise(apart, still + 0.5, cells, 0.0)
+        assert likelihood.deviation[0].item() == pytest.approx((0.09 + 0.5) ** 0.5, abs=0.06)
+        for _ in range(50):
+            likelihood.refit_noise(cells[:, :, 0].nan_to_num(), still, cells, 0.0)
+        assert_close(likelihood.deviation, torch.full((2,), MIN_SCALE), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([1.0, 2, 30], 0),
+        ([1.5, 2, 30.25], 2),
+        (np.float32([0.1, 0.7, 12.3]).astype(float), 1),
+        (np.random.RandomState(0).randn(9), None),
+        ([], None),
+    ],
+)
+def test_decimals_are_those_of_the_values(values, decimals):
+    likelihood = Gaussian.fit([np.array([*values, np.nan])], ["c"])
+    assert likelihood.decimals == [decimals]
+    if decimals:
+        drawn = likelihood.decode(np.random.RandomState(0).randn(50, 1), drawn=True)[0]
+        np.testing.assert_allclose(drawn, np.round(drawn, decimals), rtol=1e-7)
+
+
+def test_large_whole_numbers_keep_their_probabilities():
+    """Bins far narrower than single precision resolves at their place on the normal scale."""
+    rng = np.random.RandomState(0)
+    values = np.round(2e6 + 5e5 * rng.randn(2000))
+    likelihood = Gaussian.fit([values], ["c"])
+    grid = np.arange(2_000_000.0, 2_200_000.0)
+    p = likelihood.log_density(torch.zeros(len(grid), 1), cells_of(likelihood, [grid])).exp()
+    drawn = likelihood.sample(torch.zeros(100_000, 1), torch.Generator().manual_seed(0))
+    drawn = likelihood.decode(drawn.numpy(), drawn=True)[0]
+    share = ((drawn >= grid[0]) & (drawn <= grid[-1])).mean()
+    assert p.sum().item() == pytest.approx(share, abs=0.01)

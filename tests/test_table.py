@@ -146,3 +146,30 @@ def test_repr_counts_columns(mixed):
     assert repr(Table.fit(read(mixed))) == (
         "Table(8 columns: 4 gaussian, 2 bernoulli, 2 categorical)"
     )
+
+
+def test_cells_stand_where_the_table_says(mixed):
+    """Hiding the cells of a column is what a hole in it does to what is measured."""
+    table = Table.fit(read(mixed), likelihoods={"visits": "poisson"})
+    cells = table.measure(read(mixed))
+    assert cells.shape == (200, table.likelihood.n_cells)
+    assert cells.dtype == np.float32
+    for position, name in enumerate(mixed.columns):
+        holed = table.measure(read(mixed.assign(**{name: None})))
+        hidden = cells.copy()
+        hidden[:, table.cells_of(position)] = np.nan
+        where = ~np.isnan(hidden)
+        np.testing.assert_array_equal(holed[where], cells[where])
+        first = holed[:, table.cells_of(position)][:, 0]
+        assert np.isnan(first).all()
+
+
+def test_conditions_leave_out_what_is_not_given(mixed):
+    table = Table.fit(read(mixed))
+    frame = table.conditions({"city": "Oslo", "age": 30})
+    given = {frame.name(p): v[0] for p, v in enumerate(frame.columns) if v[0] == v[0]}
+    assert {k: v for k, v in given.items() if v is not None} == {"city": "Oslo", "age": 30.0}
+    nothing = table.conditions({"city": None, "age": np.nan})
+    assert np.isnan(
+        table.measure(nothing)[:, [c.start for c in map(table.cells_of, range(8))]]
+    ).all()
