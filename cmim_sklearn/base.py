@@ -553,6 +553,12 @@ class _LatentEncoder(
             are rounded; pandas holds integers with holes as floats, whose means are not. A row
             without any observed cell gets the means of the table, or a draw from it. A column that
             was all missing in fit stays so.
+
+        Notes
+        -----
+        A single guess lies between the mean under the model of `score_samples` and what the encoder
+        makes of the row, which errs otherwise; the more cells a row shows, the nearer to the
+        latter. Draws come from the model alone.
         """
         self._check_use()
         if n_draws is not None:

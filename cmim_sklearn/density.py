@@ -79,10 +79,10 @@ class RowPosterior:
     def __init__(self, model: LatentModel, latents: Latents):
         # Double precision where there is any: rounding then never decides between two steps or two
         # components, which would make a row's score depend on where in a chunk it stands.
-        self.dtype = torch.float32 if model.device.type == "mps" else torch.float64
+        self.device = model.device
+        self.dtype = _widest_dtype(model.decoder, latents.basis.shape[0], model.device)
         self.decoder = copy.deepcopy(model.decoder).to(self.dtype)
         self.likelihood = copy.deepcopy(model.likelihood).to(self.dtype)
-        self.device = model.device
         as_tensor = {"dtype": self.dtype, "device": self.device}
         self.mixture = tuple(
             torch.as_tensor(part, **as_tensor)
@@ -231,7 +231,9 @@ class RowPosterior:
         params = self._decode(u)
         repeated = cells.repeat_interleave(n_draws, 0)
         log_px = self.likelihood.log_density(params.flatten(0, 1), repeated).sum(1)
-        return Draws(params, log_px.view(n, n_draws) + log_prior - log_q)
+        log_weights = log_px.view(n, n_draws) + log_prior - log_q
+        # A row that no code explains is very unlikely, not impossible.
+        return Draws(params, log_weights.clamp(min=torch.finfo(self.dtype).min / 1e3))
 
     def map(self, function, cells, n_draws=CHOICE_DRAWS, generator=None):
         """Apply a function of `Draws` to all rows, in chunks.
@@ -274,6 +276,19 @@ class RowPosterior:
         return {name: np.concatenate(parts) for name, parts in outputs.items()}
 
 
+def _widest_dtype(decoder, n_components, device):
+    """Double precision where the device has it and the decoder, maybe a user's own, can take it."""
+    if device.type == "mps":
+        return torch.float32
+    try:
+        code = torch.zeros(1, n_components, dtype=torch.float64, device=device)
+        with torch.no_grad():
+            is_double = copy.deepcopy(decoder).double()(code).dtype == torch.float64
+    except RuntimeError:
+        return torch.float32
+    return torch.float64 if is_double else torch.float32
+
+
 def _evidence(value, factor):
     """Laplace's log integral from the value (n,) at a mode and the information's factor."""
     return value - torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
@@ -293,7 +308,7 @@ def calibrate(model: LatentModel, latents: Latents, means, cells, n_rows):
         Its likelihood is changed in place.
     latents : Latents
     means : array of shape (n, d)
-        Posterior means of the rows; the first 300 are used.
+        Posterior means of the rows; the first 300 are used, fewer in very wide tables.
     cells : array of shape (n, n_cells)
         The same rows, measured.
     n_rows : int
@@ -302,8 +317,10 @@ def calibrate(model: LatentModel, latents: Latents, means, cells, n_rows):
     posterior = RowPosterior(model, latents)
     prior_share = CALIBRATION_PRIOR_ROWS / (n_rows + CALIBRATION_PRIOR_ROWS)
     as_tensor = {"dtype": posterior.dtype, "device": model.device}
-    cells = torch.as_tensor(np.asarray(cells[:CALIBRATION_ROWS]), **as_tensor)
-    means = torch.as_tensor(np.asarray(means[:CALIBRATION_ROWS]), **as_tensor)
+    numbers = latents.basis.shape[1] * model.likelihood.n_params
+    n_used = min(CALIBRATION_ROWS, max(10, MAX_NUMBERS // 4 // numbers))
+    cells = torch.as_tensor(np.asarray(cells[:n_used]), **as_tensor)
+    means = torch.as_tensor(np.asarray(means[:n_used]), **as_tensor)
     with torch.no_grad():
         u = (means - posterior.centre) @ posterior.basis
         component = component_log_prob(u, *posterior.mixture).argmax(1)

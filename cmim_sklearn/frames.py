@@ -334,8 +334,10 @@ def fill(X, frame, layout, types, rows, columns):
     series = {}
     for p, (mask, values) in new.items():
         name, description = frame.layout.names[p], frame.layout.dtypes[p]
-        if mask.all() and types[p] != frame.types[p] and layout.library == frame.layout.library:
-            description = fitted[name]
+        if mask.all() and (types[p] != frame.types[p] or description["dtype"] in ("Null", "null")):
+            same_library = layout.library == frame.layout.library and name in fitted
+            plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
+            description = fitted[name] if same_library else plain
         if types[p] == NUMBER and _integer_dtype(description):
             values = np.round(values)
         # Cells that will not be used must fit the dtype all the same: any filler will do.
@@ -345,10 +347,13 @@ def fill(X, frame, layout, types, rows, columns):
     return _FILLERS[frame.layout.library](X, series)
 
 
-def holds_integers(layout, position):
-    """Whether a column's dtype is one of integers."""
-    dtypes = layout.dtypes
-    return bool(_integer_dtype(dtypes[position if layout.names is not None else 0]))
+def integer_bounds(layout, position):
+    """Lowest and highest number of a column's integer dtype; None for other dtypes."""
+    found = _integer_dtype(layout.dtypes[position if layout.names is not None else 0])
+    if not found:
+        return None
+    bounds = np.iinfo(f"{found[1]}int{found[2]}")
+    return bounds.min, bounds.max
 
 
 def _integer_dtype(description):
@@ -361,14 +366,13 @@ def _integer_dtype(description):
 
 def _inside(values, description):
     """Numbers inside the bounds of their integer dtype, of which float64 may overshoot the ends."""
-    found = _integer_dtype(description)
-    if not found:
+    bounds = integer_bounds(Layout("", None, [description]), 0)
+    if not bounds:
         return values
-    bounds = np.iinfo(f"{found[1]}int{found[2]}")
-    highest = float(bounds.max)
-    if int(highest) > bounds.max:
+    highest = float(bounds[1])
+    if int(highest) > bounds[1]:
         highest = np.nextafter(highest, 0)
-    return np.clip(values, float(bounds.min), highest)
+    return np.clip(values, float(bounds[0]), highest)
 
 
 # One describer and one writer for each library. --------------------------------------------------
@@ -542,8 +546,13 @@ def _fill_polars(X, new):
     import polars as pl
 
     for name, (mask, description, values, kind) in new.items():
+        known = X[name]
+        if description["dtype"] == "Enum":
+            lacking = set(_plain(values[mask], kind)) - {None} - set(description["categories"])
+            wider = [*description["categories"], *sorted(lacking)]
+            description, known = description | {"categories": wider}, known.cast(pl.String)
         filler = _write_polars(Layout("polars", [name], [description]), [values], [kind], None)
-        series = filler[name].zip_with(pl.Series(mask), X[name].cast(filler[name].dtype))
+        series = filler[name].zip_with(pl.Series(mask), known.cast(filler[name].dtype))
         X = X.with_columns(series.alias(name))
     return X
 
@@ -567,6 +576,11 @@ def _fill_pyarrow(X, new):
     return X
 
 
+_PLAIN_DTYPES = {
+    "pandas": {NUMBER: "float64", BOOLEAN: "boolean", CATEGORY: "object"},
+    "polars": {NUMBER: "Float64", BOOLEAN: "Boolean", CATEGORY: "String"},
+    "pyarrow": {NUMBER: "double", BOOLEAN: "bool", CATEGORY: "string"},
+}
 _FILLERS = {"pandas": _fill_pandas, "polars": _fill_polars, "pyarrow": _fill_pyarrow}
 
 _DESCRIBERS = {

@@ -28,6 +28,7 @@ SCALE_GAIN = 10.0
 the gradient, and at 1e-3 a scale would need the whole fit to come down to its floor."""
 MAX_SCALED = 1e15
 """Bound of an encoded number, whose square still fits a float32."""
+MAX_DEVIATIONS = 1e4
 MAX_LOG_RATE = 20.0
 
 
@@ -238,7 +239,10 @@ class Gaussian(Likelihood):
     def _ends(self, c):
         """What draws are cut to: the ends of the range where they are whole, or atoms."""
         m, ends = self.maps[c], (self.low[c], self.high[c])
-        is_cut = [self.decimals[c] == 0 or m.above[end] > m.below[end] for end in (0, -1)]
+        is_cut = [
+            self.decimals[c] == 0 or m.above[end] > m.below[end] or ends[0] == ends[1]
+            for end in (0, -1)
+        ]
         free = np.array([-np.inf, np.inf])
         return np.where(is_cut, ends, np.where(np.isnan(ends), np.nan, free))
 
@@ -288,20 +292,24 @@ class Gaussian(Likelihood):
                     low, high = m.forward(ends[0]), m.forward(ends[1])
                     spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
                     width, spare_width = high - low, spare_high - spare_low
+                    # Far out the ends of a bin are one number in double precision.
+                    spare_width = np.where(spare_width > 0, spare_width, plain.slope(values))
                     is_mass = ~outside
                 else:
                     low, high = m.interval(values)
-                    is_mass = high > low
+                    is_mass = (high > low) | ((lowest == highest) & ~outside)
                     width = np.where(is_mass, high - low, m.slope(values))
                     spare_low = spare_high = plain.forward(values)
                     # A probability and a density do not add up: an atom has the one alone.
                     spare_width = np.where(is_mass, 0.0, plain.slope(values))
                 low = np.where(is_mass & (values <= lowest), -np.inf, low)
                 high = np.where(is_mass & (values >= highest), np.inf, high)
-                width = np.where(outside, 0.0, width)
-                parts = (low, high, np.log(width), spare_low, spare_high, np.log(spare_width))
-                cells[:, c] = np.stack([m.forward(values), *parts], axis=1)
-        cells[:, :, 0] = cells[:, :, 0].clip(-MAX_SCALED, MAX_SCALED)
+                width = np.where(outside, 0.0, np.where(lowest == highest, np.inf, width))
+                own = (low, high, np.log(width))
+                spare = spare_low, spare_high, np.log(spare_width)
+                inner = [v.clip(-MAX_SCALED, MAX_SCALED) for v in (m.forward(values), *spare[:2])]
+                ends = [np.where(np.isinf(v), v, v.clip(-MAX_SCALED, MAX_SCALED)) for v in own[:2]]
+                cells[:, c] = np.stack([inner[0], *ends, own[2], *inner[1:], spare[2]], axis=1)
         return cells
 
     def log_density(self, params, cells):
@@ -327,7 +335,10 @@ class Gaussian(Likelihood):
         # An interval without end is as wide as its nearer half says.
         width = torch.minimum(high - low, 2 * torch.minimum(high - y, y - low).abs())
         width = torch.where(torch.isfinite(width), width, 1e3).where(observed, 0.0)
-        return torch.where(observed, y - params, 0.0), observed, width.square() / 12
+        # What is absurdly far off pulls no harder than what is very far off.
+        residual = torch.where(observed, y - params, 0.0)
+        far = MAX_DEVIATIONS * self.deviation
+        return residual.clamp(-far, far), observed, width.square() / 12
 
     def local(self, params, cells):
         """See `Likelihood.local`."""
@@ -362,11 +373,16 @@ class Gaussian(Likelihood):
         out = []
         for c, m in enumerate(self.maps):
             # E[raw | mean of the standardised value] is one smooth function for the whole column.
-            inner = means[:, :, c].clip(-MAX_SCALED, MAX_SCALED)
-            grid = np.linspace(inner.min(), inner.max(), 1000)
-            values = m.inverse(grid[:, None] + float(self.deviation[c]) * noise)
+            deviation = float(self.deviation[c])
+            first, last = m.below[0] - 8 * deviation, m.above[-1] + 8 * deviation
+            grid = np.linspace(first, last, 2000)
+            values = m.inverse(grid[:, None] + deviation * noise)
             table = values.clip(*self._ends(c)) @ density
-            out.append((np.interp(inner, grid, table) * shares).sum(1))
+            inner = means[:, :, c].clip(-MAX_SCALED, MAX_SCALED)
+            beyond = m.inverse(inner).clip(*self._ends(c))  # where the map is linear
+            is_beyond = (inner < first) | (inner > last)
+            raw = np.where(is_beyond, beyond, np.interp(inner, grid, table))
+            out.append((raw * shares).sum(1))
         return out
 
 
@@ -376,9 +392,10 @@ def _decimals(values):
         return None
     if np.all(values == np.round(values)):
         return 0
+    single = values.astype(np.float32)
+    kind = np.float32 if np.all(single == values) else np.float64  # as the column came
     for decimals in range(1, 7):
-        # Up to the precision of float32, in which the column may have come.
-        if np.allclose(values, np.round(values, decimals), rtol=1e-7, atol=0):
+        if np.all(np.round(values, decimals).astype(kind) == values.astype(kind)):
             return decimals
     return None
 
@@ -392,11 +409,8 @@ def _log_normal_mass(mean, deviation, low, high, log_width):
     a, b = torch.where(a + b > 0, -b, a), torch.where(a + b > 0, -a, b)
     log_b = torch.special.log_ndtr(b)
     inside = log_b + torch.log1p(-torch.exp(torch.special.log_ndtr(a) - log_b))
-    return torch.where(
-        high - low < 0.02 * deviation,
-        density,
-        inside + torch.where(torch.isinf(log_width), log_width, 0.0),
-    )
+    inside = torch.where(torch.isneginf(log_width), log_width, inside)
+    return torch.where(high - low < 0.02 * deviation, density, inside)
 
 
 class Bernoulli(Likelihood):
@@ -446,8 +460,8 @@ class Bernoulli(Likelihood):
     def decode(self, encoded, *, drawn=False):
         """See `Likelihood.decode`."""
         return [
-            np.where(np.isnan(code), np.nan, np.where(code > 0.5, one, zero))
-            for code, (zero, one) in zip(encoded.T, self.values, strict=True)
+            np.where(np.isnan(code) | (n == 0), np.nan, np.where(code > 0.5, one, zero))
+            for code, (zero, one), n in zip(encoded.T, self.values, self.n_seen, strict=True)
         ]
 
     def inputs(self, x, observed):
@@ -763,7 +777,9 @@ class Poisson(Likelihood):
         own = torch.where(x == self._high, beyond.clamp(min=1e-38).log(), plain)
         own = torch.where(x > self._high, -torch.inf, own)
         log_p = torch.logaddexp(torch.log1p(-self._leak) + own, self._leak.log() + plain)
-        return torch.where(observed, log_p, 0.0)
+        # What no count can be: negative, or broken.
+        log_p = torch.where((x < 0) | (x != x.round()), self._leak.log(), log_p)
+        return torch.where(torch.isnan(x), 0.0, log_p)
 
     def local(self, params, cells):
         """See `Likelihood.local`."""

@@ -43,8 +43,8 @@ class ScalingMap:
         gap = self.x[left + 1] - self.x[left]
         share = ((values - self.x[left]) / gap).clip(0, 1)
         out = self.above[left] + share * (self.below[left + 1] - self.above[left])
-        out = np.where(self._is_knot(values, left), self.y[left], out)
-        out = np.where(self._is_knot(values, left + 1), self.y[left + 1], out)
+        for knot in (left, left + 1):
+            out = np.where(self._is_atom(values, knot), self.y[knot], out)
         first, last = self._tails()
         out = np.where(values < self.x[0], self.below[0] + (values - self.x[0]) * first, out)
         return np.where(values > self.x[-1], self.above[-1] + (values - self.x[-1]) * last, out)
@@ -78,9 +78,9 @@ class ScalingMap:
         low = high = self.forward(values)
         left = self._left(values)
         for knot in (left, left + 1):
-            is_knot = self._is_knot(values, knot)
-            low = np.where(is_knot, self.below[knot], low)
-            high = np.where(is_knot, self.above[knot], high)
+            is_atom = self._is_atom(values, knot)
+            low = np.where(is_atom, self.below[knot], low)
+            high = np.where(is_atom, self.above[knot], high)
         return low, high
 
     def without_atoms(self):
@@ -91,12 +91,14 @@ class ScalingMap:
         """Position of the knot at or below each value, the last but one at most."""
         return (np.searchsorted(self.x, values, side="right") - 1).clip(0, len(self.x) - 2)
 
-    def _is_knot(self, values, knot):
-        # What was fitted as float64 may come as float32: 0.1 is then another number.
-        near = SINGLE_PRECISION * np.abs(self.x[knot])
-        if np.all(self.x == np.round(self.x)):
-            near = np.minimum(near, 0.25)
-        return np.abs(values - self.x[knot]) <= near
+    def _is_atom(self, values, knot):
+        """Whether each value is the atom at its knot."""
+        # What was fitted as float64 may come as float32: 0.1 is then another number. The values
+        # next to an atom are knots too, or whole numbers.
+        gaps = np.concatenate([[np.inf], np.diff(self.x), [np.inf]])
+        near = np.minimum(SINGLE_PRECISION * np.abs(self.x), np.minimum(gaps[:-1], gaps[1:]) / 8)
+        near = np.where(self.above > self.below, near.clip(max=0.25), -1.0)
+        return np.abs(values - self.x[knot]) <= near[knot]
 
     def _tails(self):
         """Slopes beyond the first and last knots."""

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from cmim_sklearn.frames import (
     as_numbers,
     as_objects,
     column_name,
-    holds_integers,
+    integer_bounds,
     is_missing,
     read,
     write,
@@ -189,8 +189,8 @@ class Table:
         Raises
         ------
         ValueError
-            If a column is unknown, a level was not seen in fit, or a whole number is asked to be
-            broken.
+            If a column is unknown, a level was not seen in fit, or a column of whole numbers is
+            asked for what it cannot hold.
         """
         n_columns, names = len(self.types), self.layout.names
         if isinstance(given, dict):
@@ -200,10 +200,16 @@ class Table:
                     f"conditions[{next(iter(wide))!r}] holds {len(next(iter(wide.values())))} "
                     "values; a dict takes one for each column. For several rows give a frame."
                 )
-            found = {
-                _position(key, names, n_columns, "conditions"): read([[value]]).columns[0]
-                for key, value in given.items()
-            }
+            found = {}
+            for key, value in given.items():
+                p = _position(key, names, n_columns, "conditions")
+                if isinstance(value, Real) and np.isinf(value):
+                    raise ValueError(f"conditions asks for {value} in column {key!r}: not finite.")
+                # A level is kept as it is: True and 1 may be two levels of one column.
+                is_level = self.types[p] == CATEGORY and value is not None and value == value
+                found[p] = read([[value]]).columns[0]
+                if is_level:
+                    found[p] = np.array([value], dtype=object)
             n, index = 1, None
         else:
             frame = read(given)
@@ -213,11 +219,10 @@ class Table:
                     f"conditions has {len(frame.columns)} columns; an array needs all {n_columns} "
                     "of the table fitted, with NaN where nothing is known."
                 )
-            keys = range(n_columns) if keys is None else keys
-            found = {
-                _position(key, names, n_columns, "conditions"): values
-                for key, values in zip(keys, frame.columns, strict=True)
-            }
+            positions = range(n_columns)
+            if keys is not None:
+                positions = [_position(key, names, n_columns, "conditions") for key in keys]
+            found = dict(zip(positions, frame.columns, strict=True))
             n, index = len(frame.columns[0]) if frame.columns else 0, frame.index
             if n == 0:
                 raise ValueError("conditions has no row; leave it out to sample freely.")
@@ -242,15 +247,20 @@ class Table:
                         f"which fit never saw there. It saw: {', '.join(map(repr, known[c][:10]))}"
                         f"{', ...' if len(known[c]) > 10 else ''}."
                     )
-        for p in range(len(self.types)):
-            values = frame.columns[p]
-            if values.dtype != object and holds_integers(self.layout, p):
-                broken = np.flatnonzero(~np.isnan(values) & (values != np.round(values)))
-                if len(broken):
-                    raise ValueError(
-                        f"conditions asks for {values[broken[0]]} in column {frame.name(p)!r}, "
-                        "which holds whole numbers. Round it."
-                    )
+        kinds = {p: block.kind for block in self.blocks for p in block.positions}
+        for p, values in enumerate(frame.columns):
+            bounds = integer_bounds(self.layout, p)
+            if kinds[p] == "poisson":
+                bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
+            if values.dtype == object or bounds is None:
+                continue
+            outside = (values < bounds[0]) | (values > bounds[1])
+            wrong = np.flatnonzero(outside | (~np.isnan(values) & (values != np.round(values))))
+            if len(wrong):
+                raise ValueError(
+                    f"conditions asks for {values[wrong[0]]:g} in column {frame.name(p)!r}, which "
+                    f"holds whole numbers from {bounds[0]} to {bounds[1]}."
+                )
 
     def impose(self, columns, frame: Frame, rows):
         """Put observed cells of a frame that was read, at its rows (n,), into raw columns (n,)."""

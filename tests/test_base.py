@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
 from cmim_sklearn import CMIMEncoder
 from tests.conftest import make_mixed
@@ -114,7 +115,9 @@ def test_conditions_by_position_for_arrays():
         ({"agee": 3}, r"`conditions` names column 'agee', which X lacks"),
         ({"city": "Rom"}, r"'Rom' in column 'city'.*never saw.*'Lima', 'Oslo', 'Rome'\."),
         ({"flag": 4}, r"4.0 in column 'flag'.*never saw.*3.0, 7.0\."),
-        ({"age": 40.5}, r"40.5 in column 'age', which holds whole numbers"),
+        ({"age": 40.5}, r"40.5 in column 'age', which holds whole numbers from -92"),
+        ({"age": 1e30}, r"1e\+30 in column 'age', which holds whole numbers from -92"),
+        ({"income": np.inf}, r"conditions asks for inf in column 'income': not finite"),
         ({"age": [40, 41]}, r"\['age'\] holds 2 values; a dict takes one.*give a frame"),
         ({"age": "old"}, r"Column 'age' held numbers in fit; row 0 now holds 'old'"),
         (pd.DataFrame({"age": []}), r"conditions has no row"),
@@ -127,10 +130,13 @@ def test_conditions_that_cannot_be_are_named(encoder, conditions, message):
 
 
 def test_conditions_far_outside_the_range_are_kept(encoder):
-    drawn = encoder.sample(20, conditions={"income": 1e9, "age": 140}, random_state=0)
-    assert (drawn["income"] == 1e9).all()
-    assert (drawn["age"] == 140).all()
-    assert drawn["member"].mean() > 0.5
+    drawn = encoder.sample(20, conditions={"income": 6e5, "age": 80}, random_state=0)
+    assert (drawn["income"] == 6e5).all()
+    assert (drawn["age"] == 80).all()
+    assert drawn["member"].mean() > 0.8
+    absurd = encoder.sample(20, conditions={"income": 1e39, "age": 10**9}, random_state=0)
+    assert (absurd["income"] == 1e39).all()
+    assert not absurd.isna().any(axis=None)
 
 
 # Imputation. --------------------------------------------------------------------------------------
@@ -241,6 +247,95 @@ def test_a_column_missing_in_fit_stays_missing(table):
     filled = encoder.impute(X)
     assert filled["empty"].isna().all()
     assert not filled["score"].isna().any()
+
+
+def test_one_row_far_out_does_not_change_what_others_get(encoder, table):
+    X = table.iloc[:6].assign(score=np.float32(np.nan))
+    far = X.iloc[:1].assign(income=1e12, age=10**6)
+    alone, beside = encoder.impute(X), encoder.impute(pd.concat([X, far], ignore_index=True))
+    np.testing.assert_allclose(beside["score"][:6], alone["score"], rtol=1e-6)
+    assert np.isfinite(encoder.score_samples(far)).all()
+    assert encoder.score_samples(far)[0] < encoder.score_samples(X).min()
+
+
+def test_columns_of_nulls_without_a_type_are_filled(table):
+    X = table[["score", "city", "member"]]
+    for name, make in LIBRARIES.items():
+        if name == "pandas":
+            continue
+        frame = make(X)
+        encoder = CMIMEncoder(n_components=2, hidden_layer_sizes=(8,), max_iter=2, random_state=0)
+        encoder.fit(frame)
+        untyped = (
+            frame.with_columns(pl.lit(None).alias("score"), pl.lit(None).alias("city"))
+            if name == "polars"
+            else frame.set_column(0, "score", pa.nulls(200)).set_column(1, "city", pa.nulls(200))
+        )
+        filled = to_pandas(encoder.impute(untyped))
+        assert not filled.isna().any(axis=None)
+        assert filled["score"].dtype.kind == "f"
+        assert set(filled["city"]) <= {"Oslo", "Rome", "Lima"}
+
+
+def test_constants_are_drawn_as_they_are_and_others_scored_as_unlikely():
+    X = pd.DataFrame({"c": [1234.5] * 60, "x": np.random.RandomState(0).randn(60)})
+    encoder = CMIMEncoder(n_components=2, hidden_layer_sizes=(8,), max_iter=5, random_state=0)
+    encoder.fit(X)
+    assert (encoder.sample(50, random_state=0)["c"] == 1234.5).all()
+    scores = encoder.score_samples(X.iloc[[0, 0]].assign(c=[1234.5, 1240.0]))
+    assert np.isfinite(scores).all()
+    assert scores[0] > scores[1] + 2
+
+
+def test_levels_of_many_types_are_conditions_as_they_are():
+    X = pd.DataFrame({"mixed": np.array([True, 2, "x", 2.5] * 20, dtype=object), "n": range(80)})
+    encoder = CMIMEncoder(n_components=2, hidden_layer_sizes=(8,), max_iter=2).fit(X)
+    for value in (True, 2, "x", 2.5):
+        drawn = encoder.sample(3, conditions={"mixed": value})["mixed"]
+        assert drawn.tolist() == [value] * 3
+        assert {type(v) for v in drawn} == {type(value)}
+
+
+def test_arrays_of_conditions_go_by_position_whatever_the_names():
+    X = pd.DataFrame(np.random.RandomState(0).randn(60, 2), columns=[1, 0])
+    encoder = CMIMEncoder(n_components=2, hidden_layer_sizes=(8,), max_iter=2).fit(X)
+    drawn = encoder.sample(2, conditions=np.array([[0.5, np.nan]]))
+    assert (drawn[1] == 0.5).all()
+
+
+def test_impossible_counts_are_unlikely_and_no_condition():
+    X = pd.DataFrame({"n": np.random.RandomState(0).poisson(3, 100).astype(float)})
+    encoder = CMIMEncoder(
+        n_components=2, hidden_layer_sizes=(8,), max_iter=20, likelihoods={"n": "poisson"}
+    ).fit(X)
+    scores = encoder.score_samples(pd.DataFrame({"n": [3.0, -5.0, 2.5, np.nan]}))
+    assert scores[0] > max(scores[1:3])
+    np.testing.assert_allclose(scores[1:3], -np.log(101), atol=1e-2)
+    for value in (-5, 2.5):
+        with pytest.raises(ValueError, match=rf"asks for {value} in column 'n'.*from 0"):
+            encoder.sample(conditions={"n": value})
+
+
+class SingleOnly(torch.nn.Module):
+    """A decoder that works in single precision alone."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Linear(n_in, 8), torch.nn.Tanh())
+        self.output = torch.nn.Linear(8, n_out)
+
+    def forward(self, z):
+        return self.output(self.body(z.float()))
+
+
+def single_only(n_in, n_out, hidden_layer_sizes, activation):
+    return SingleOnly(n_in, n_out)
+
+
+def test_a_decoder_that_wants_single_precision_gets_it(table):
+    encoder = CMIMEncoder(n_components=2, hidden_layer_sizes=(8,), max_iter=5, decoder=single_only)
+    scores = encoder.fit(table).score_samples(table)
+    assert np.isfinite(scores).all()
 
 
 def test_a_whole_table_is_given_back(encoder, table):

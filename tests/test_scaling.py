@@ -145,6 +145,15 @@ def test_a_knot_is_known_again_in_single_precision():
     assert (np.diff(steps) > 0).all()
 
 
+@pytest.mark.parametrize("offset", [1.7e9, 2_459_000.0])
+def test_real_numbers_far_from_zero_keep_their_digits(offset):
+    values = offset + np.random.RandomState(0).rand(3000)
+    values[:300] = values[0]
+    scale = quantile_map(values)
+    np.testing.assert_allclose(scale.inverse(scale.forward(values)), values, rtol=1e-14)
+    assert len(np.unique(scale.forward(values))) > 2500
+
+
 def test_without_atoms_every_value_is_a_point():
     plain = quantile_map(mostly_zero()).without_atoms()
     low, high = plain.interval(np.linspace(-1, 5, 50))
