@@ -40,7 +40,7 @@ from cmim_sklearn.table import Table
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 SUMMARY_ROWS = 5000
 DRAWS_PER_COPY = 32
-USUAL_ROWS = 100
+USUAL_ROWS = 50
 ENCODER_TRUST = 0.7
 
 _REBUILD = threading.Lock()
@@ -659,7 +659,7 @@ class _LatentEncoder(
         """How odd each cell is, given the rest of its row: the least of a row is the oddest.
 
         log p(cell | other cells of the row), minus what it is on average over rows of the model's
-        own (100 of them, always the same): 0 is usual, whatever the column's unit and noise.
+        own (50 of them, always the same): 0 is usual, whatever the column's unit and noise.
 
         Parameters
         ----------
