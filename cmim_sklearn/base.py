@@ -476,9 +476,9 @@ class _LatentEncoder(
         -------
         table of shape (n_samples, n_features)
             Of the library, names, order, dtypes and categories of the table fitted, without holes.
-            Whole numbers stay inside the training range, others may pass it a little, as densities
-            do. Conditioned cells are as given. Draws for one row of conditions stand together, and
-            have its index where that is a pandas frame.
+            Numbers stay inside the training range, unless ``numeric_scaling`` is "standard" or None
+            and they are not whole. Conditioned cells are as given. Draws for one row of conditions
+            stand together, and have its index where that is a pandas frame.
 
         Raises
         ------

@@ -92,8 +92,7 @@ class Likelihood(nn.Module, ABC):
     def decode(self, encoded, *, drawn=False):
         """Turn encoded (n, C) into C raw columns of shape (n,), inside the training range.
 
-        Of draws, which are what densities speak of, only whole numbers and values that many rows
-        hold are cut to the range.
+        Draws, which are what densities speak of, may pass it where a map is linear throughout.
         """
 
     def observed(self, x):
@@ -232,12 +231,14 @@ class Gaussian(Likelihood):
             values = m.inverse(encoded[:, c].astype(np.float64))
             if self.decimals[c] is not None:
                 values = np.round(values, self.decimals[c])
-            ends = self._ends(c) if drawn else (self.low[c], self.high[c])
+            # Beyond the outermost of many knots a map only guesses: one draw in n or so is cut.
+            is_linear = len(m.x) == 2
+            ends = self._ends(c) if drawn and is_linear else (self.low[c], self.high[c])
             out.append(np.clip(values, *ends))
         return out
 
     def _ends(self, c):
-        """What draws are cut to: the ends of the range where they are whole, or atoms."""
+        """What densities are cut to: the ends of the range where they are whole, or atoms."""
         m, ends = self.maps[c], (self.low[c], self.high[c])
         is_cut = [
             self.decimals[c] == 0 or m.above[end] > m.below[end] or ends[0] == ends[1]
