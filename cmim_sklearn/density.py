@@ -318,7 +318,7 @@ def calibrate(model: LatentModel, latents: Latents, means, cells, n_rows):
     prior_share = CALIBRATION_PRIOR_ROWS / (n_rows + CALIBRATION_PRIOR_ROWS)
     as_tensor = {"dtype": posterior.dtype, "device": model.device}
     numbers = latents.basis.shape[1] * model.likelihood.n_params
-    n_used = min(CALIBRATION_ROWS, max(10, MAX_NUMBERS // 4 // numbers))
+    n_used = min(CALIBRATION_ROWS, max(10, MAX_NUMBERS // 16 // numbers))
     cells = torch.as_tensor(np.asarray(cells[:n_used]), **as_tensor)
     means = torch.as_tensor(np.asarray(means[:n_used]), **as_tensor)
     with torch.no_grad():

@@ -4,7 +4,7 @@ Odd rows, and the column that made them odd
 
 Rows that no single column gives away: one cell of each was swapped for that of another row. The
 log-likelihood of ``CMIMEncoder`` tells them from untouched rows far better than an isolation forest
-or an auto-encoder's reconstruction error, and for most of them ``score_columns`` names the cell.
+or an auto-encoder's reconstruction error, and for half of them ``score_columns`` names the cell.
 """
 
 import sys
