@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal, norm
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn.density import SCORE_DRAWS, RowPosterior
 from cmim_sklearn.frames import read
-from cmim_sklearn.likelihoods import MIN_SCALE
+from cmim_sklearn.gaussian import MIN_SCALE
 from cmim_sklearn.scaling import SCALINGS
 
 LINEAR = {

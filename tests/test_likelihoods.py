@@ -5,14 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cmim_sklearn.likelihoods import (
-    LIKELIHOODS,
-    MIN_SCALE,
-    Categorical,
-    Gaussian,
-    Joint,
-    Poisson,
-)
+from cmim_sklearn.gaussian import MIN_SCALE, Gaussian
+from cmim_sklearn.likelihoods import LIKELIHOODS, Categorical, Joint, Poisson
 from cmim_sklearn.scaling import SCALINGS
 
 HOLE = {"number": np.nan, "category": None}

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from cmim_sklearn.gaussian import Gaussian
 from cmim_sklearn.latents import POSTERIORS
-from cmim_sklearn.likelihoods import LIKELIHOODS, Gaussian, Joint
+from cmim_sklearn.likelihoods import LIKELIHOODS, Joint
 from cmim_sklearn.model import LatentModel
 from cmim_sklearn.networks import MLP, reset_parameters
 from tests.test_likelihoods import columns_of
