@@ -206,10 +206,9 @@ class Table:
                 if isinstance(value, Real) and np.isinf(value):
                     raise ValueError(f"conditions asks for {value} in column {key!r}: not finite.")
                 # A level is kept as it is: True and 1 may be two levels of one column.
-                is_level = self.types[p] == CATEGORY and value is not None and value == value
-                found[p] = read([[value]]).columns[0]
-                if is_level:
-                    found[p] = np.array([value], dtype=object)
+                column = read([[value]]).columns[0]
+                is_level = self.types[p] == CATEGORY and not is_missing(column)[0]
+                found[p] = np.array([value], dtype=object) if is_level else column
             n, index = 1, None
         else:
             frame = read(given)
@@ -223,7 +222,7 @@ class Table:
             if keys is not None:
                 positions = [_position(key, names, n_columns, "conditions") for key in keys]
             found = dict(zip(positions, frame.columns, strict=True))
-            n, index = len(frame.columns[0]) if frame.columns else 0, frame.index
+            n, index = frame.n_rows, frame.index
             if n == 0:
                 raise ValueError("conditions has no row; leave it out to sample freely.")
         columns = [found.get(p, np.full(n, np.nan)) for p in range(n_columns)]
@@ -235,13 +234,13 @@ class Table:
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
             if not likelihood.has_levels:
                 continue
+            columns = [_as_kind(frame, p, likelihood) for p in block.positions]
+            encoded = likelihood.encode(columns)
             for c, p in enumerate(block.positions):
-                column = _as_kind(frame, p, likelihood)
-                others = [_as_kind(frame, q, likelihood) for q in block.positions]
-                unknown = np.flatnonzero(likelihood.encode(others)[:, c] == -1)
+                unknown = np.flatnonzero(encoded[:, c] == -1)
                 if len(unknown):
                     known = getattr(likelihood, "levels", None) or likelihood.values
-                    value = column[unknown[:1]].tolist()[0]
+                    value = columns[c][unknown[:1]].tolist()[0]
                     raise ValueError(
                         f"conditions asks for {value!r} in column {frame.name(p)!r}, "
                         f"which fit never saw there. It saw: {', '.join(map(repr, known[c][:10]))}"
@@ -266,8 +265,9 @@ class Table:
         """Put observed cells of a frame that was read, at its rows (n,), into raw columns (n,)."""
         out = []
         for p, values in enumerate(columns):
-            given = as_objects(frame.columns[p]) if values.dtype == object else None
-            given = as_numbers(frame.columns[p], frame.name(p)) if given is None else given
+            given = frame.columns[p]
+            is_level = values.dtype == object
+            given = as_objects(given) if is_level else as_numbers(given, frame.name(p))
             given = given[rows]
             out.append(np.where(is_missing(given), values, given))
         return out
