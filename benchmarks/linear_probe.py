@@ -117,10 +117,10 @@ def trees_score(X_train, y_train, X_test, y_test, regression, split):
     return max(model.fit(X_train, y_train).score(X_test, y_test) for model in models)
 
 
-def few_rows(y, split):
-    """max(5 %, 60) of the rows, at least two of every class."""
-    rng = np.random.RandomState(split)
-    wanted = min(len(y), max(60, round(0.05 * len(y))))
+def few_rows(y, seed, share=0.05, least=60):
+    """A share of the rows and no fewer than `least`, at least two of every class."""
+    rng = np.random.RandomState(seed)
+    wanted = min(len(y), max(least, round(share * len(y))))
     order = rng.permutation(len(y))
     if y.dtype.kind != "f":
         firsts = [np.flatnonzero(y[order] == c)[:2] for c in np.unique(y)]

@@ -1,6 +1,17 @@
-"""Features without labels from mixed tables: cMIM as a scikit-learn transformer."""
+"""Features without labels from mixed tables: cMIM as a scikit-learn transformer.
+
+`CMIMEncoder` learns them from a table; `InformativeEmbedding` reads them from an encoder-decoder
+that you have. To train a network of your own on the same loss, these modules are public, too:
+
+- ``objectives``: `mim`, `cmim` and the contrastive term alone, from a `Pass` to terms in nats;
+- ``latents``: posteriors q(z | x) and the prior that a `Pass` holds;
+- ``networks``: the `MLP` that both halves are by default.
+
+All else may change between releases.
+"""
 
 from cmim_sklearn._version import __version__
+from cmim_sklearn.embedding import InformativeEmbedding
 from cmim_sklearn.encoder import CMIMEncoder
 
-__all__ = ["CMIMEncoder", "__version__"]
+__all__ = ["CMIMEncoder", "InformativeEmbedding", "__version__"]

@@ -1,11 +1,40 @@
-"""What `transform` returns: features read from a code or from the decoder's hidden state, and back.
+"""Features read from a code or from a decoder's hidden state: `transform`'s, and any model's.
 
-Axes: n rows, d latent components, w features.
+Axes: n rows, d latent components, w features, T positions, H hidden features.
 """
 
+import copy
 import math
+from collections.abc import Mapping
+from functools import partial
+from numbers import Integral
+from operator import attrgetter
+from typing import ClassVar
 
+import numpy as np
 import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import validate_data
+from torch import nn
+
+from cmim_sklearn.foreign import (
+    MIXING_LAYERS,
+    OUTPUT_LAYERS,
+    Seq2Seq,
+    align,
+    arguments,
+    borrowed,
+    encode_batch,
+    inputs_of,
+    is_split,
+    listed,
+    modules_called,
+    padding_mask,
+    pool,
+    positions_first,
+)
+from cmim_sklearn.net import resolve_device
 
 EMBEDDINGS = ("informative", "hidden", "mean")
 TOTAL_VARIANCE = 20.0
@@ -16,9 +45,35 @@ C=1 on 512 standardised features overfits a few hundred labels, and one at a ten
 underfits some thousands. Each feature has the same share.
 """
 
-
 LEAST_SPREAD = 0.01
 """The smallest deviation that is scaled up in full, as a share of their root mean square."""
+
+PROBE_ROWS = 2
+
+
+def hidden_states(decoder, *inputs):
+    """The hidden activations of a decoder that has ``body`` and ``output``, first to last.
+
+    One for each child of ``body`` where that is an `nn.Sequential`, else its output alone. The last
+    is what ``output`` is given: the informative embedding.
+
+    Parameters
+    ----------
+    decoder : nn.Module
+    *inputs : Tensor
+        Codes (n, d), and whatever else ``body`` takes where it is no `nn.Sequential`.
+
+    Returns
+    -------
+    list of Tensor of shape (n, ...)
+    """
+    if not isinstance(decoder.body, nn.Sequential):
+        return [decoder.body(*inputs)]
+    states, (h,) = [], inputs
+    for block in decoder.body:
+        h = block(h)
+        states.append(h)
+    return states or [h]
 
 
 def embed(model, x, embeddings=EMBEDDINGS):
@@ -28,7 +83,9 @@ def embed(model, x, embeddings=EMBEDDINGS):
     hidden activations side by side, "mean" the posterior mean itself.
     """
     z = model.posterior_mean(x)
-    states = model.hidden_states(z) if set(embeddings) != {"mean"} else []
+    states = []
+    if set(embeddings) != {"mean"}:
+        states = [state.flatten(1) for state in hidden_states(model.decoder, z)]
     make = {
         "informative": lambda: states[-1],
         "hidden": lambda: torch.cat(states, 1),
@@ -42,7 +99,11 @@ def decode(model, features, embedding):
 
     Hidden features go through the output layer alone, which sees the last activation.
     """
-    return model.decoder(features) if embedding == "mean" else model.decode_hidden(features)
+    if embedding == "mean":
+        return model.decoder(features)
+    z = features.new_zeros(1, model.posterior.n_components)
+    shape = hidden_states(model.decoder, z)[-1].shape[1:]
+    return model.decoder.output(features[:, -math.prod(shape) :].reshape(-1, *shape))
 
 
 def feature_scale(values):
@@ -57,3 +118,426 @@ def feature_scale(values):
     # Rounding alone is no variance: features of a table whose rows are all alike stay as they are.
     floor = LEAST_SPREAD * typical if typical > 1e-5 else 1.0
     return values.mean(0), spread.clip(min=floor) / deviation
+
+
+class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Features from the hidden state of any trained encoder-decoder, without more training.
+
+    Each row is encoded, its code (the posterior mean, where the code is random) decoded, and what
+    the decoder's output layer is given is taken for its features: the last hidden state before the
+    map to the parameters of p(x | z). The code holds as much, but a linear model or nearest
+    neighbours often read more from these.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A trained model with an encoder and a decoder. It is used as it is, and left as it was:
+        in its mode, without hooks and without gradients. Clones share it; nothing copies it but
+        `copy.deepcopy` and pickle.
+    encode : str or callable, default=None
+        From a batch to a code: a callable, or the dotted name of a method or submodule. None takes
+        the model's method ``encode``, or else its submodule ``encoder``. What it returns may be a
+        tensor, a distribution, a (mean, log-variance) pair, a pythae ``ModelOutput``, or a mapping
+        or record with a ``mean``, ``loc``, ``mu`` or ``embedding``.
+    decode : str or callable, default=None
+        From a code to whatever the model makes of it, likewise: ``decode`` or ``decoder``. If it
+        must have two arguments it gets the code and the batch: an autoregressive decoder is shown
+        the row itself (teacher forcing).
+    layer : str or callable, default=None
+        The output layer, by its dotted name in `model`: the module whose *input* is taken. None
+        takes the last linear layer or convolution that `decode` calls; where the decoder is a
+        module with submodules ``body`` and ``output``, as this library's are, it takes what
+        ``body`` returns. A callable computes the hidden state itself, from the code, or from the
+        code and the batch: ``layer=lambda code: code`` gives the code.
+    pooling : {"mean", "last", "max"}, callable or None, default="mean"
+        How the steps of a sequence (n, T, H) are brought together; None puts them side by side.
+        Padding is left out: tokens that a tokenizer's attention mask excludes, or integers that are
+        the ``padding_idx`` of the model's first `nn.Embedding` that has one. The places of an image
+        (n, H, ...) are side by side in any case: their mean does worse than the code. A callable
+        takes the hidden state as it is, and the batch, and returns features (n, w).
+    batch_size : int, default=256
+        Rows that go through the model at a time.
+    device : str, default="auto"
+        "auto" is where the model is. Any other is where it is moved to, and stays.
+    tokenizer : callable, default=None
+        For models of text: turns a list of strings into a tensor of tokens (n, T), or into a
+        mapping of tensors as Hugging Face's tokenizers do. X is then a list or column of strings.
+
+    Attributes
+    ----------
+    layer_ : str or None
+        Name of the output layer; None where `layer` is a callable.
+    n_features_in_ : int
+        Columns seen in fit. Not there for text.
+    feature_names_in_ : array of shape (n_features_in_,)
+        Their names, where all are strings.
+
+    See Also
+    --------
+    CMIMEncoder : Learns features from a table; its ``embedding="informative"`` is this.
+
+    Notes
+    -----
+    Stateless: `fit` checks that rows go through and finds the layer, so that errors come early and
+    features have names, but `transform` works without it. Features are as the model has them: put a
+    `sklearn.preprocessing.StandardScaler` behind it where their scale matters.
+
+    Arrays must not have holes. They become the model's floating type, but integers stay integers
+    where the model has an `nn.Embedding`.
+
+    References
+    ----------
+    M. Livne, "cMIM: A Contrastive Mutual Information Framework for Unified Generative and
+    Discriminative Representation Learning" (2025), arXiv 2509.21511.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from torch import nn
+    >>> from cmim_sklearn import InformativeEmbedding
+    >>> class AutoEncoder(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.encoder = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
+    ...         self.decoder = nn.Sequential(
+    ...             nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 64), nn.Sigmoid()
+    ...         )
+    >>> X, y = load_digits(return_X_y=True)
+    >>> embedding = InformativeEmbedding(AutoEncoder()).fit(X)  # one that you have trained
+    >>> embedding.layer_
+    'decoder.2'
+    >>> embedding.transform(X).shape
+    (1797, 32)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "model": [nn.Module],
+        "encode": [str, callable, None],
+        "decode": [str, callable, None],
+        "layer": [str, callable, None],
+        "pooling": [StrOptions({"mean", "last", "max"}), callable, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "tokenizer": [callable, None],
+    }
+
+    def __init__(
+        self,
+        model,
+        *,
+        encode=None,
+        decode=None,
+        layer=None,
+        pooling="mean",
+        batch_size=256,
+        device="auto",
+        tokenizer=None,
+    ):
+        self.model = model
+        self.encode = encode
+        self.decode = decode
+        self.layer = layer
+        self.pooling = pooling
+        self.batch_size = batch_size
+        self.device = device
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_seq2seq(
+        cls, model, tokenizer, *, max_length=None, pooling="mean", batch_size=32, device="auto"
+    ):
+        """Features of text from a Hugging Face encoder-decoder language model (T5, BART).
+
+        The decoder is shown the text itself, and its last hidden states are brought together.
+
+        Parameters
+        ----------
+        model : transformers.PreTrainedModel
+            With a language model's head, such as ``T5ForConditionalGeneration``.
+        tokenizer : transformers.PreTrainedTokenizerBase
+        max_length : int, default=None
+            Tokens after which a text is cut; None keeps to the tokenizer's own limit.
+        pooling, batch_size, device
+            See the class.
+
+        Returns
+        -------
+        InformativeEmbedding
+            Its X is a list or column of strings.
+
+        Raises
+        ------
+        TypeError
+            If the model is no encoder-decoder language model.
+        """
+        # Where a tokenizer knows no limit it holds an absurd number, and warns when asked to cut.
+        cut = max_length is not None or tokenizer.model_max_length < 10**9
+        return cls(
+            Seq2Seq(model),
+            pooling=pooling,
+            batch_size=batch_size,
+            device=device,
+            tokenizer=partial(
+                tokenizer, padding=True, truncation=cut, max_length=max_length, return_tensors="pt"
+            ),
+        )
+
+    def fit(self, X, y=None):
+        """Check that rows go through the model, and find the layer that features come from.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), or more axes; or strings
+        y : None
+            Ignored; here by convention.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If the model has no encoder, no decoder or no separable output layer, naming the modules
+            that it has.
+        TypeError
+            If what the encoder returns is no code.
+        """
+        rows = self._read(X, reset=True)
+        features, self.layer_ = self._run(rows[:PROBE_ROWS])
+        self._n_features_out = features.shape[1]
+        return self
+
+    def transform(self, X):
+        """Read the features of rows.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features), or more axes; or strings
+
+        Returns
+        -------
+        array of shape (n_samples, n_features_out), float32
+        """
+        features, _ = self._run(self._read(X, reset=False))
+        return features
+
+    def _read(self, X, *, reset):
+        """Rows as an array, or as an array of strings."""
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
+        )
+        if self.tokenizer is not None:
+            return _strings(X)
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu().numpy()
+        return validate_data(self, X, reset=reset, allow_nd=True)
+
+    def _run(self, rows):
+        """Features (n, w) of rows, and the name of the layer they come from."""
+        encode = self._part("encode", "encoder")
+        decode = None if callable(self.layer) else self._part("decode", "decoder")
+        roots = {"": self.model} | {
+            name: part
+            for name, part in (("encode", encode), ("decode", decode))
+            if isinstance(part, nn.Module)
+        }
+        names = {}
+        for root_name, root in roots.items():
+            for name, module in root.named_modules(prefix=root_name):
+                names.setdefault(module, name)
+        to_batch = self._to_batch(names)
+        # Texts of like length together, so that little is padding.
+        order = np.arange(len(rows))
+        if self.tokenizer is not None:
+            order = np.argsort([len(text) for text in rows], kind="stable")
+        features = None
+        with borrowed(names):
+            batch = to_batch(rows[:PROBE_ROWS])
+            hidden_state, layer = self._reader(decode, encode_batch(encode, batch), batch, names)
+            for start in range(0, len(rows), self.batch_size):
+                some = order[start : start + self.batch_size]
+                batch = to_batch(rows[some])
+                hidden = hidden_state(encode_batch(encode, batch), batch)
+                part = self._pooled(hidden, batch, len(some), layer, names).float().cpu().numpy()
+                if features is None:
+                    features = np.empty((len(rows), part.shape[1]), np.float32)
+                if part.shape[1] != features.shape[1]:
+                    raise ValueError(
+                        f"One batch gave {features.shape[1]} features, another {part.shape[1]}: "
+                        "positions put side by side (pooling=None) need rows of one length. Use "
+                        "pooling='mean', 'last' or 'max'."
+                    )
+                features[some] = part
+        return features, names.get(layer)
+
+    def _part(self, method, submodule):
+        """The callable that `encode` or `decode` stands for."""
+        given = getattr(self, method)
+        if callable(given):
+            return given
+        for name in (method, submodule) if given is None else (given,):
+            try:
+                part = attrgetter(name)(self.model)
+            except AttributeError:
+                continue
+            if callable(part):
+                return part
+        owner = type(self.model).__name__
+        wanted = (
+            f"{method}={given!r}" if given else f"method {method!r} nor a submodule {submodule!r}"
+        )
+        raise ValueError(
+            f"{owner} has no {wanted}. It holds {listed(dict(self.model.named_children()))}. Name "
+            f"the part that is to {method} in {method}=, or pass a callable."
+        )
+
+    def _to_batch(self, names):
+        """A function from rows to what the model takes, on its device."""
+        tensors = [t for m in names for t in (*m.parameters(False), *m.buffers(False))]
+        if self.device != "auto":
+            device = resolve_device(self.device)
+            for module in names:
+                module.to(device)
+        else:
+            device = tensors[0].device if tensors else torch.device("cpu")
+        floating = [t.dtype for t in tensors if t.is_floating_point()]
+        dtype = floating[0] if floating else torch.float32
+        takes_tokens = any(isinstance(module, nn.Embedding) for module in names)
+
+        def to_batch(rows):
+            if self.tokenizer is not None:
+                tokens = self.tokenizer(rows.tolist())
+                if isinstance(tokens, Mapping):
+                    return {name: torch.as_tensor(t, device=device) for name, t in tokens.items()}
+                return torch.as_tensor(tokens, device=device)
+            if takes_tokens and rows.dtype.kind in "iu":
+                return torch.from_numpy(rows.astype(np.int64)).to(device)
+            return torch.from_numpy(rows.astype(np.float64)).to(device, dtype)
+
+        return to_batch
+
+    def _reader(self, decode, code, batch, names):
+        """A function from a code and its batch to the hidden state, and the layer it feeds."""
+        if decode is None:
+            return lambda code, batch: self.layer(*arguments(self.layer, code, batch)), None
+        if self.layer is None and is_split(decode):
+            body = decode.body
+            return lambda c, b: hidden_states(decode, *arguments(body, c, b))[-1], decode.output
+        called = modules_called(decode, *arguments(decode, code, batch))
+        layer = self._output_layer(called, names)
+        return lambda c, b: inputs_of(layer, decode, *arguments(decode, c, b)), layer
+
+    def _output_layer(self, called, names):
+        """The module whose input is wanted, among those that `decode` called."""
+        seen = listed({names[module]: module for module in called if names.get(module)})
+        if self.layer is not None:
+            found = [module for module, name in names.items() if name == self.layer]
+            if not found or found[0] not in called:
+                what = "is not called by decode" if found else "is no module of the model"
+                raise ValueError(
+                    f"layer={self.layer!r} {what}. Modules that decode calls, in order: {seen}."
+                )
+            return found[0]
+        for module in reversed(called):
+            if isinstance(module, OUTPUT_LAYERS):
+                return module
+            if isinstance(module, MIXING_LAYERS):
+                break
+        raise ValueError(
+            "There is no output layer to tell from the rest: decode ends in no linear layer or "
+            f"convolution. Modules that it calls, in order: {seen}. Name one whose input is "
+            "wanted in layer=, or pass a callable that computes the hidden state from the code."
+        )
+
+    def _pooled(self, hidden, batch, n, layer, names):
+        """Features (n, w) of a hidden state."""
+        if not isinstance(hidden, torch.Tensor) or hidden.ndim < 2 or len(hidden) != n:
+            got = (
+                f"shape {tuple(hidden.shape)}" if isinstance(hidden, torch.Tensor) else type(hidden)
+            )
+            raise ValueError(
+                f"The hidden state of {n} rows must be a tensor ({n}, ...), rows first. Got {got}. "
+                "Pass layer= as a callable that puts rows first."
+            )
+        features = hidden
+        if callable(self.pooling):
+            features = self.pooling(hidden, batch)
+        elif hidden.ndim > 2:
+            steps = positions_first(hidden, layer)
+            if steps is None:
+                features = hidden.flatten(1)
+            else:
+                mask = align(padding_mask(batch, names), steps.shape[1])
+                features = pool(steps, self.pooling, mask)
+        if features.ndim != 2 or len(features) != n:
+            raise ValueError(
+                f"pooling must give features ({n}, w) of {n} rows. Got {tuple(features.shape)} "
+                f"from a hidden state {tuple(hidden.shape)}."
+            )
+        return features
+
+    def __repr__(self, N_CHAR_MAX=700):
+        """As any estimator's, with the model by its name and size, not by all of its layers."""
+        shown = type(self)(**{k: _brief(v) for k, v in self.get_params(deep=False).items()})
+        return BaseEstimator.__repr__(shown, N_CHAR_MAX)
+
+    def __sklearn_clone__(self):
+        """Share the model, and all else that may hold on to it, with the clone."""
+        clone = type(self)(**self.get_params(deep=False))
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if name in vars(self):
+                setattr(clone, name, copy.deepcopy(getattr(self, name)))
+        return clone
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        is_text = self.tokenizer is not None
+        tags.input_tags.string = tags.input_tags.one_d_array = is_text
+        tags.input_tags.two_d_array = tags.input_tags.three_d_array = not is_text
+        return tags
+
+
+class _Brief:
+    """Stands for a value whose own repr would fill a page."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __repr__(self):
+        return self.text
+
+
+def _brief(value):
+    if isinstance(value, nn.Module):
+        n = sum(parameter.numel() for parameter in value.parameters())
+        return _Brief(f"<{type(value).__name__}, {n:,} parameters>")
+    if callable(value):
+        value = getattr(value, "func", value)  # of a functools.partial
+        name = getattr(value, "__qualname__", type(value).__name__)
+        return _Brief("<lambda>" if name.endswith("<lambda>") else f"<{name}>")
+    return value
+
+
+def _strings(X):
+    """A list or column of strings, as an array of objects (n,)."""
+    values = np.asarray(X, dtype=object)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(
+            f"X must be a list or one column of strings, since there is a tokenizer. Got shape "
+            f"{values.shape}."
+        )
+    if not len(values):
+        raise ValueError("Found 0 texts where at least 1 is needed.")
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise TypeError(
+                f"X must hold strings, since there is a tokenizer. Got {value!r} in row {row}; "
+                "fill missing texts first, for example with ''."
+            )
+    return values

@@ -40,8 +40,12 @@ class DiagonalNormal(NamedTuple):
     mean: Tensor
     log_variance: Tensor
 
-    def rsample(self, noise):
-        """Reparametrised draw (n, d) from standard normal noise (n, d)."""
+    def rsample(self, noise=None):
+        """Reparametrised draw (n, d) from standard normal noise (n, d).
+
+        None draws the noise from torch's global generator.
+        """
+        noise = torch.randn_like(self.mean) if noise is None else noise
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def log_prob(self, z):
@@ -72,8 +76,11 @@ class Posterior(nn.Module, ABC):
         self.n_components = n_components
 
     @abstractmethod
-    def forward(self, outputs, uniform) -> DiagonalNormal:
-        """q(z | x) as trained, from outputs (n, k d) and uniform noise (n, 1)."""
+    def forward(self, outputs, uniform=None) -> DiagonalNormal:
+        """q(z | x) as trained, from outputs (n, k d) and uniform noise (n, 1).
+
+        Where noise is needed, None draws it from torch's global generator.
+        """
 
     @abstractmethod
     def inference(self, outputs) -> DiagonalNormal:
@@ -95,8 +102,9 @@ class SampledPosterior(Posterior):
         super().__init__(n_components)
         self.by_log_variance = nn.Parameter(torch.zeros(n_components))
 
-    def forward(self, outputs, uniform):
+    def forward(self, outputs, uniform=None):
         """See `Posterior.forward`."""
+        uniform = torch.rand_like(outputs[:, :1]) if uniform is None else uniform
         log_variance = MIN_LOG_VARIANCE + (MAX_LOG_VARIANCE - MIN_LOG_VARIANCE) * uniform
         return DiagonalNormal(outputs + log_variance * self.by_log_variance, log_variance)
 
@@ -115,26 +123,26 @@ class LearnedPosterior(Posterior):
 
     outputs_per_component = 2
 
-    def forward(self, outputs, uniform):
+    def forward(self, outputs, uniform=None):
         """See `Posterior.forward`."""
         mean, raw = outputs.chunk(2, dim=-1)
         return DiagonalNormal(mean, MIN_LOG_VARIANCE + softplus(raw - MIN_LOG_VARIANCE))
 
     def inference(self, outputs):
         """See `Posterior.inference`."""
-        return self.forward(outputs, None)
+        return self.forward(outputs)
 
 
 class FixedPosterior(Posterior):
     """A constant log-variance of -2 (sigma = 0.37) for every row and component: needs no floor."""
 
-    def forward(self, outputs, uniform):
+    def forward(self, outputs, uniform=None):
         """See `Posterior.forward`."""
-        return DiagonalNormal(outputs, torch.full_like(uniform, FIXED_LOG_VARIANCE))
+        return DiagonalNormal(outputs, torch.full_like(outputs[:, :1], FIXED_LOG_VARIANCE))
 
     def inference(self, outputs):
         """See `Posterior.inference`."""
-        return self.forward(outputs, outputs[:, :1])
+        return self.forward(outputs)
 
 
 class Latents:

@@ -1,9 +1,8 @@
 """The probabilistic auto-encoder: encoder, posterior, decoder, likelihood; a batch in, a Pass out.
 
-Axes: n rows, C columns, d latent components, H hidden features, P decoder outputs.
+Axes: n rows, C columns, d latent components, P decoder outputs.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -109,34 +108,6 @@ class LatentModel(nn.Module):
     def posterior_mean(self, x) -> Tensor:
         """The posterior mean of encoded rows x (n, C) at inference, (n, d)."""
         return self.encode(x).mean
-
-    def hidden_states(self, z) -> list[Tensor]:
-        """The decoder's hidden activations at codes z (n, d), first to last, each (n, H).
-
-        One for each child of ``decoder.body`` where that is an `nn.Sequential`, else its output
-        alone. Whatever has more axes is flattened.
-        """
-        body = self.decoder.body
-        blocks = list(body) if isinstance(body, nn.Sequential) else [body]
-        states, h = [], z
-        for block in blocks:
-            h = block(h)
-            states.append(h.flatten(1))
-        return states or [z]
-
-    def decode_hidden(self, h) -> Tensor:
-        """Decoder outputs (n, P) from hidden features h, whose last ones feed ``output``.
-
-        h is the last hidden activation, or all of them side by side; (n, at least H).
-        """
-        shape = self.last_hidden_shape()
-        return self.decoder.output(h[:, -math.prod(shape) :].reshape(-1, *shape))
-
-    def last_hidden_shape(self) -> tuple[int, ...]:
-        """Shape of the decoder's last hidden activation for one row."""
-        z = next(self.parameters()).new_zeros(1, self.posterior.n_components)
-        with torch.no_grad():
-            return tuple(self.decoder.body(z).shape[1:])
 
 
 def on_rows(model: LatentModel, function, rows):

@@ -12,6 +12,8 @@ from torch.nn.functional import normalize, softplus
 
 from cmim_sklearn.model import Pass
 
+__all__ = ["OBJECTIVES", "Pass", "cmim", "contrast", "mim"]
+
 
 def mim(batch: Pass) -> dict[str, Tensor]:
     r"""A-MIM, the asymmetric Mutual Information Machine.

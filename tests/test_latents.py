@@ -69,6 +69,28 @@ def test_inference_is_the_narrowest_posterior_of_training(name):
 
 
 @pytest.mark.parametrize("name", POSTERIORS)
+def test_noise_that_is_not_given_comes_from_the_global_generator(name):
+    posterior = POSTERIORS[name](3)
+    outputs = torch.randn(4000, 3 * posterior.outputs_per_component, generator=generator())
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        q = posterior(outputs)
+        z = q.rsample()
+        torch.manual_seed(0)
+        again = posterior(outputs)
+        assert_close(again.rsample(), z)
+        at_inference = posterior.inference(outputs)
+    if name == "sampled":
+        assert q.log_variance.min() < MIN_LOG_VARIANCE + 0.1
+        assert q.log_variance.max() > -0.1
+    else:
+        assert_close(q.log_variance, at_inference.log_variance)
+    standard = (z - q.mean) * torch.exp(-0.5 * q.log_variance)
+    assert abs(float(standard.mean())) < 0.05
+    assert abs(float(standard.std()) - 1) < 0.05
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
 def test_gradient_reaches_outputs_and_parameters(name):
     posterior = POSTERIORS[name](3)
     outputs = torch.randn(8, 3 * posterior.outputs_per_component, requires_grad=True)

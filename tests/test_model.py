@@ -1,12 +1,9 @@
 """The auto-encoder: its Pass, holes, masking, hidden states."""
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
-from cmim_sklearn.gaussian import Gaussian
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.likelihoods import LIKELIHOODS, Joint
 from cmim_sklearn.model import LatentModel
@@ -90,34 +87,3 @@ def test_masked_cells_are_hidden_from_the_encoder_and_still_scored():
 def test_no_masking_draws_no_mask():
     model, x = build()
     assert model.draw_noise(x, generator()).hidden is None
-
-
-@pytest.mark.parametrize("sizes", [(), (8,), (8, 6)])
-def test_hidden_states_end_where_the_output_layer_begins(sizes):
-    model, x = build(sizes=sizes)
-    z = model.posterior_mean(x)
-    states = model.hidden_states(z)
-    assert [state.shape[1] for state in states] == (list(sizes) or [3])
-    expected = model.decoder(z)
-    assert_close(model.decode_hidden(states[-1]), expected)
-    assert_close(model.decode_hidden(torch.cat(states, 1)), expected)
-
-
-def test_a_body_that_is_no_sequence_has_one_hidden_state_flattened():
-    class Image(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Sequential(nn.Linear(2, 12), nn.Unflatten(1, (3, 2, 2))))
-            self.output = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-
-        def forward(self, z):
-            return self.output(self.body(z))
-
-    joint = Joint([Gaussian.fit([np.array([1.0, 2.0, 4.0])], "a")])
-    decoder = Image()
-    decoder.body = decoder.body[0]  # its children are no hidden layers of their own
-    model = LatentModel(MLP(2, 2, (), "silu"), POSTERIORS["fixed"](2), decoder, joint)
-    z = torch.randn(5, 2)
-    states = model.hidden_states(z)
-    assert states[-1].shape == (5, 12)
-    assert_close(model.decode_hidden(states[-1]), decoder(z))
