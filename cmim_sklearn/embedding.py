@@ -325,6 +325,16 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _read(self, X, *, reset):
         """Rows as an array, or as an array of strings."""
+        if not isinstance(self.model, nn.Module):
+            hint = {
+                "NeuralNet": " Pass its module_.",
+                "CMIMEncoder": " It has embedding='informative' of its own.",
+            }
+            kinds = [kind.__name__ for kind in type(self.model).__mro__]
+            raise TypeError(
+                f"model must be a torch.nn.Module. Got a {kinds[0]}."
+                + "".join(hint.get(kind, "") for kind in kinds)
+            )
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
@@ -332,7 +342,14 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             return _strings(X)
         if isinstance(X, torch.Tensor):
             X = X.detach().cpu().numpy()
-        return validate_data(self, X, reset=reset, allow_nd=True)
+        try:
+            return validate_data(self, X, reset=reset, allow_nd=True)
+        except ValueError as error:
+            if "string" not in str(error):
+                raise
+            raise ValueError(
+                f"{error} For text, pass tokenizer=, or use InformativeEmbedding.from_seq2seq."
+            ) from error
 
     def _run(self, rows):
         """Features (n, w) of rows, and the name of the layer they come from."""

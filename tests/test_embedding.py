@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
+from skorch import NeuralNet
 from torch import nn
 from torch.distributions import Independent, Normal
 from torch.testing import assert_close
@@ -517,7 +518,6 @@ def test_checks_that_fail_for_a_model_of_fixed_width_fail_by_the_width():
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"model": "ae.pt"}, "'model' parameter .* must be an instance of '.*Module'. Got 'ae.pt'"),
         ({"pooling": "sum"}, "'pooling' parameter .*Got 'sum' instead"),
         ({"batch_size": 0}, "'batch_size' parameter .* Got 0 instead"),
         ({"device": "abacus"}, "'device' parameter must be 'auto'.*Got 'abacus'"),
@@ -531,6 +531,31 @@ def test_checks_that_fail_for_a_model_of_fixed_width_fail_by_the_width():
 def test_bad_parameters(model, X, params, told):
     with pytest.raises(ValueError, match=told):
         InformativeEmbedding(**{"model": model} | params).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("ae.pt", "Got a str.$"),
+        (NeuralNet(AutoEncoder, nn.MSELoss), "Got a NeuralNet. Pass its module_.$"),
+        (CMIMEncoder(), "Got a CMIMEncoder. It has embedding='informative' of its own.$"),
+    ],
+)
+def test_what_is_no_module_is_refused(X, given, told):
+    with pytest.raises(TypeError, match=f"model must be a torch.nn.Module. {told}"):
+        InformativeEmbedding(given).fit(X)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_model_on_a_gpu_stays_there(model, X):
+    expected = InformativeEmbedding(model).transform(X)
+    moved = copy.deepcopy(model).cuda()
+    assert_allclose(InformativeEmbedding(moved).transform(X), expected, atol=1e-5)
+    assert next(moved.parameters()).is_cuda
+    asked = InformativeEmbedding(model, device="cuda").transform(torch.from_numpy(X).cuda())
+    assert_allclose(asked, expected, atol=1e-5)
+    assert next(model.parameters()).is_cuda
 
 
 def test_a_model_without_parts_is_told_what_it_holds(X):
@@ -572,8 +597,9 @@ def test_bad_rows(model, X):
     X[3, 2] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
         InformativeEmbedding(model).fit(X)
-    with pytest.raises(ValueError, match="strings"):
-        InformativeEmbedding(model).fit(np.array([["CC"], ["CO"]]))
+    for texts in (np.array([["CC"], ["CO"]]), pd.DataFrame({"smiles": ["CC", "CO"]})):
+        with pytest.raises(ValueError, match=r"string.* For text, pass tokenizer="):
+            InformativeEmbedding(model).fit(texts)
 
 
 # -- text ------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test_split
 from sklearn.pipeline import Pipeline
 
+from benchmarks.informative import probe
 from cmim_sklearn import CMIMEncoder
 
 pytestmark = pytest.mark.slow
@@ -97,6 +98,15 @@ def test_swapped_cells_are_found():
     auc = {name: roc_auc_score(is_odd, values) for name, values in oddness.items()}
     assert auc["cMIM log-likelihood"] > auc["isolation forest"] + 0.08
     assert (namespace["named"] == namespace["swapped"][is_odd]).mean() > 0.4
+
+
+def test_a_trained_text_decoder_tells_more_than_its_code_and_than_a_random_one():
+    pytest.importorskip("transformers")
+    scores = pd.DataFrame(probe("T5", seed=0))
+    accuracy = scores.groupby(["labels", "features"])["accuracy"].first()
+    for labels, margin in (("all", 0.05), (100, 0.0)):
+        assert accuracy[labels, "informative"] > accuracy[labels, "code"] + 0.1
+        assert accuracy[labels, "informative"] > accuracy[labels, "random decoder"] + margin
 
 
 def test_rows_are_rebuilt(houses, encoder):
