@@ -7,7 +7,9 @@ that you have. To train a network of your own on the same loss, these modules ar
 - ``latents``: posteriors q(z | x) and the prior that a `Pass` holds;
 - ``networks``: the `MLP` that both halves are by default.
 
-All else may change between releases.
+In training a posterior is called with the encoder's outputs, and z drawn from what it returns; the
+loss is ``sum(cmim(Pass(z, posterior, standard_normal(z), log_px)).values()).mean()``. Later, codes
+are the mean of its ``inference``. All else may change between releases.
 """
 
 from cmim_sklearn._version import __version__

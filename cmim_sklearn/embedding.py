@@ -182,6 +182,10 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     features have names, but `transform` works without it. Features are as the model has them: put a
     `sklearn.preprocessing.StandardScaler` behind it where their scale matters.
 
+    Not all of a gain over the code need be the decoder's learning: a wide map of random weights can
+    do much of it, all the more if it is shown the row. Compare with a decoder that is not trained.
+    An encoder that reads padding makes a row's features depend on how long its batch is.
+
     Arrays must not have holes. They become the model's floating type, but integers stay integers
     where the model has an `nn.Embedding`.
 

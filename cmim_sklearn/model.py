@@ -25,7 +25,8 @@ class Pass(NamedTuple):
     posterior, prior : DiagonalNormal
         q(z | x) and the anchor P(z), one for each row.
     log_px : Tensor of shape (n, C)
-        log p(x_c | z) in nats, not reduced; 0 in unobserved cells.
+        log p(x_c | z) in nats, not reduced; 0 in unobserved cells. For text, one for each token, 0
+        at padding.
     """
 
     z: Tensor

@@ -109,6 +109,15 @@ def test_a_trained_text_decoder_tells_more_than_its_code_and_than_a_random_one()
         assert accuracy[labels, "informative"] > accuracy[labels, "random decoder"] + margin
 
 
+@pytest.mark.filterwarnings("ignore")  # what rdkit and its kin have to say
+def test_molecules_are_read_by_a_model_of_the_public_parts():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    scores = runpy.run_path(str(ROOT / "examples" / "plot_molecules.py"))["scores"]
+    assert (scores.loc[["code (posterior mean)", "informative embedding"], "esol"] > 0.6).all()
+    assert (scores["lipophilicity"] > 0.2).all()
+
+
 def test_rows_are_rebuilt(houses, encoder):
     back = encoder.inverse_transform(encoder.transform(houses))
     assert (back["ocean_proximity"] == houses["ocean_proximity"]).mean() > 0.9
