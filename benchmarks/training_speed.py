@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn.base import _build_model
 from cmim_sklearn.frames import read
 from cmim_sklearn.net import EncodedTable
 from cmim_sklearn.objectives import cmim
@@ -57,7 +56,7 @@ def main():
     x = table.encode(read(X))
 
     def model():
-        return _build_model(table.likelihood, encoder._architecture(), encoder.input_masking, 0)
+        return encoder._build_model(table.likelihood, encoder._architecture(), 0)
 
     def ours():
         encoder._make_net(model(), args.epochs, 0).partial_fit(EncodedTable(x))

@@ -15,5 +15,14 @@ are the mean of its ``inference``. All else may change between releases.
 from cmim_sklearn._version import __version__
 from cmim_sklearn.embedding import InformativeEmbedding
 from cmim_sklearn.encoder import CMIMEncoder
+from cmim_sklearn.siblings import AEEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder
 
-__all__ = ["CMIMEncoder", "InformativeEmbedding", "__version__"]
+__all__ = [
+    "AEEncoder",
+    "CMIMEncoder",
+    "InfoMaxVAEEncoder",
+    "InformativeEmbedding",
+    "MIMEncoder",
+    "VAEEncoder",
+    "__version__",
+]

@@ -135,6 +135,11 @@ class Gaussian(Likelihood):
         noise = torch.randn(params.shape, generator=generator, device=params.device)
         return params + self.deviation * noise
 
+    def rsample(self, params, generator):
+        """One draw of each cell (n, C) as training has it, with gradients to params and scale."""
+        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        return params + self.log_scale().exp() * noise
+
     def measure(self, columns):
         """See `Likelihood.measure`.
 

@@ -26,6 +26,8 @@ FIXED_LOG_VARIANCE = -2.0
 MIXTURE_SIZES = (1, 10, 30, 100)
 MIXTURE_ROWS = 5000
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
+LEAST_NOISE = 1e-4
+"""As a share of the codes' largest variance: enough for a covariance where codes have no noise."""
 
 
 class DiagonalNormal(NamedTuple):
@@ -145,6 +147,21 @@ class FixedPosterior(Posterior):
         return self.forward(outputs)
 
 
+class PointPosterior(Posterior):
+    """No variance at all: z is the mean, as in an auto-encoder that is no probabilistic model.
+
+    Its densities are infinite, so that no objective may ask for one.
+    """
+
+    def forward(self, outputs, uniform=None):
+        """See `Posterior.forward`."""
+        return DiagonalNormal(outputs, torch.full_like(outputs[:, :1], -torch.inf))
+
+    def inference(self, outputs):
+        """See `Posterior.inference`."""
+        return self.forward(outputs)
+
+
 class Latents:
     """What codes are drawn from to sample: z = centre + basis u, with u from a Gaussian mixture.
 
@@ -220,6 +237,7 @@ def mixture_latents(means, noise, seed):
     values, vectors = np.linalg.eigh(
         np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
     )
+    noise = np.maximum(noise, LEAST_NOISE * values[-1])
     kept = max(1, int((values > noise.mean()).sum()))
     basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32))
     noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)))

@@ -465,6 +465,11 @@ class Joint(nn.Module):
         parts = zip(self.blocks, params.split(self._params, 1), strict=True)
         return torch.cat([block.sample(p, generator) for block, p in parts], 1)
 
+    def rsample(self, params, generator) -> Tensor:
+        """One draw of every cell with gradients through it, (n, C); of Gaussian columns alone."""
+        parts = zip(self.blocks, params.split(self._params, 1), strict=True)
+        return torch.cat([block.rsample(p, generator) for block, p in parts], 1)
+
     def _with_cells(self, params, cells):
         """Each block with its params (n, P) and its cells (n, C, cell_width)."""
         parts = zip(

@@ -362,10 +362,11 @@ class LatentNet(NeuralNet):
     def train_step_single(self, batch, **fit_params):
         """One forward and backward pass over a batch x (n, C)."""
         self._set_training(True)
-        terms = self.criterion_(self.infer(batch))
+        passed = self.infer(batch)
+        terms = self.criterion_(passed)
         loss = sum(terms.values()).mean()
         loss.backward()
-        return {"loss": loss, "y_pred": terms}
+        return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):
         """The terms of a held-out batch x (n, C)."""
@@ -386,16 +387,17 @@ class LatentNet(NeuralNet):
         shared = self.generator_
         if not training:
             self.generator_ = torch.Generator(shared.device).manual_seed(VALIDATION_SEED)
-        total, names = None, ()
+        total, names, n_rows = None, (), 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=(batch, None), training=training)
             step = step_fn(batch, **fit_params)
             names = tuple(step["y_pred"])
+            n_rows += len(next(iter(step["y_pred"].values())))
             sums = torch.stack([term.detach().sum() for term in step["y_pred"].values()])
             total = sums if total is None else total + sums
             self.notify("on_batch_end", batch=(batch, None), training=training, **step)
         self.generator_ = shared
-        means = [value / len(iterator.x) for value in total.tolist()]
+        means = [value / n_rows for value in total.tolist()]
         loss = sum(means)
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -450,6 +452,56 @@ class LatentNet(NeuralNet):
             self.notify("on_train_end", X=X, y=y)
             del self.generator_
         return self
+
+
+class CriticNet(NeuralNet):
+    """A second net beside a `LatentNet`: a critic, trained to raise a bound on information.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A function f of encoder inputs (n, W) and codes (n, d), (n,).
+    criterion : nn.Module
+        From f at pairs and f at shuffled pairs, each (n,), to the bound, (n,).
+    **kwargs : dict
+        See `skorch.NeuralNet`.
+    """
+
+    def train_step_single(self, batch, **fit_params):
+        """One backward pass over inputs and codes, without gradients to either."""
+        self._set_training(True)
+        bound = self.criterion_(*critic_values(self.module_, *batch))
+        loss = -bound.mean()
+        loss.backward()
+        return {"loss": loss, "y_pred": bound}
+
+
+def critic_values(critic, inputs, z):
+    """A critic at pairs (x_i, z_i), and at the pairs of each x with the code of the row before."""
+    # Batches are shuffled, so that the row before is any other row, and never the same one.
+    return critic(inputs, z), critic(inputs, z.roll(1, 0))
+
+
+class TrainCritic(Callback):
+    """Give a critic one step on the same codes after each step of the model.
+
+    Parameters
+    ----------
+    critic : CriticNet
+        Initialised.
+    """
+
+    def __init__(self, critic):
+        self.critic = critic
+
+    def on_train_begin(self, net, **kwargs):
+        """Bring the critic to where the model is."""
+        self.critic.module_.to(net.device)
+
+    def on_batch_end(self, net, training=False, passed=None, **kwargs):
+        """Train the critic on the batch that the model was trained on."""
+        if training:
+            self.critic.train_step((passed.inputs.detach(), passed.z.detach()))
 
 
 def check_net_params(net_params, owner):

@@ -2,7 +2,13 @@
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cmim_sklearn import CMIMEncoder
+from cmim_sklearn import (
+    AEEncoder,
+    CMIMEncoder,
+    InfoMaxVAEEncoder,
+    MIMEncoder,
+    VAEEncoder,
+)
 from cmim_sklearn.embedding import EMBEDDINGS
 
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
@@ -15,6 +21,8 @@ VARIANTS = [
     CMIMEncoder(**QUICK, early_stopping=True),
     CMIMEncoder(**QUICK, latent_prior="normal", input_masking=0.2),
     CMIMEncoder(**QUICK | {"hidden_layer_sizes": ()}),
+    *(sibling(**QUICK) for sibling in (AEEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder)),
+    VAEEncoder(**QUICK, beta=0.0, mmd_weight=10.0, latent_prior="mixture"),
 ]
 
 

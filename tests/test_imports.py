@@ -10,12 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cmim_sklearn"
 
 ALLOWED = {
-    "__init__": {"embedding", "encoder", "_version"},
+    "__init__": {"embedding", "encoder", "siblings", "_version"},
     "_version": set(),
-    "encoder": {
-        "base", "embedding", "latents", "net", "networks", "objectives", "scaling",
-    },
-    "base": {"density", "embedding", "frames", "latents", "model", "net", "networks", "table"},
+    "encoder": {"generative", "net", "objectives", "parameters"},
+    "siblings": {"generative", "model", "net", "networks", "objectives", "parameters"},
+    "parameters": {"embedding", "latents", "networks", "scaling"},
+    "base": {"embedding", "frames", "model", "net", "table"},
+    "generative": {"base", "density", "embedding", "frames", "latents", "model", "networks"},
     "density": {"latents", "model"},
     "net": {"model", "objectives"},
     "objectives": {"model"},
