@@ -568,7 +568,7 @@ def test_scikit_learn_checks(estimator, check):
 
 # scikit-learn gives one and the same estimator tables of 1, 2, 3, 5 and 10 columns, which a model
 # of 4 inputs refuses: checks that do cannot pass, whatever the transformer. (The first of them
-# compares hashes of the parameters besides, and those of torch's tensors differ from their copies'.)
+# compares hashes of the parameters besides, and a torch tensor's differs from its copy's.)
 NOT_FOR_A_FIXED_WIDTH = {
     "check_estimators_overwrite_params", "check_dict_unchanged", "check_dont_overwrite_parameters",
     "check_dtype_object", "check_estimators_dtypes", "check_estimators_fit_returns_self",
