@@ -5,6 +5,7 @@ Axes: n rows, d latent components, w features, T positions, H hidden features.
 
 import copy
 import math
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from numbers import Integral
@@ -19,20 +20,15 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from cmim_sklearn.foreign import (
-    MIXING_LAYERS,
-    OUTPUT_LAYERS,
+    Reader,
     Seq2Seq,
     align,
-    arguments,
     borrowed,
-    encode_batch,
-    inputs_of,
-    is_split,
+    described,
     listed,
-    modules_called,
     padding_mask,
     pool,
-    positions_first,
+    steps_of,
 )
 from cmim_sklearn.net import resolve_device
 
@@ -48,7 +44,9 @@ underfits some thousands. Each feature has the same share.
 LEAST_SPREAD = 0.01
 """The smallest deviation that is scaled up in full, as a share of their root mean square."""
 
-PROBE_ROWS = 2
+PROBE_ROWS = 3
+ROUNDING = 0.02
+"""What may differ between two passes of a row, as a share of its largest feature: bfloat16 does."""
 
 
 def hidden_states(decoder, *inputs):
@@ -132,29 +130,31 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     ----------
     model : torch.nn.Module
         A trained model with an encoder and a decoder. It is used as it is, and left as it was:
-        in its mode, without hooks and without gradients. Clones share it; nothing copies it but
+        in its mode, without hooks and without gradients. (While it is used, it is in evaluation
+        mode for other threads, too.) Clones share it; nothing copies it but
         `copy.deepcopy` and pickle.
     encode : str or callable, default=None
         From a batch to a code: a callable, or the dotted name of a method or submodule. None takes
         the model's method ``encode``, or else its submodule ``encoder``. What it returns may be a
         tensor, a distribution, a (mean, log-variance) pair, a pythae ``ModelOutput``, or a mapping
-        or record with a ``mean``, ``loc``, ``mu`` or ``embedding``.
+        or record with a ``mean``, ``loc``, ``mu``, ``embedding`` or ``latent_dist``.
     decode : str or callable, default=None
         From a code to whatever the model makes of it, likewise: ``decode`` or ``decoder``. If it
         must have two arguments it gets the code and the batch: an autoregressive decoder is shown
         the row itself (teacher forcing).
-    layer : str or callable, default=None
-        The output layer, by its dotted name in `model`: the module whose *input* is taken. None
-        takes the last linear layer or convolution that `decode` calls; where the decoder is a
-        module with submodules ``body`` and ``output``, as this library's are, it takes what
-        ``body`` returns. A callable computes the hidden state itself, from the code, or from the
-        code and the batch: ``layer=lambda code: code`` gives the code.
+    layer : str, torch.nn.Module or callable, default=None
+        The output layer, a module of `model` or its dotted name: its *input* is taken. None takes
+        the last linear layer or convolution that `decode` calls. That is wrong, and cannot be seen
+        from outside, where the last map is no module (weights tied to others by a function) or
+        something is added behind it. Any other callable computes the hidden state itself, from the
+        code, or from the code and the batch: ``layer=lambda code: code`` gives the code.
     pooling : {"mean", "last", "max"}, callable or None, default="mean"
         How the steps of a sequence (n, T, H) are brought together; None puts them side by side.
         Padding is left out: tokens that a tokenizer's attention mask excludes, or integers that are
-        the ``padding_idx`` of the model's first `nn.Embedding` that has one. The places of an image
-        (n, H, ...) are side by side in any case: their mean does worse than the code. A callable
-        takes the hidden state as it is, and the batch, and returns features (n, w).
+        the ``padding_idx`` of the model's first `nn.Embedding` that has one. It is for sequences:
+        the places of an image (four axes or more) are side by side in any case, since their mean
+        does worse than the code. A callable takes the hidden state as it is, and the batch, and
+        returns features (n, w).
     batch_size : int, default=256
         Rows that go through the model at a time.
     device : str, default="auto"
@@ -179,15 +179,17 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     Notes
     -----
     Stateless: `fit` checks that rows go through and finds the layer, so that errors come early and
-    features have names, but `transform` works without it. Features are as the model has them: put a
-    `sklearn.preprocessing.StandardScaler` behind it where their scale matters.
+    features have names (which `set_output` needs), but `transform` works without it. Fit warns
+    where a row's features change from call to call, or with the rows beside it. Features are as the
+    model has them: put a `sklearn.preprocessing.StandardScaler` behind where their scale matters.
 
     Not all of a gain over the code need be the decoder's learning: a wide map of random weights can
     do much of it, all the more if it is shown the row. Compare with a decoder that is not trained.
     An encoder that reads padding makes a row's features depend on how long its batch is.
 
     Arrays must not have holes. They become the model's floating type, but integers stay integers
-    where the model has an `nn.Embedding`.
+    where the model has an `nn.Embedding`. Scripted modules (``torch.jit``) and submodules compiled
+    each by itself take no hooks: pass a callable as `layer`.
 
     References
     ----------
@@ -276,14 +278,19 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             If the model is no encoder-decoder language model.
         """
         # Where a tokenizer knows no limit it holds an absurd number, and warns when asked to cut.
-        cut = max_length is not None or tokenizer.model_max_length < 10**9
+        cut = max_length is not None or getattr(tokenizer, "model_max_length", math.inf) < 10**9
         return cls(
             Seq2Seq(model),
             pooling=pooling,
             batch_size=batch_size,
             device=device,
             tokenizer=partial(
-                tokenizer, padding=True, truncation=cut, max_length=max_length, return_tensors="pt"
+                tokenizer,
+                padding=True,
+                padding_side="right",  # where decoders expect it, whatever the tokenizer's own
+                truncation=cut,
+                max_length=max_length,
+                return_tensors="pt",
             ),
         )
 
@@ -308,9 +315,10 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         TypeError
             If what the encoder returns is no code.
         """
-        rows = self._read(X, reset=True)
-        features, self.layer_ = self._run(rows[:PROBE_ROWS])
+        rows = self._read(X, reset=True)[:PROBE_ROWS]
+        features, self.layer_ = self._run(rows)
         self._n_features_out = features.shape[1]
+        self._check_repeatable(rows, features)
         return self
 
     def transform(self, X):
@@ -323,9 +331,39 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         array of shape (n_samples, n_features_out), float32
+
+        Raises
+        ------
+        ValueError
+            If the model makes a feature that is not finite, naming the row.
         """
         features, _ = self._run(self._read(X, reset=False))
+        expected = getattr(self, "_n_features_out", features.shape[1])
+        if features.shape[1] != expected:
+            raise ValueError(
+                f"These rows give {features.shape[1]} features, those of fit gave {expected}. "
+                "Positions put side by side need rows of one length: use pooling='mean', or a "
+                "callable."
+            )
         return features
+
+    def _check_repeatable(self, rows, features):
+        """Warn where a row's features are not its own alone."""
+        again, _ = self._run(rows)
+        alone = np.concatenate([self._run(rows[i : i + 1])[0] for i in range(len(rows))])
+        tolerance = ROUNDING * max(1e-6, float(np.abs(features).max()))
+        for found, change, reason in (
+            (again, "from call to call", "encode or decode draws something at random"),
+            (alone, "with the rows beside it", "time may stand before rows, or padding be read"),
+        ):
+            if found.shape != features.shape or np.abs(found - features).max() > tolerance:
+                warnings.warn(
+                    f"The features of a row change {change}: {reason}. Pass encode= or layer= as a "
+                    "callable that mends it.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+                return
 
     def _read(self, X, *, reset):
         """Rows as an array, or as an array of strings."""
@@ -345,7 +383,8 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if self.tokenizer is not None:
             return _strings(X)
         if isinstance(X, torch.Tensor):
-            X = X.detach().cpu().numpy()
+            X = X.detach().cpu()
+            X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
         try:
             return validate_data(self, X, reset=reset, allow_nd=True)
         except ValueError as error:
@@ -357,41 +396,38 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _run(self, rows):
         """Features (n, w) of rows, and the name of the layer they come from."""
-        encode = self._part("encode", "encoder")
-        decode = None if callable(self.layer) else self._part("decode", "decoder")
-        roots = {"": self.model} | {
-            name: part
-            for name, part in (("encode", encode), ("decode", decode))
-            if isinstance(part, nn.Module)
-        }
-        names = {}
-        for root_name, root in roots.items():
-            for name, module in root.named_modules(prefix=root_name):
-                names.setdefault(module, name)
-        to_batch = self._to_batch(names)
-        # Texts of like length together, so that little is padding.
+        encode, layer = self._part("encode", "encoder"), self.layer
+        is_layer = layer is None or isinstance(layer, str) or layer in set(self.model.modules())
+        decode = self._part("decode", "decoder") if is_layer else None
+        reader = Reader(self.model, encode, decode, layer, self.pooling)
+        to_batch = self._to_batch(reader.names)
         order = np.arange(len(rows))
-        if self.tokenizer is not None:
+        if self.tokenizer is not None:  # texts of like length together, so that little is padding
             order = np.argsort([len(text) for text in rows], kind="stable")
         features = None
-        with borrowed(names):
-            batch = to_batch(rows[:PROBE_ROWS])
-            hidden_state, layer = self._reader(decode, encode_batch(encode, batch), batch, names)
+        with borrowed(reader.names):
             for start in range(0, len(rows), self.batch_size):
                 some = order[start : start + self.batch_size]
                 batch = to_batch(rows[some])
-                hidden = hidden_state(encode_batch(encode, batch), batch)
-                part = self._pooled(hidden, batch, len(some), layer, names).float().cpu().numpy()
+                hidden = reader.hidden_state(batch, len(some))
+                part = self._pooled(hidden, batch, len(some), reader).float().cpu().numpy()
                 if features is None:
                     features = np.empty((len(rows), part.shape[1]), np.float32)
                 if part.shape[1] != features.shape[1]:
                     raise ValueError(
                         f"One batch gave {features.shape[1]} features, another {part.shape[1]}: "
-                        "positions put side by side (pooling=None) need rows of one length. Use "
-                        "pooling='mean', 'last' or 'max'."
+                        "positions put side by side need rows of one length. Use pooling='mean', "
+                        "'last' or 'max', or a callable."
                     )
                 features[some] = part
-        return features, names.get(layer)
+        finite = np.isfinite(features).all(1)
+        if not finite.all():
+            raise ValueError(
+                f"The model gave a feature that is not finite in row {int(finite.argmin())}, and "
+                f"in {int((~finite).sum())} of {len(rows)} rows in all. Scale X as in its "
+                "training, or pass layer= as a callable that takes another hidden state."
+            )
+        return features, reader.names.get(reader.layer)
 
     def _part(self, method, submodule):
         """The callable that `encode` or `decode` stands for."""
@@ -406,26 +442,23 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             if callable(part):
                 return part
         owner = type(self.model).__name__
-        wanted = (
-            f"{method}={given!r}" if given else f"method {method!r} nor a submodule {submodule!r}"
-        )
+        either = f"method {method!r} nor a submodule {submodule!r}"
         raise ValueError(
-            f"{owner} has no {wanted}. It holds {listed(dict(self.model.named_children()))}. Name "
-            f"the part that is to {method} in {method}=, or pass a callable."
+            f"{owner} has no {f'{method}={given!r}' if given else either}. It holds "
+            f"{listed(dict(self.model.named_children()))}. Name the part that is to {method} in "
+            f"{method}=, or pass a callable."
         )
 
-    def _to_batch(self, names):
+    def _to_batch(self, modules):
         """A function from rows to what the model takes, on its device."""
-        tensors = [t for m in names for t in (*m.parameters(False), *m.buffers(False))]
+        tensors = [t for m in modules for t in (*m.parameters(False), *m.buffers(False))]
+        device = tensors[0].device if tensors else torch.device("cpu")
         if self.device != "auto":
             device = resolve_device(self.device)
-            for module in names:
+            for module in modules:
                 module.to(device)
-        else:
-            device = tensors[0].device if tensors else torch.device("cpu")
-        floating = [t.dtype for t in tensors if t.is_floating_point()]
-        dtype = floating[0] if floating else torch.float32
-        takes_tokens = any(isinstance(module, nn.Embedding) for module in names)
+        dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+        takes_tokens = any(isinstance(module, nn.Embedding) for module in modules)
 
         def to_batch(rows):
             if self.tokenizer is not None:
@@ -435,63 +468,26 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 return torch.as_tensor(tokens, device=device)
             if takes_tokens and rows.dtype.kind in "iu":
                 return torch.from_numpy(rows.astype(np.int64)).to(device)
-            return torch.from_numpy(rows.astype(np.float64)).to(device, dtype)
+            as_numpy = np.float64 if dtype == torch.float64 else np.float32
+            return torch.from_numpy(rows.astype(as_numpy)).to(device, dtype)
 
         return to_batch
 
-    def _reader(self, decode, code, batch, names):
-        """A function from a code and its batch to the hidden state, and the layer it feeds."""
-        if decode is None:
-            return lambda code, batch: self.layer(*arguments(self.layer, code, batch)), None
-        if self.layer is None and is_split(decode):
-            body = decode.body
-            return lambda c, b: hidden_states(decode, *arguments(body, c, b))[-1], decode.output
-        called = modules_called(decode, *arguments(decode, code, batch))
-        layer = self._output_layer(called, names)
-        return lambda c, b: inputs_of(layer, decode, *arguments(decode, c, b)), layer
-
-    def _output_layer(self, called, names):
-        """The module whose input is wanted, among those that `decode` called."""
-        seen = listed({names[module]: module for module in called if names.get(module)})
-        if self.layer is not None:
-            found = [module for module, name in names.items() if name == self.layer]
-            if not found or found[0] not in called:
-                what = "is not called by decode" if found else "is no module of the model"
-                raise ValueError(
-                    f"layer={self.layer!r} {what}. Modules that decode calls, in order: {seen}."
-                )
-            return found[0]
-        for module in reversed(called):
-            if isinstance(module, OUTPUT_LAYERS):
-                return module
-            if isinstance(module, MIXING_LAYERS):
-                break
-        raise ValueError(
-            "There is no output layer to tell from the rest: decode ends in no linear layer or "
-            f"convolution. Modules that it calls, in order: {seen}. Name one whose input is "
-            "wanted in layer=, or pass a callable that computes the hidden state from the code."
-        )
-
-    def _pooled(self, hidden, batch, n, layer, names):
+    def _pooled(self, hidden, batch, n, reader):
         """Features (n, w) of a hidden state."""
         if not isinstance(hidden, torch.Tensor) or hidden.ndim < 2 or len(hidden) != n:
-            got = (
-                f"shape {tuple(hidden.shape)}" if isinstance(hidden, torch.Tensor) else type(hidden)
-            )
             raise ValueError(
-                f"The hidden state of {n} rows must be a tensor ({n}, ...), rows first. Got {got}. "
-                "Pass layer= as a callable that puts rows first."
+                f"The hidden state of {n} rows must be a tensor ({n}, ...), rows first. Got "
+                f"{described(hidden)}. Pass layer= as a callable that puts rows first."
             )
-        features = hidden
+        steps = steps_of(hidden, reader.layer)
         if callable(self.pooling):
-            features = self.pooling(hidden, batch)
-        elif hidden.ndim > 2:
-            steps = positions_first(hidden, layer)
-            if steps is None:
-                features = hidden.flatten(1)
-            else:
-                mask = align(padding_mask(batch, names), steps.shape[1])
-                features = pool(steps, self.pooling, mask)
+            features = torch.as_tensor(self.pooling(hidden, batch))
+        elif hidden.ndim == 2 or steps is None:
+            features = hidden.flatten(1)
+        else:
+            mask = align(padding_mask(batch, reader.names), steps.shape[1])
+            features = pool(steps.float(), self.pooling, mask)
         if features.ndim != 2 or len(features) != n:
             raise ValueError(
                 f"pooling must give features ({n}, w) of {n} rows. Got {tuple(features.shape)} "

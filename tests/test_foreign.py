@@ -14,12 +14,12 @@ from cmim_sklearn.foreign import (
     align,
     arguments,
     borrowed,
-    inputs_of,
     listed,
-    modules_called,
     padding_mask,
     pool,
-    positions_first,
+    recorded,
+    side_by_side,
+    steps_of,
 )
 
 
@@ -77,7 +77,10 @@ def test_a_thread_records_its_own_calls_alone():
     def run(name, function):
         barrier.wait()
         for _ in range(200):
-            seen.setdefault(name, set()).add(tuple(modules_called(function, torch.ones(1, 2))))
+            called = []
+            with recorded(lambda module, _, called=called: called.append(module)):
+                function(torch.ones(1, 2))
+            seen.setdefault(name, set()).add(tuple(called))
 
     with borrowed(list(model.modules())):
         jobs = [
@@ -90,24 +93,46 @@ def test_a_thread_records_its_own_calls_alone():
     assert seen == {"first": {(model[0],)}, "all": {(model, *model)}}
 
 
-def test_inputs_are_copies_and_may_come_by_keyword():
-    layer, x = nn.Linear(2, 1), torch.ones(3, 2)
+def test_recorders_nest_and_go_even_after_an_error():
+    layer, outer, inner = nn.Linear(2, 1), [], []
 
-    def run(x):
-        x = x.clone()
-        layer(input=x)
-        x.zero_()
+    def fail():
+        layer(input=torch.ones(1, 2))
+        raise ZeroDivisionError
 
+    with borrowed([layer]), recorded(lambda module, x: outer.append(x)):
+        with pytest.raises(ZeroDivisionError), recorded(lambda module, x: inner.append(x)):
+            fail()
+        layer(torch.zeros(1, 2))
     with borrowed([layer]):
-        assert_close(inputs_of(layer, run, x), torch.ones(3, 2))
+        layer(torch.zeros(1, 2))
+    assert [x.tolist() for x in inner] == [[[1.0, 1.0]]]
+    assert [x.tolist() for x in outer] == [[[0.0, 0.0]]]
 
 
-@pytest.mark.parametrize("shape", [(3, 2), (3, 1, 2)])
-def test_calls_in_a_loop_are_steps(shape):
-    layer, steps = nn.Linear(2, 1), torch.randn(4, *shape)
-    with borrowed([layer]):
-        found = inputs_of(layer, lambda xs: [layer(x) for x in xs], steps)
-    assert_close(found, steps.reshape(4, 3, 2).transpose(0, 1))
+def test_steps_that_are_overwritten_are_kept():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.out = nn.Identity(), nn.Linear(2, 1)
+
+        def decode(self, z):
+            state = torch.zeros(len(z), 2)
+            for t in range(3):
+                state.copy_(z + t)
+                self.out(input=state)
+
+    X = torch.randn(4, 2)
+    features = InformativeEmbedding(Loop(), pooling=None).fit_transform(X)
+    assert_close(torch.from_numpy(features), torch.cat([X, X + 1, X + 2], 1))
+
+
+def test_steps_stand_side_by_side():
+    steps = [torch.randn(3, 2) for _ in range(4)]
+    expected = torch.stack(steps, 1)
+    assert_close(side_by_side(steps), expected)
+    assert_close(side_by_side([step.unsqueeze(1) for step in steps]), expected)
+    assert side_by_side(steps[:1]) is steps[0]
 
 
 def test_a_decoder_gets_the_batch_if_it_must_have_it():
@@ -129,6 +154,9 @@ def test_pooling_by_hand():
     assert pool(hidden, "last", mask).tolist() == [[3, -5], [0, 0]]
     assert pool(hidden, "last").tolist() == [[9, 9], [0, 0]]
     assert pool(hidden, None, mask).tolist() == hidden.flatten(1).tolist()
+    broken = hidden.masked_fill(~mask.unsqueeze(-1), torch.nan)  # padding may be no number
+    for pooling in ("mean", "max", "last"):
+        assert_close(pool(broken, pooling, mask), pool(hidden, pooling, mask))
     left = mask.flip(1)  # padding may stand in front
     assert pool(hidden, "last", left).tolist() == [[9, 9], [0, 0]]
 
@@ -136,11 +164,9 @@ def test_pooling_by_hand():
 def test_steps_go_before_features_and_places_are_no_steps():
     sequence, image = torch.randn(2, 5, 3), torch.randn(2, 3, 4, 5)
     for layer in (nn.Linear(3, 1), nn.ReLU(), None):
-        assert_close(positions_first(sequence, layer), sequence)
-    assert_close(positions_first(sequence, nn.Conv1d(5, 1, 1)), sequence.transpose(1, 2))
-    assert_close(positions_first(image, nn.Linear(5, 1))[:, 7], image[:, 1, 3])
-    assert positions_first(image, nn.Conv2d(3, 1, 1)) is None
-    assert positions_first(image, None) is None
+        assert_close(steps_of(sequence, layer), sequence)
+        assert steps_of(image, layer) is None
+    assert_close(steps_of(sequence, nn.Conv1d(5, 1, 1)), sequence.transpose(1, 2))
 
 
 def test_masks_are_aligned_at_the_end_or_padded_at_the_start():
@@ -199,14 +225,14 @@ def make_tokenizer(characters):
     )
 
 
-def make_t5(vocabulary, seed=0, d=16, **options):
+def make_t5(vocabulary, seed=0, d=16, tie_word_embeddings=False):
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(seed)
     sizes = {"d_model": d, "d_kv": d // 2, "d_ff": 2 * d, "num_layers": 2, "num_heads": 2}
     tokens = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
     config = T5Config(
-        vocab_size=vocabulary, **sizes, **tokens, tie_word_embeddings=False, **options
+        vocab_size=vocabulary, **sizes, **tokens, tie_word_embeddings=tie_word_embeddings
     )
     return T5ForConditionalGeneration(config)
 
@@ -224,7 +250,11 @@ def make_bart(vocabulary):
     return BartForConditionalGeneration(config)
 
 
-@pytest.mark.parametrize("make", [make_t5, make_bart])
+def make_tied_t5(vocabulary):
+    return make_t5(vocabulary, tie_word_embeddings=True)
+
+
+@pytest.mark.parametrize("make", [make_t5, make_tied_t5, make_bart])
 def test_text_features_are_the_head_s_inputs_under_teacher_forcing(make, tokenizer):
     model = make(len(tokenizer))
     embedding = InformativeEmbedding.from_seq2seq(model, tokenizer, batch_size=4).fit(WORDS)
@@ -248,8 +278,11 @@ def test_text_features_are_the_head_s_inputs_under_teacher_forcing(make, tokeniz
     assert model.training
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("pooling", ["mean", "last", "max"])
-def test_a_text_s_features_do_not_depend_on_its_neighbours(tokenizer, pooling):
+def test_a_text_s_features_do_not_depend_on_its_neighbours(pooling, side):
+    tokenizer = make_tokenizer("abcd")
+    tokenizer.padding_side = side
     model = make_t5(len(tokenizer))
     embedding = InformativeEmbedding.from_seq2seq(model, tokenizer, pooling=pooling)
     together = embedding.transform(WORDS)
@@ -274,9 +307,7 @@ def test_texts_are_cut_at_max_length(tokenizer):
 
 
 def test_models_that_only_decode_are_refused(tokenizer):
-    with pytest.raises(
-        TypeError, match="Got a Linear, which has no get_encoder and no get_decoder"
-    ):
+    with pytest.raises(TypeError, match="Got a Linear, which has no get_encoder and no prepare_"):
         InformativeEmbedding.from_seq2seq(nn.Linear(1, 1), tokenizer)
 
 
