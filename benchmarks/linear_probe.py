@@ -2,6 +2,7 @@
 does it come to boosted trees?
 
     python benchmarks/linear_probe.py --data-dir DIR [--out DIR] [--jobs 2] [--few-labels]
+                                      [--encoder VAEEncoder]
 
 DIR holds NAME.parquet tables with a column ``target``. Per table and split: at most 8,000 rows,
 70/30, the same linear model on (a) raw columns, imputed, one-hot, quantile-scaled, standardised and
@@ -33,7 +34,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
-from cmim_sklearn import CMIMEncoder
+import cmim_sklearn
 
 TEXT_TABLES = {"esol", "lipophilicity"}
 MAX_ROWS = 8000
@@ -130,13 +131,13 @@ def few_rows(y, seed, share=0.05, least=60):
     return order[:wanted]
 
 
-def probe(path, split, params, few_labels):
+def probe(path, split, params, few_labels, encoder="CMIMEncoder"):
     """All scores of one table and split, as a dict."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.filterwarnings("ignore", "Values not seen in fit")
     X_train, X_test, y_train, y_test, regression = load(path, split)
     start = time.perf_counter()
-    encoder = CMIMEncoder(random_state=split).set_params(**params).fit(X_train)
+    encoder = getattr(cmim_sklearn, encoder)(random_state=split).set_params(**params).fit(X_train)
     fitted = time.perf_counter()
     features = encoder.transform(X_train), encoder.transform(X_test)
     done = time.perf_counter()
@@ -184,7 +185,8 @@ def main():
     parser.add_argument("--out", type=Path, help="folder for linear_probe.csv")
     parser.add_argument("--tables", nargs="*", help="names; all but the text tables by default")
     parser.add_argument("--splits", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--params", type=json.loads, default={}, help="of CMIMEncoder, as JSON")
+    parser.add_argument("--encoder", default="CMIMEncoder", help="or another of the family")
+    parser.add_argument("--params", type=json.loads, default={}, help="of the encoder, as JSON")
     parser.add_argument("--few-labels", action="store_true", help="5 %% of the labels, 60 at least")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
@@ -194,7 +196,7 @@ def main():
     tasks = [(args.data_dir / f"{name}.parquet", s) for name in names for s in args.splits]
     rows = []
     stream = Parallel(n_jobs=args.jobs, return_as="generator")(
-        delayed(probe)(*task, args.params, args.few_labels) for task in tasks
+        delayed(probe)(*task, args.params, args.few_labels, args.encoder) for task in tasks
     )
     for row in stream:
         rows.append(row)

@@ -13,16 +13,30 @@ are the mean of its ``inference``. All else may change between releases.
 """
 
 from cmim_sklearn._version import __version__
+from cmim_sklearn.contrastive import (
+    AMDIMEncoder,
+    BarlowTwinsEncoder,
+    InfoNCEEncoder,
+    SuperInfoEncoder,
+    VICRegEncoder,
+)
 from cmim_sklearn.embedding import InformativeEmbedding
 from cmim_sklearn.encoder import CMIMEncoder
 from cmim_sklearn.siblings import AEEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder
+from cmim_sklearn.views import Corruption
 
 __all__ = [
     "AEEncoder",
+    "AMDIMEncoder",
+    "BarlowTwinsEncoder",
     "CMIMEncoder",
+    "Corruption",
     "InfoMaxVAEEncoder",
+    "InfoNCEEncoder",
     "InformativeEmbedding",
     "MIMEncoder",
+    "SuperInfoEncoder",
     "VAEEncoder",
+    "VICRegEncoder",
     "__version__",
 ]

@@ -205,12 +205,13 @@ class _LatentEncoder(
         validate_parameter_constraints(
             self._parameter_constraints, parameters, caller_name=type(self).__name__
         )
-        sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object)).tolist()
-        if any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
-            raise ValueError(
-                "The 'hidden_layer_sizes' parameter must hold ints of at least 1, one for each "
-                f"hidden layer, or be (). Got {self.hidden_layer_sizes!r} instead."
-            )
+        for name in (name for name in parameters if name.endswith("layer_sizes")):
+            sizes = np.atleast_1d(np.asarray(parameters[name], dtype=object)).tolist()
+            if any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
+                raise ValueError(
+                    f"The {name!r} parameter must hold ints of at least 1, one for each layer, or "
+                    f"be (). Got {parameters[name]!r} instead."
+                )
         check_net_params(self.net_params or {}, type(self).__name__)
         resolve_device(self.device)
 

@@ -85,8 +85,8 @@ SHARED = {
     ),
     "hidden_layer_sizes": Parameter(
         "int or sequence of int",
-        """Widths of the hidden layers, in this order in both encoder and decoder. With ``()``
-        both are linear and the hidden activation is the code itself.""",
+        """Widths of the hidden layers, in this order in encoder and decoder alike, where there is
+        a decoder. With ``()`` both are linear, and the hidden activation is the code itself.""",
         ["array-like", Interval(Integral, 1, None, closed="left")],
     ),
     "activation": Parameter(
@@ -107,6 +107,19 @@ SHARED = {
         """As `encoder`; its module has two submodules: ``body``, up to the last hidden
         activation, and ``output``, the map from there.""",
         [StrOptions(set(NETWORKS)), callable],
+    ),
+    "projector_layer_sizes": Parameter(
+        "int or sequence of int",
+        """Widths of the layers between code and loss, the last one linear; thrown away after
+        training. ``()`` compares the codes themselves.""",
+        ["array-like", Interval(Integral, 1, None, closed="left")],
+    ),
+    "view": Parameter(
+        "callable",
+        """From encoded rows to two views of them, ``(x, generator) -> (first, second)``. None is
+        the row and a `Corruption` of 60 % of its cells for InfoNCE and SuperInfo, two corruptions
+        of 30 % for the others.""",
+        [callable, None],
     ),
     "categorical_features": Parameter(
         '"from_dtype" or array-like of {str, int, bool}',
@@ -222,7 +235,7 @@ net_ : skorch.NeuralNet
 n_iter_ : int
     Epochs trained, with `warm_start` those of earlier fits included.
 loss_curve_ : list of float
-    Training loss of each epoch, in nats a row. Negative values are normal.
+    Training loss of each epoch, the mean of a row. Negative values are normal.
 validation_scores_ : list of float or None
     Minus the held-out loss of each epoch.
 n_features_in_ : int

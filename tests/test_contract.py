@@ -4,10 +4,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from cmim_sklearn import (
     AEEncoder,
+    AMDIMEncoder,
+    BarlowTwinsEncoder,
     CMIMEncoder,
     InfoMaxVAEEncoder,
+    InfoNCEEncoder,
     MIMEncoder,
+    SuperInfoEncoder,
     VAEEncoder,
+    VICRegEncoder,
 )
 from cmim_sklearn.embedding import EMBEDDINGS
 
@@ -22,6 +27,16 @@ VARIANTS = [
     CMIMEncoder(**QUICK, latent_prior="normal", input_masking=0.2),
     CMIMEncoder(**QUICK | {"hidden_layer_sizes": ()}),
     *(sibling(**QUICK) for sibling in (AEEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder)),
+    *(
+        sibling(**QUICK)
+        for sibling in (
+            AMDIMEncoder,
+            BarlowTwinsEncoder,
+            InfoNCEEncoder,
+            SuperInfoEncoder,
+            VICRegEncoder,
+        )
+    ),
     VAEEncoder(**QUICK, beta=0.0, mmd_weight=10.0, latent_prior="mixture"),
 ]
 

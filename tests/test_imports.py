@@ -10,7 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cmim_sklearn"
 
 ALLOWED = {
-    "__init__": {"embedding", "encoder", "siblings", "_version"},
+    "__init__": {"contrastive", "embedding", "encoder", "siblings", "views", "_version"},
+    "contrastive": {"base", "latents", "net", "networks", "parameters", "views"},
+    "views": {"latents"},
     "_version": set(),
     "encoder": {"generative", "net", "objectives", "parameters"},
     "siblings": {"generative", "model", "net", "networks", "objectives", "parameters"},
