@@ -3,14 +3,12 @@
 Names become objects here.
 """
 
-from numbers import Integral
-
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array
 
-from cmim_sklearn.base import _LatentEncoder, _some_rows
+from cmim_sklearn.base import _LatentEncoder, _some_rows, check_at_least_one
 from cmim_sklearn.density import CALIBRATION_ROWS, SCORE_DRAWS, RowPosterior, calibrate
 from cmim_sklearn.embedding import EMBEDDINGS, decode, embed
 from cmim_sklearn.frames import fill, is_missing, read, write
@@ -191,7 +189,7 @@ class _GenerativeEncoder(_LatentEncoder):
         leaves few codes to choose from, and draws for it will be much alike.
         """
         self._check_use()
-        _check_count("n_samples", n_samples)
+        check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         model = self._model()
         generator = torch.Generator(model.device).manual_seed(seed)
@@ -262,7 +260,7 @@ class _GenerativeEncoder(_LatentEncoder):
         """
         self._check_use()
         if n_draws is not None:
-            _check_count("n_draws", n_draws)
+            check_at_least_one("n_draws", n_draws)
         frame = self._read(X, reset=False, min_rows=1)
         table, model = self.table_, self._model()
         rows = np.flatnonzero(np.any([is_missing(values) for values in frame.columns], axis=0))
@@ -404,11 +402,6 @@ class _GenerativeEncoder(_LatentEncoder):
         if "_net" in state:
             state["_latents"] = Latents(**state["_latents"])
         super().__setstate__(state)
-
-
-def _check_count(name, value):
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an int of at least 1. Got {value!r} instead.")
 
 
 def _score(draws, rows):

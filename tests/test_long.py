@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test
 from sklearn.pipeline import Pipeline
 
 from benchmarks.informative import probe
-from cmim_sklearn import CMIMEncoder
+from cmim_sklearn import CMIMEncoder, InfoMaxVAEEncoder, VAEEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +116,17 @@ def test_molecules_are_read_by_a_model_of_the_public_parts():
     scores = runpy.run_path(str(ROOT / "examples" / "plot_molecules.py"))["scores"]
     assert (scores.loc[["code (posterior mean)", "informative embedding"], "esol"] > 0.6).all()
     assert (scores["lipophilicity"] > 0.2).all()
+
+
+def test_infomax_vae_holds_more_information_than_a_vae(houses):
+    """At equal beta, on rows that neither saw, at noise as large as the codes' deviation."""
+    numbers = houses.select_dtypes("number")
+    train, test = numbers[:2000], numbers[2000:4000]
+    held = {
+        encoder: encoder(max_iter=40, random_state=0).fit(train).mutual_information(test, noise=1.0)
+        for encoder in (VAEEncoder, InfoMaxVAEEncoder)
+    }
+    assert held[InfoMaxVAEEncoder].estimate > held[VAEEncoder].estimate + 0.2
 
 
 def test_rows_are_rebuilt(houses, encoder):
