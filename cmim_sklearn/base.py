@@ -407,7 +407,7 @@ class _LatentEncoder(
         values = on_rows(model, lambda x: {name: self._embed_as(model, x, name)}, encoded)[name]
         return (values - centre) / scale
 
-    def mutual_information(self, X, *, noise=0.1, n_draws=8, random_state=0):
+    def mutual_information(self, X, *, noise=1.0, n_draws=8, random_state=0):
         """Information that codes with noise hold of their rows, in nats: I(x; z + noise).
 
         Without noise it is infinite, or as large as the logarithm of the number of rows, whatever
@@ -419,7 +419,7 @@ class _LatentEncoder(
         X : table of shape (n_samples, n_features)
             With the columns of fit; better not the rows of fit. Of more than 5,000 rows, as many
             are drawn.
-        noise : float, default=0.1
+        noise : float, default=1.0
             Standard deviation of the Gaussian noise in every component of the code, as a share of
             the root mean square of the components' standard deviations in fit.
         n_draws : int, default=8
