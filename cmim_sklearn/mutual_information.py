@@ -66,9 +66,10 @@ class MutualInformation(NamedTuple):
     cap: float
 
     def __repr__(self):
+        folds = "1 fold" if len(self.folds) == 1 else f"{len(self.folds)} folds"
         return (
-            f"MutualInformation({self.estimate:.3f} ± {self.error:.3f} nats, "
-            f"{len(self.folds)} folds, cap {self.cap:.2f})"
+            f"MutualInformation({self.estimate:.3f} ± {self.error:.3f} nats, {folds}, "
+            f"cap {self.cap:.2f})"
         )
 
 
@@ -110,10 +111,14 @@ def mutual_information(X, Z, method="mine", *, cv=5, random_state=None, **option
     Notes
     -----
     "mine", "nwj" and "infonce" are lower bounds: a critic that did not learn all there is, for want
-    of rows or width, gives too little. "smile" and "ksg" may err on either side. For a code that is
-    a deterministic, continuous function of X the information is infinite, and any estimate says
-    only how many rows there were: add noise of a fixed size to such a code, and name that size
-    beside the estimate.
+    of rows or width, gives too little. With 5,000 Gaussian rows of two columns each side they came
+    within a tenth of 0.3 and of 1.7 nats; of twenty columns, to four fifths of 2.9 nats. Of two
+    bounds the larger is the better. "smile" and "ksg" may err on either side. "ksg" trains nothing,
+    so that all rows may go to ``KSG().score(X, Z)``, which is less biased than a mean over folds.
+
+    For a code that is a deterministic, continuous function of X the information is infinite, and
+    any estimate says only how many rows there were: add noise of a fixed size to such a code, and
+    name that size beside the estimate.
 
     Examples
     --------
