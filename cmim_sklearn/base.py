@@ -39,6 +39,7 @@ from cmim_sklearn.table import Table
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 SUMMARY_ROWS = 5000
+LEAST_NOISE = 1e-6
 
 _REBUILD = threading.Lock()
 
@@ -57,7 +58,7 @@ class _LatentEncoder(
     """
 
     _embedding = "mean"
-    _embeddings = ("mean",)
+    _min_held_out = 1
 
     def _store(self, parameters):
         """Store a constructor's parameters, its ``locals()``, and nothing else."""
@@ -81,6 +82,12 @@ class _LatentEncoder(
     def _embed_as(self, model, x, name):
         """One of them, computed alone."""
         return self._embed(model, x)[name]
+
+    def _configure(self, model):
+        """Set what may change between fits of one network; called before each."""
+
+    def _check_table(self, table, frame):
+        """Raise where the columns are not such as this encoder can learn from."""
 
     def _trained_beside(self, objective):
         """Callbacks that train what an objective needs beside the model, in the same steps."""
@@ -149,9 +156,11 @@ class _LatentEncoder(
         if warm:
             self._check_as_built(built)
         table = self.table_ if warm else self._fit_table(frame)
+        self._check_table(table, frame)
         encoded, encoded_val, rows = table.encode(frame), None, np.arange(frame.n_rows)
         if X_val is not None:
-            encoded_val = table.encode(self._read(X_val, reset=False, min_rows=1))
+            held_out = self._read(X_val, reset=False, min_rows=self._min_held_out)
+            encoded_val = table.encode(held_out)
         elif self.early_stopping:
             rows, held_out = self._split(len(encoded), np.random.RandomState(seed))
             encoded, encoded_val = encoded[rows], encoded[held_out]
@@ -161,8 +170,7 @@ class _LatentEncoder(
             if warm
             else self._build_model(table.likelihood, built, seed)
         )
-        if hasattr(self, "input_masking"):
-            model.input_masking = self.input_masking
+        self._configure(model)
         n_epochs = self._n_epochs(len(encoded))
 
         def so_far(net):
@@ -254,7 +262,7 @@ class _LatentEncoder(
         )
 
     def _split(self, n_rows, rng):
-        n_held_out = max(1, round(self.validation_fraction * n_rows))
+        n_held_out = max(self._min_held_out, round(self.validation_fraction * n_rows))
         if n_rows - n_held_out < 2:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of {n_rows} rows leaves "
@@ -407,31 +415,38 @@ class _LatentEncoder(
         values = on_rows(model, lambda x: {name: self._embed_as(model, x, name)}, encoded)[name]
         return (values - centre) / scale
 
-    def mutual_information(self, X, *, noise=1.0, n_draws=8, random_state=0):
-        """Information that codes with noise hold of their rows, in nats: I(x; z + noise).
+    def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
+        """Information that codes hold of their rows, in nats: I(x; z) of z ~ q(z | x) + noise.
 
-        Without noise it is infinite, or as large as the logarithm of the number of rows, whatever
-        the encoder: a code without noise tells every row from any other. How much of it withstands
-        a stated noise is what encoders can be compared by.
+        A code without noise tells every row from any other, so that its information is infinite,
+        or the logarithm of the number of rows, whatever the encoder. What withstands a stated noise
+        can be compared: the same noise in every direction, as a share of the code's whole
+        deviation, and so whatever its scale and width. The noise of q(z | x) itself comes on top:
+        codes that drown in it hold nothing.
 
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
             With the columns of fit; better not the rows of fit. Of more than 5,000 rows, as many
             are drawn.
-        noise : float, default=1.0
-            Standard deviation of the Gaussian noise in every component of the code, as a share of
-            the root mean square of the components' standard deviations in fit.
+        noise : float, default=0.3
+            Standard deviation of the Gaussian noise in each component, as a share of the root of
+            the components' total variance in fit. 0 is q(z | x) alone.
         n_draws : int, default=8
-            Draws of the noise for each row.
+            Draws for each row.
         random_state : int, RandomState instance or None, default=0
-            Of the noise, and of the rows where there are too many.
+            Of the draws, and of the rows where there are too many.
 
         Returns
         -------
         MutualInformation
             ``estimate``, its Monte-Carlo ``error`` from how the draws differ, the draws' estimates
             as ``folds``, and ``cap``, the logarithm of the number of rows.
+
+        Raises
+        ------
+        ValueError
+            If there is no noise at all: ``noise=0`` where q(z | x) has no variance.
 
         Warns
         -----
@@ -446,23 +461,38 @@ class _LatentEncoder(
         """
         self._check_use()
         check_at_least_one("n_draws", n_draws)
-        if not isinstance(noise, Real) or not noise > 0:
-            raise ValueError(f"noise must be a number above 0. Got {noise!r} instead.")
+        is_number = isinstance(noise, Real) and not isinstance(noise, bool)
+        if not is_number or not (noise == 0 or LEAST_NOISE <= noise < math.inf):
+            raise ValueError(
+                f"noise must be 0, or a number of at least {LEAST_NOISE}. Got {noise!r} instead."
+            )
         rng = check_random_state(random_state)
-        encoded = self.table_.encode(self._read(X, reset=False, min_rows=2))
-        encoded = encoded[rng.permutation(len(encoded))[:SUMMARY_ROWS]]
+        frame = self._read(X, reset=False, min_rows=2)
+        frame = frame.take(rng.permutation(frame.n_rows)[:SUMMARY_ROWS])
         model = self._model()
-        codes = on_rows(model, lambda x: {"z": model.posterior_mean(x)}, encoded)["z"]
-        spread = self._scales["mean"][1] * math.sqrt(TOTAL_VARIANCE / codes.shape[1])
-        scaled = codes.astype(float) / (noise * math.sqrt(np.mean(spread**2)))
+
+        def encode(x):
+            mean, log_variance = model.encode(x)
+            return {"mean": mean, "variance": log_variance.exp().expand_as(mean)}
+
+        codes = on_rows(model, encode, self.table_.encode(frame))
+        mean, own = codes["mean"].astype(float), codes["variance"].astype(float)
+        spread = self._scales["mean"][1] * math.sqrt(TOTAL_VARIANCE / mean.shape[1])
+        variance = own + noise**2 * float(np.sum(spread**2))
+        if not variance.all():
+            raise ValueError(
+                f"Codes of {type(self).__name__} have no noise of their own: noise must be above "
+                f"0. Got {noise!r}."
+            )
         draws = tuple(
-            index_information(scaled, rng.standard_normal(codes.shape)) for _ in range(n_draws)
+            index_information(mean, variance, rng.standard_normal(mean.shape))
+            for _ in range(n_draws)
         )
-        estimate, cap = float(np.mean(draws)), math.log(len(codes))
+        estimate, cap = float(np.mean(draws)), math.log(len(mean))
         if estimate > cap - max(0.1 * cap, 0.3):
             warnings.warn(
                 f"{type(self).__name__}.mutual_information gives {estimate:.2f} nats at noise="
-                f"{noise:g}, where {len(codes)} rows can tell {cap:.2f} at most: it says how many "
+                f"{noise:g}, where {len(mean)} rows can tell {cap:.2f} at most: it says how many "
                 "rows there were. Raise noise, or give more rows.",
                 UserWarning,
                 stacklevel=2,

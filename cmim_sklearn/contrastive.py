@@ -22,7 +22,7 @@ from cmim_sklearn.net import ObjectiveLoss
 from cmim_sklearn.networks import MLP, reset_parameters
 from cmim_sklearn.networks import build as build_network
 from cmim_sklearn.parameters import shared_parameters
-from cmim_sklearn.views import Corruption, TwoViewModel, Views
+from cmim_sklearn.views import Corruption, TwoViewModel, Views, two_views
 
 
 class _ContrastiveEncoder(_LatentEncoder):
@@ -31,8 +31,10 @@ class _ContrastiveEncoder(_LatentEncoder):
     _default_view = Corruption()
     _posterior = PointPosterior
 
-    def _fit_view(self):
-        return self._default_view if self.view is None else self.view
+    _min_held_out = 2
+
+    def _configure(self, model):
+        model.view = self._default_view if self.view is None else self.view
 
     @property
     def _projector_sizes(self):
@@ -59,7 +61,7 @@ class _ContrastiveEncoder(_LatentEncoder):
         if widths:
             projector = MLP(d, widths[-1], widths[:-1], activation)
             reset_parameters(projector, generator)
-        return TwoViewModel(encoder, posterior, projector, likelihood, self._fit_view())
+        return TwoViewModel(encoder, posterior, projector, likelihood, self._default_view)
 
 
 # -- InfoNCE ---------------------------------------------------------------------------------------
@@ -103,8 +105,7 @@ class InfoNCEEncoder(_ContrastiveEncoder):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Width of the code.
+    %(n_components)s
     temperature : float, default=0.5
         Of the cosine similarity.
     %(shared)s
@@ -128,7 +129,6 @@ class InfoNCEEncoder(_ContrastiveEncoder):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
@@ -214,8 +214,7 @@ class VICRegEncoder(_ContrastiveEncoder):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Width of the code.
+    %(n_components)s
     invariance_weight : float, default=25.0
         Of the squared distance between the views of a row.
     variance_weight : float, default=25.0
@@ -242,7 +241,6 @@ class VICRegEncoder(_ContrastiveEncoder):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
         "invariance_weight": [Interval(Real, 0, None, closed="left")],
         "variance_weight": [Interval(Real, 0, None, closed="left")],
         "covariance_weight": [Interval(Real, 0, None, closed="left")],
@@ -311,7 +309,8 @@ def barlow_twins(batch: Views, *, redundancy_weight=5e-3) -> dict[str, Tensor]:
     """
     n = len(batch.first.projected)
     if n == 1:
-        return {"invariance": batch.first.projected.new_zeros(1)}
+        zero = batch.first.projected.new_zeros(1)
+        return {"invariance": zero, "redundancy": zero}
     first, second = (
         (view.projected - view.projected.mean(0)) / (view.projected.std(0) + 1e-5) for view in batch
     )
@@ -333,8 +332,7 @@ class BarlowTwinsEncoder(_ContrastiveEncoder):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Width of the code.
+    %(n_components)s
     redundancy_weight : float, default=0.005
         Of the squared correlations between different features.
     %(shared)s
@@ -357,7 +355,6 @@ class BarlowTwinsEncoder(_ContrastiveEncoder):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
         "redundancy_weight": [Interval(Real, 0, None, closed="left")],
     }
     _default_view = Corruption(0.3, both=True)
@@ -447,14 +444,14 @@ class SuperInfoEncoder(_ContrastiveEncoder):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Width of the code.
+    %(n_components)s
     temperature : float, default=0.5
         Of the cosine similarity.
     superfluous_weight : float, default=0.001
-        Of a bound on what a view's code holds beyond the other view; below 0 it is rewarded.
+        Of a bound on what a view's code holds beyond the other view. Below 0 that is rewarded, and
+        the loss has no lower bound.
     compression_weight : float, default=0.001
-        Of a bound on all that a code holds of its view.
+        Of a bound on all that a code holds of its view; below 0 likewise.
     %(shared)s
 
     Attributes
@@ -483,7 +480,6 @@ class SuperInfoEncoder(_ContrastiveEncoder):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "superfluous_weight": [Interval(Real, None, None, closed="neither")],
         "compression_weight": [Interval(Real, None, None, closed="neither")],
@@ -542,7 +538,7 @@ class LocalViews(NamedTuple):
     targets : tuple of two Tensors of shape (n, G, p)
         Of each group of columns of each view.
     are_own : tuple of two Tensors of shape (n, G), bool
-        False where the view changed a cell of the group, so that it is no longer the row's.
+        False where the view changed all cells of the group, so that nothing of it is the row's.
     """
 
     sources: tuple[Tensor, Tensor]
@@ -571,6 +567,7 @@ class LocalModel(nn.Module):
         self.encoder, self.local, self.source = encoder, local, source
         self.likelihood, self.view = likelihood, view
         self.register_buffer("groups", groups, persistent=False)
+        self.point = PointPosterior(source.output.in_features)
 
     @property
     def device(self):
@@ -579,34 +576,37 @@ class LocalModel(nn.Module):
 
     def draw_noise(self, x, generator):
         """Two views (n, C) of encoded rows x (n, C)."""
-        return self.view(x, generator)
+        return two_views(self.view, x, generator)
 
     def forward(self, x, noise) -> LocalViews:
         """Encode both views, whole and group by group."""
         sources = tuple(self.source(self.posterior_mean(view)) for view in noise)
-        targets = tuple(self._local(view) for view in noise)
-        are_own = tuple(self._own(x, view) for view in noise)
+        is_own = [(x == view) | (torch.isnan(x) & torch.isnan(view)) for view in noise]
+        targets = tuple(self._local(*part) for part in zip(noise, is_own, strict=True))
+        are_own = tuple((own.unsqueeze(1) & self.groups).any(2) for own in is_own)
         return LocalViews(sources, targets, are_own)
 
-    def _local(self, x):
-        n_groups, n = len(self.groups), len(x)
-        alone = x.unsqueeze(1).masked_fill(~self.groups, torch.nan).flatten(0, 1)
-        return self.local(self.likelihood.inputs(alone)).view(n, n_groups, -1)
+    def _local(self, x, is_own):
+        """Codes (n, G, p) of groups of rows x (n, C), from those cells that are the row's own."""
+        shown = is_own.unsqueeze(1) & self.groups
+        alone = torch.where(shown, x.unsqueeze(1), torch.nan).flatten(0, 1)
+        return self.local(self.likelihood.inputs(alone)).view(*shown.shape[:2], -1)
 
-    def _own(self, x, view):
-        is_changed = (x != view) & ~(torch.isnan(x) & torch.isnan(view))
-        return ~(is_changed.unsqueeze(1) & self.groups).any(2)
+    def encode(self, x):
+        """The code (n, d) of encoded rows x (n, C), uncorrupted, as a point."""
+        return self.point.inference(self.encoder(self.likelihood.inputs(x)))
 
     def posterior_mean(self, x):
-        """The code (n, d) of encoded rows x (n, C), uncorrupted."""
-        return self.encoder(self.likelihood.inputs(x))
+        """The code itself."""
+        return self.encode(x).mean
 
 
 def amdim(batch: LocalViews, *, clip=20.0, score_weight=5e-2) -> dict[str, Tensor]:
     """The whole of one view tells each group of columns of the other from those of other rows.
 
     Scores are products over the square root of the width, clipped by c tanh(score / c); the mean
-    square of the raw ones is added. Groups that the view changed are no positives.
+    square of the raw ones is added. Groups are told by the cells that the view left as they were;
+    one that it changed as a whole is no positive.
 
     Parameters
     ----------
@@ -647,8 +647,7 @@ class AMDIMEncoder(_ContrastiveEncoder):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Width of the code.
+    %(n_components)s
     n_groups : int, default=8
         Into how many groups the columns are cut; fewer where there are fewer columns.
     score_clip : float, default=20.0
@@ -678,7 +677,6 @@ class AMDIMEncoder(_ContrastiveEncoder):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
         "n_groups": [Interval(Integral, 1, None, closed="left")],
         "score_clip": [Interval(Real, 0, None, closed="neither")],
         "score_weight": [Interval(Real, 0, None, closed="left")],
@@ -740,7 +738,7 @@ class AMDIMEncoder(_ContrastiveEncoder):
         n_groups = min(architecture["n_groups"], n_columns)
         group = torch.arange(n_columns) * n_groups // n_columns
         groups = group == torch.arange(n_groups)[:, None]
-        return LocalModel(encoder, local, source, likelihood, self._fit_view(), groups)
+        return LocalModel(encoder, local, source, likelihood, self._default_view, groups)
 
     def _objective(self, model, seed):
         return ObjectiveLoss(amdim, clip=self.score_clip, score_weight=self.score_weight)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array
 
 from cmim_sklearn.base import _LatentEncoder, _some_rows, check_at_least_one
 from cmim_sklearn.density import CALIBRATION_ROWS, SCORE_DRAWS, RowPosterior, calibrate
-from cmim_sklearn.embedding import EMBEDDINGS, decode, embed
+from cmim_sklearn.embedding import decode, embed
 from cmim_sklearn.frames import fill, is_missing, read, write
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS, Latents, PointPosterior
 from cmim_sklearn.model import LatentModel, on_rows
@@ -27,8 +27,6 @@ class _GenerativeEncoder(_LatentEncoder):
     A subclass is final: it has a constructor that stores, its `_parameter_constraints`,
     `_objective`, and `_posterior` or `_latent_prior` where it has no parameter of that name.
     """
-
-    _embeddings = EMBEDDINGS
 
     @property
     def _embedding(self):
@@ -69,6 +67,9 @@ class _GenerativeEncoder(_LatentEncoder):
             is_decoder=True,
         )
         return LatentModel(encoder, posterior, decoder, likelihood, self.input_masking)
+
+    def _configure(self, model):
+        model.input_masking = self.input_masking
 
     def _embed(self, model, x):
         return embed(model, x)

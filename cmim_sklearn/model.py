@@ -91,8 +91,9 @@ class LatentModel(nn.Module):
     input_masking : float, default=0.0
         The share of cells hidden from the encoder, not from the likelihood, in training.
     dreams : bool, default=False
-        Whether `forward` passes as many rows of the model's own as it is given: z from P(z), x from
-        p(x | z). Only columns whose draws have a gradient can be dreamt: Gaussian ones.
+        Whether `forward`, in training, passes as many rows of the model's own as it is given: z
+        from P(z), x from p(x | z). Only columns whose draws have a gradient can be dreamt, that
+        is Gaussian ones.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class LatentModel(nn.Module):
         code = torch.randn((n, width), **options)
         variance = torch.rand((n, 1), **options)
         dream = None
-        if self.dreams:
+        if self.dreams and self.training:
             z, dreamt = torch.randn((n, width), **options), torch.rand((n, 1), **options)
             dream = Dream(z, dreamt, generator)
         return Noise(code, variance, hidden, dream)

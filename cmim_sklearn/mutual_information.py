@@ -14,7 +14,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 from scipy.special import digamma, logsumexp
 from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import check_random_state
@@ -168,27 +167,32 @@ def mutual_information(X, Z, method="mine", *, cv=5, random_state=None, **option
     return MutualInformation(estimate, error, tuple(folds), cap)
 
 
-def index_information(codes, noise):
-    """Information that codes with unit Gaussian noise hold of which row they are of, in nats.
+def index_information(mean, variance, noise):
+    """Information that draws from n Gaussians hold of which one they are from, in nats.
 
     Parameters
     ----------
-    codes : array of shape (n, d)
-        In units of the noise's standard deviation.
+    mean, variance : array of shape (n, d)
+        Of the components, independent in each Gaussian; all variances above 0.
     noise : array of shape (n, d)
-        Standard normal, one draw for each row.
+        Standard normal: one draw for each Gaussian.
 
     Returns
     -------
     float
         At most log n, but for the noise of the draw.
     """
-    n, values = len(codes), np.empty(len(codes))
+    n, precision = len(mean), 1 / variance
+    z = mean + np.sqrt(variance) * noise
+    constant = (mean**2 * precision - np.log(precision)).sum(1)
+    values = np.empty(n)
     for start in range(0, n, INDEX_ROWS):
-        some = slice(start, start + INDEX_ROWS)
-        squares = cdist(codes[some] + noise[some], codes, "sqeuclidean")
-        among = logsumexp(-0.5 * squares, axis=1) - math.log(n)
-        values[some] = -0.5 * (noise[some] ** 2).sum(1) - among
+        rows = np.arange(start, min(start + INDEX_ROWS, n))
+        log_density = -0.5 * (
+            z[rows] ** 2 @ precision.T - 2 * z[rows] @ (mean * precision).T + constant
+        )
+        own = log_density[np.arange(len(rows)), rows]
+        values[rows] = own - logsumexp(log_density, axis=1) + math.log(n)
     return float(values.mean())
 
 

@@ -34,7 +34,7 @@ except ImportError:  # scikit-learn < 1.9
         return called
 
 
-VALIDATION_SEED = 0
+VALIDATION_SEED, CIRCLE_SEED = 0, 0
 TABLE_SHARE_OF_FREE_MEMORY = 0.25
 
 
@@ -477,9 +477,13 @@ class CriticNet(NeuralNet):
 
 
 def critic_values(critic, inputs, z):
-    """A critic at pairs (x_i, z_i), and at the pairs of each x with the code of the row before."""
-    # Batches are shuffled, so that the row before is any other row, and never the same one.
-    return critic(inputs, z), critic(inputs, z.roll(1, 0))
+    """A critic at pairs (x_i, z_i), and at the pairs of each x with the code of another row."""
+    # Each row with the next of a random circle, so that none meets itself. Held-out rows come in
+    # their own order, in which neighbours may be alike. The circle is the same for every batch.
+    circle = torch.randperm(len(z), generator=torch.Generator().manual_seed(CIRCLE_SEED))
+    other = torch.empty_like(circle)
+    other[circle] = circle.roll(1)
+    return critic(inputs, z), critic(inputs, z[other.to(z.device)])
 
 
 class TrainCritic(Callback):
@@ -493,10 +497,6 @@ class TrainCritic(Callback):
 
     def __init__(self, critic):
         self.critic = critic
-
-    def on_train_begin(self, net, **kwargs):
-        """Bring the critic to where the model is."""
-        self.critic.module_.to(net.device)
 
     def on_batch_end(self, net, training=False, passed=None, **kwargs):
         """Train the critic on the batch that the model was trained on."""

@@ -56,7 +56,8 @@ class Parameter(NamedTuple):
 SHARED = {
     "n_components": Parameter(
         "int",
-        """Width d of the latent code. For a map, take ``n_components=2, embedding="mean"``.""",
+        """Width d of the latent code. For a map, take 2 of them, and ``embedding="mean"`` where
+        there is a choice.""",
         [Interval(Integral, 1, None, closed="left")],
     ),
     "embedding": Parameter(
@@ -79,8 +80,8 @@ SHARED = {
         '{"mixture", "normal"}',
         """Where codes are drawn from to sample, and what `impute` and `score_samples`
         integrate over: a Gaussian mixture fitted after training to the codes of the rows,
-        its size chosen by held-out likelihood; or N(0, I), which A-MIM does not make the
-        codes match. Takes effect in fit.""",
+        its size chosen by held-out likelihood; or N(0, I), which only the loss of a
+        VAE makes the codes match. Takes effect in fit.""",
         [StrOptions(set(LATENT_PRIORS))],
     ),
     "hidden_layer_sizes": Parameter(
@@ -191,7 +192,7 @@ SHARED = {
     ),
     "tol": Parameter(
         "float",
-        """Improvement that counts, in nats a row.""",
+        """Improvement of the held-out loss that counts.""",
         [Interval(Real, 0, None, closed="left")],
     ),
     "warm_start": Parameter(

@@ -33,13 +33,15 @@ class MIMEncoder(_GenerativeEncoder):
     ``contrastive_weight=0``. With ``symmetric=True`` every batch has as many rows of the model's
     own beside it, z from P(z) and x from p(x | z), on which the same loss is taken, with gradients
     through the draws: then the loss opposes a posterior narrower than what the encoder gets wrong.
+    ``loss_curve_`` is then the mean over both kinds of rows; the held-out loss is of data alone.
 
     Parameters
     ----------
     %(n_components)s
     symmetric : bool, default=False
-        Whether to train on rows of the model's own besides. It takes numeric columns: there is no
-        gradient through a draw of a category, a boolean or a count.
+        Whether to train on rows of the model's own besides. It takes ``posterior="learned"``,
+        whose variance it is about, and numeric columns: there is no gradient through a draw of a
+        category, a boolean or a count.
     %(shared)s
 
     Attributes
@@ -60,7 +62,8 @@ class MIMEncoder(_GenerativeEncoder):
     >>> from cmim_sklearn import MIMEncoder
     >>> from sklearn.datasets import load_iris
     >>> X = load_iris().data
-    >>> MIMEncoder(4, symmetric=True, embedding="mean", max_iter=5).fit_transform(X).shape
+    >>> mim = MIMEncoder(4, symmetric=True, posterior="learned", embedding="mean", max_iter=5)
+    >>> mim.fit_transform(X).shape
     (150, 4)
     """
 
@@ -99,23 +102,30 @@ class MIMEncoder(_GenerativeEncoder):
     ):
         self._store(locals())
 
-    def _build_model(self, likelihood, architecture, seed):
-        model = super()._build_model(likelihood, architecture, seed)
+    def _configure(self, model):
+        super()._configure(model)
         model.dreams = bool(self.symmetric)
-        return model
 
-    def _fit_table(self, frame):
-        table = super()._fit_table(frame)
-        if self.symmetric:
-            for block in table.blocks:
-                if block.kind != "gaussian":
-                    name, n = frame.name(block.positions[0]), len(block.positions)
-                    raise ValueError(
-                        "symmetric=True passes gradients through rows that the model draws, which "
-                        f"needs numeric columns of more than two values; column {name!r} is "
-                        f"{block.kind}, as are {n - 1} more. Drop them, or set symmetric=False."
-                    )
-        return table
+    def _check_table(self, table, frame):
+        if not self.symmetric:
+            return
+        if self.posterior != "learned":
+            raise ValueError(
+                "symmetric=True is about a variance that is learnt: it takes posterior='learned'. "
+                f"Got posterior={self.posterior!r}."
+            )
+        others = [
+            f"{frame.name(position)!r} ({block.kind})"
+            for block in table.blocks
+            if block.kind != "gaussian"
+            for position in block.positions
+        ]
+        if others:
+            raise ValueError(
+                "symmetric=True passes gradients through rows that the model draws, which needs "
+                f"numeric columns of more than two values. Not such: {', '.join(others)}. Drop "
+                "them, or set symmetric=False."
+            )
 
     def _objective(self, model, seed):
         return ObjectiveLoss(mim)
@@ -166,8 +176,9 @@ def mmd(z: Tensor) -> Tensor:
     With the kernel exp(-||a - b||^2 / (2 d)); the mean over rows is the unbiased estimate, and can
     be below zero. Zero where n is 1.
     """
-    # NOTE[paper] InfoVAE's code draws from the prior; a Gaussian kernel's means over N(0, I) are
-    # known, so nothing is drawn here. Its kernel is wider, exp(-||a - b||^2 / d^2).
+    # NOTE[paper] Published code draws from the prior; a Gaussian kernel's means over N(0, I) are
+    # known, so nothing is drawn here. Its kernel is exp(-||a - b||^2 / d^2), nearly flat in many
+    # components.
     n, d = z.shape
     if n == 1:
         return torch.zeros_like(z[:, 0])
@@ -426,9 +437,11 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
 
     Notes
     -----
-    The critic is thrown away after fit, and made anew by a warm start. Its sizes, its rate and the
-    factors are published ones; at the other published pair, a factor of 20 and a rate of 1e-5, the
-    critic hardly learns in as few updates as fits make here.
+    The critic is no part of what is pickled, and a warm start begins with a new one. Its sizes, its
+    rate and the factors are published ones (beside a VAE's rate of 1e-3); at the other published
+    pair, a factor of 20 and a rate of 1e-5, the critic hardly learns in as few updates as fits make
+    here. What is held out is told by a critic that still learns: early stopping goes by a moving
+    mark. Codes that hold much are far from N(0, I): `latent_prior` is "mixture" by default.
 
     References
     ----------
@@ -461,7 +474,7 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
         critic_hidden_layer_sizes=(1000, 400, 100),
         critic_learning_rate_init=1e-4,
         embedding="hidden",
-        latent_prior="normal",
+        latent_prior="mixture",
         hidden_layer_sizes=(256, 256),
         activation="silu",
         encoder="mlp",
@@ -489,7 +502,7 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
 
     def _objective(self, model, seed):
         sizes = torch.atleast_1d(torch.as_tensor(self.critic_hidden_layer_sizes)).tolist()
-        n_in = model.likelihood.n_inputs + int(self.n_components)
+        n_in = model.likelihood.n_inputs + model.posterior.n_components
         critic = Critic(n_in, sizes, torch.Generator().manual_seed(seed))
         return ObjectiveLoss(
             infomax_vae,

@@ -6,6 +6,7 @@ Axes: n rows, C columns, d latent components, p projected features.
 """
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,8 @@ class Corruption:
     Parameters
     ----------
     rate : float, default=0.6
-        Share of cells that are replaced, each by what its column has in another row of the batch.
+        Share of cells that are replaced, each by what its column has in a row of the batch drawn
+        at random.
     both : bool, default=False
         Whether the first view is corrupted, too.
 
@@ -36,6 +38,11 @@ class Corruption:
     # NOTE[paper] SCARF replaces a fixed number of cells a row, by draws from the training table.
     rate: float = 0.6
     both: bool = False
+
+    def __post_init__(self):
+        """Check the rate."""
+        if not isinstance(self.rate, Real) or not 0 <= self.rate <= 1:
+            raise ValueError(f"rate must be a number from 0 to 1. Got {self.rate!r} instead.")
 
     def __call__(self, x, generator):
         """Two views (n, C) of encoded rows x (n, C)."""
@@ -107,7 +114,7 @@ class TwoViewModel(nn.Module):
         """Draw what `forward` needs for encoded rows x (n, C)."""
         shape, options = (len(x), self.posterior.n_components), {"generator": generator}
         codes = tuple(torch.randn(shape, **options, device=x.device) for _ in range(2))
-        return ViewNoise(self.view(x, generator), codes)
+        return ViewNoise(two_views(self.view, x, generator), codes)
 
     def forward(self, x, noise: ViewNoise) -> Views:
         """Encode both views of encoded rows x (n, C)."""
@@ -116,8 +123,30 @@ class TwoViewModel(nn.Module):
     def _see(self, x, noise) -> View:
         posterior = self.posterior(self.encoder(self.likelihood.inputs(x)))
         z = posterior.rsample(noise)
-        return View(z, posterior, self.projector(z))
+        return View(z, posterior, self.projector(z).float())  # losses want more than half
+
+    def encode(self, x) -> DiagonalNormal:
+        """q(z | x) of encoded rows x (n, C), uncorrupted, at inference."""
+        return self.posterior.inference(self.encoder(self.likelihood.inputs(x)))
 
     def posterior_mean(self, x) -> Tensor:
-        """The code (n, d) of encoded rows x (n, C), uncorrupted, at inference."""
-        return self.posterior.inference(self.encoder(self.likelihood.inputs(x))).mean
+        """Its mean, (n, d)."""
+        return self.encode(x).mean
+
+
+def two_views(view, x, generator):
+    """Two views (n, C) of encoded rows x (n, C), by a callable that is checked."""
+    if isinstance(view, type):
+        raise ValueError(
+            f"view must be an object, not a class. Got {view.__name__}; call it first, as "
+            "view=Corruption(0.5)."
+        )
+    views = view(x, generator)
+    is_pair = isinstance(views, tuple | list) and len(views) == 2
+    if not is_pair or any(getattr(part, "shape", None) != x.shape for part in views):
+        shapes = [tuple(getattr(part, "shape", ())) for part in views]
+        raise ValueError(
+            f"view must return two tensors {tuple(x.shape)}, as encoded rows come. Got a "
+            f"{type(views).__name__} of {len(views)}: {', '.join(map(str, shapes[:3]))}."
+        )
+    return tuple(views)

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 import cmim_sklearn
-from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
+from cmim_sklearn import AEEncoder, CMIMEncoder, InfoNCEEncoder, VAEEncoder
+from cmim_sklearn.frames import read
 from cmim_sklearn.mutual_information import index_information
 
 ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
@@ -41,25 +43,37 @@ def normal(*shape, seed=0):
 def test_information_of_a_gaussian_code_with_noise(spread):
     """d channels of Gaussian rows: I = d/2 log(1 + S^2)."""
     d, n = 2, 4000
-    found = index_information(spread * normal(n, d), normal(n, d, seed=1))
-    assert found == pytest.approx(d / 2 * math.log(1 + spread**2), abs=0.05)
+    truth = d / 2 * math.log(1 + spread**2)
+    for unit in (1.0, 0.01):
+        mean, variance = unit * spread * normal(n, d), np.full((n, d), unit**2)
+        found = index_information(mean, variance, normal(n, d, seed=1))
+        assert found == pytest.approx(truth, abs=0.05)
+
+
+def test_information_is_the_mean_log_ratio_to_the_mixture():
+    mean, variance, noise = normal(40, 3), np.exp(normal(40, 3, seed=1)), normal(40, 3, seed=2)
+    z = mean + np.sqrt(variance) * noise
+    density = np.exp(norm.logpdf(z[:, None], mean, np.sqrt(variance)).sum(2))
+    expected = np.log(np.diag(density) / density.mean(1)).mean()
+    assert index_information(mean, variance, noise) == pytest.approx(expected)
 
 
 def test_information_has_its_limits():
     n = 700
-    apart = 1000.0 * np.arange(n)[:, None]
-    assert index_information(apart, normal(n, 1)) == pytest.approx(math.log(n))
+    apart, one = 1000.0 * np.arange(n)[:, None], np.ones((n, 1))
+    assert index_information(apart, one, normal(n, 1)) == pytest.approx(math.log(n))
     same = np.ones((n, 3))
-    assert index_information(same, normal(n, 3)) == pytest.approx(0, abs=1e-9)
-    codes, noise, order = normal(n, 3), normal(n, 3, seed=1), np.random.permutation(n)
-    assert index_information(codes[order], noise[order]) == pytest.approx(
-        index_information(codes, noise)
+    assert index_information(same, same, normal(n, 3)) == pytest.approx(0, abs=1e-9)
+    parts = normal(n, 3), np.exp(normal(n, 3, seed=1)), normal(n, 3, seed=2)
+    order = np.random.RandomState(0).permutation(n)
+    assert index_information(*(part[order] for part in parts)) == pytest.approx(
+        index_information(*parts)
     )
 
 
 def test_an_encoder_tells_what_its_codes_hold(mixed, quick):
     encoder = InfoNCEEncoder(**quick).fit(mixed)
-    results = [encoder.mutual_information(mixed, noise=noise) for noise in (0.5, 1.0, 4.0)]
+    results = [encoder.mutual_information(mixed, noise=noise) for noise in (0.3, 0.5, 2.0)]
     values = [result.estimate for result in results]
     assert values == sorted(values, reverse=True)
     assert 0 < values[-1] < values[0] < math.log(200)
@@ -68,41 +82,75 @@ def test_an_encoder_tells_what_its_codes_hold(mixed, quick):
         assert len(result.folds) == 8
         assert result.estimate == np.mean(result.folds)
         assert 0 < result.error < 0.1
-    assert encoder.mutual_information(mixed, noise=1.0) == results[1]  # it repeats
-    backwards = encoder.mutual_information(mixed[::-1], noise=1.0, n_draws=50)
+    assert encoder.mutual_information(mixed, noise=0.5) == results[1]  # it repeats
+    backwards = encoder.mutual_information(mixed[::-1], noise=0.5, n_draws=50)
     assert backwards.estimate == pytest.approx(values[1], abs=5 * results[1].error)
 
 
 def test_noise_is_a_share_of_the_code_s_own_scale(mixed, quick):
     """Codes twice as large hold as much at the same noise."""
-    encoder = CMIMEncoder(**quick).fit(mixed)
+    encoder = AEEncoder(**quick).fit(mixed)
     before = encoder.mutual_information(mixed, noise=0.7)
     with torch.no_grad():
         layer = encoder.net_.module.encoder.output
         layer.weight.mul_(2)
         layer.bias.mul_(2)
-        encoder.net_.module.posterior.by_log_variance.mul_(2)
     centre, scale = encoder._scales["mean"]
     encoder._scales["mean"] = 2 * centre, 2 * scale
     after = encoder.mutual_information(mixed, noise=0.7)
     assert after.estimate == pytest.approx(before.estimate, rel=1e-4)
 
 
+def test_codes_that_drown_in_their_own_noise_hold_nothing():
+    """A VAE whose codes collapsed: however small they are, noise by their scale would not tell."""
+    X = normal(300, 3)
+    shared = {"n_components": 4, "max_iter": 100, "hidden_layer_sizes": (16,), "random_state": 0}
+    collapsed = VAEEncoder(beta=1000.0, **shared).fit(X)
+    for noise in (0, 0.3):
+        assert abs(collapsed.mutual_information(X, noise=noise).estimate) < 0.02
+    alive = VAEEncoder(beta=0.1, **shared).fit(X)
+    assert alive.mutual_information(X, noise=0.3).estimate > 1
+
+
+def test_noise_is_a_share_of_the_whole_deviation_and_comes_on_top(mixed, quick):
+    """The same in every direction: components that tell nothing neither add nor take anything."""
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    x = torch.from_numpy(encoder.table_.encode(read(mixed)))
+    with torch.no_grad():
+        mean, log_variance = encoder.net_.module.eval().encode(x)
+    mean = mean.numpy().astype(float)
+    variance = np.full_like(mean, log_variance.exp()[0].item() + 0.4**2 * mean.var(0).sum())
+    rng = np.random.RandomState(0)
+    order = rng.permutation(200)
+    draws = [
+        index_information(mean[order], variance, rng.standard_normal(mean.shape)) for _ in range(8)
+    ]
+    found = encoder.mutual_information(mixed, noise=0.4)
+    assert found.folds == pytest.approx(draws, rel=1e-3)
+
+
 def test_a_large_table_is_drawn_from(quick, monkeypatch):
     monkeypatch.setattr("cmim_sklearn.base.SUMMARY_ROWS", 50)
     X = normal(200, 3)
     encoder = CMIMEncoder(**quick).fit(X)
-    assert encoder.mutual_information(X, noise=2.0).cap == math.log(50)
+    assert encoder.mutual_information(X, noise=1.0).cap == math.log(50)
 
 
 def test_information_near_its_cap_is_warned_of(mixed, quick):
-    encoder = CMIMEncoder(**quick).fit(mixed)
+    encoder = AEEncoder(**quick).fit(mixed)
     with pytest.warns(UserWarning, match=r"at noise=1e-06, where 200 rows can tell 5.30 at most"):
         found = encoder.mutual_information(mixed, noise=1e-6)
     assert found.estimate == pytest.approx(math.log(200), abs=0.05)
-    for bad, told in (({"noise": 0}, "above 0. Got 0"), ({"n_draws": 0}, "at least 1. Got 0")):
+    for bad, told in (
+        ({"noise": -1}, "at least 1e-06. Got -1"),
+        ({"noise": True}, "at least 1e-06. Got True"),
+        ({"noise": math.inf}, "at least 1e-06. Got inf"),
+        ({"n_draws": 0}, "n_draws must be an int of at least 1. Got 0"),
+    ):
         with pytest.raises(ValueError, match=told):
             encoder.mutual_information(mixed, **bad)
+    with pytest.raises(ValueError, match=r"Codes of AEEncoder have no noise of their own.* Got 0"):
+        encoder.mutual_information(mixed, noise=0)
 
 
 def test_nothing_is_told_of_rows_seen_before_fit(mixed, quick):

@@ -1,5 +1,6 @@
 """Learners that tell rows apart: their losses by closed forms, and encoders without a decoder."""
 
+import inspect
 import math
 import pickle
 
@@ -14,17 +15,18 @@ from sklearn.pipeline import make_pipeline
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
+import cmim_sklearn
 from cmim_sklearn import (
     AMDIMEncoder,
     BarlowTwinsEncoder,
     CMIMEncoder,
     Corruption,
     InfoNCEEncoder,
-    SuperInfoEncoder,
     VICRegEncoder,
 )
 from cmim_sklearn.contrastive import (
     LocalViews,
+    _ContrastiveEncoder,
     amdim,
     barlow_twins,
     divergence,
@@ -33,10 +35,15 @@ from cmim_sklearn.contrastive import (
     superinfo,
     vicreg,
 )
+from cmim_sklearn.frames import read
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 from cmim_sklearn.views import View, Views
 
-ENCODERS = [AMDIMEncoder, BarlowTwinsEncoder, InfoNCEEncoder, SuperInfoEncoder, VICRegEncoder]
+ENCODERS = [
+    encoder
+    for encoder in vars(cmim_sklearn).values()
+    if inspect.isclass(encoder) and issubclass(encoder, _ContrastiveEncoder)
+]
 GENERATIVE = (
     "inverse_transform", "reconstruct", "sample", "impute", "score", "score_samples",
     "score_columns",
@@ -184,7 +191,12 @@ def test_an_encoder_repeats_travels_and_goes_on(encoder, mixed, quick):
     assert fitted.set_params(warm_start=True).fit(mixed).n_iter_ == 6
     held_out = encoder(**quick, early_stopping=True).fit(mixed)
     assert len(held_out.validation_scores_) == held_out.n_iter_
-    assert np.isfinite(encoder(**quick).fit(mixed[:2], X_val=mixed[:1]).validation_scores_).all()
+    with pytest.raises(
+        ValueError, match=f"1 sample.* minimum of 2 is required by {encoder.__name__}"
+    ):
+        encoder(**quick).fit(mixed, X_val=mixed[:1])
+    little = encoder(**quick, early_stopping=True).fit(mixed[:8])
+    assert np.isfinite(little.validation_scores_).all()
 
 
 def test_a_view_of_one_s_own_in_a_search(mixed, quick):
@@ -202,6 +214,24 @@ def test_a_view_of_one_s_own_in_a_search(mixed, quick):
     search = GridSearchCV(pipe, grid, cv=2).fit(mixed.drop(columns="member"), mixed["member"])
     assert search.best_params_["infonceencoder__view"] in grid["infonceencoder__view"]
     assert "Corruption(rate=0.8, both=True)" in str(search.cv_results_["params"])
+    warm, later = InfoNCEEncoder(**quick, warm_start=True).fit(mixed), []
+    warm.set_params(view=lambda x, generator: later.append(1) or (x, x)).fit(mixed)
+    assert later
+
+
+@pytest.mark.parametrize(
+    ("view", "told"),
+    [
+        (Corruption, r"not a class. Got Corruption; call it first, as view=Corruption\(0.5\)"),
+        (lambda x, generator: x, r"two tensors \(200, 8\).*Got a Tensor of 200: \(8,\)"),
+        (lambda x, generator: (x, x, x), r"Got a tuple of 3: \(200, 8\), \(200, 8\), \(200, 8\)"),
+        (lambda x, generator: (x, x[:, 1:]), r"Got a tuple of 2: \(200, 8\), \(200, 7\)"),
+    ],
+)
+@pytest.mark.parametrize("encoder", [AMDIMEncoder, InfoNCEEncoder])
+def test_a_view_that_is_none_is_refused(encoder, view, told, mixed, quick):
+    with pytest.raises(ValueError, match=told):
+        encoder(**quick, view=view).fit(mixed)
 
 
 def test_amdim_hides_all_but_a_group_and_knows_what_a_view_changed(mixed, quick):
@@ -215,13 +245,31 @@ def test_amdim_hides_all_but_a_group_and_knows_what_a_view_changed(mixed, quick)
     group = model.groups[1]
     other[:, group] = other[:, group].flip(0)
     with torch.no_grad():
-        ours, theirs = model._local(x), model._local(other)
+        views = model(x, (x, other))
+    ours, theirs = views.targets
     assert_close(ours[:, [0, 2]], theirs[:, [0, 2]])
     assert not torch.allclose(ours[:, 1], theirs[:, 1])
-    own = model._own(x, other)
-    assert own[:, [0, 2]].all()
-    same = torch.where(torch.isnan(x) & torch.isnan(other), True, x == other)[:, group].all(1)
-    assert torch.equal(own[:, 1], same)
+    same = (x == other) | (torch.isnan(x) & torch.isnan(other))
+    assert views.are_own[0].all()
+    assert views.are_own[1][:, [0, 2]].all()
+    assert torch.equal(views.are_own[1][:, 1], same[:, group].any(1))
+    # A changed cell is hidden: what it was changed to does not matter.
+    third = torch.where(same, x, x + 1)
+    with torch.no_grad():
+        again = model(x, (x, third)).targets[1]
+    moved = torch.isnan(other) | torch.isnan(x)
+    assert_close(again[~moved.any(1)], theirs[~moved.any(1)])
+
+
+def test_amdim_has_positives_in_wide_tables():
+    X = np.random.RandomState(0).randn(100, 200)
+    fitted = AMDIMEncoder(max_iter=1, n_components=4, hidden_layer_sizes=(8,), random_state=0).fit(
+        X
+    )
+    model, x = fitted.net_.module, torch.from_numpy(fitted.table_.encode(read(X)))
+    noise = model.draw_noise(x, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert all(own.all() for own in model(x, noise).are_own)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The learners with a decoder beside cMIM: their losses by closed forms, and what they must do."""
 
+import inspect
 import math
 import pickle
 
@@ -13,9 +14,12 @@ from sklearn.base import clone
 from torch import nn
 from torch.testing import assert_close
 
+import cmim_sklearn
 from cmim_sklearn import AEEncoder, CMIMEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder
+from cmim_sklearn.generative import _GenerativeEncoder
 from cmim_sklearn.latents import DiagonalNormal, Posterior, standard_normal
 from cmim_sklearn.model import LatentModel, Pass, joined
+from cmim_sklearn.net import CriticNet, critic_values
 from cmim_sklearn.objectives import mim
 from cmim_sklearn.siblings import (
     Critic,
@@ -28,7 +32,11 @@ from cmim_sklearn.siblings import (
 )
 from tests.test_objectives import make_pass
 
-SIBLINGS = [AEEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder]
+SIBLINGS = [
+    encoder
+    for encoder in vars(cmim_sklearn).values()
+    if inspect.isclass(encoder) and issubclass(encoder, _GenerativeEncoder)
+]
 
 
 def seeded(seed=0):
@@ -103,8 +111,8 @@ def test_infomax_is_a_vae_less_the_weighted_bound():
     batch = make_pass()._replace(inputs=torch.randn(6, 5, generator=seeded()))
     critic = Critic(5 + 3, [8], seeded())
     terms = infomax_vae(batch, critic=critic, beta=2.0, information_weight=7.0)
-    paired = critic(batch.inputs, batch.z)
-    other = critic(batch.inputs, batch.z[[5, 0, 1, 2, 3, 4]])
+    paired, other = critic_values(critic, batch.inputs, batch.z)
+    assert_close(paired, critic(batch.inputs, batch.z))
     assert_close(terms["information"], -7 * (paired - torch.exp(other - 1)))
     assert_close(terms["rate"], 2 * rate(batch))
 
@@ -162,9 +170,10 @@ def test_a_mim_s_sigma_runs_to_its_floor_and_symmetric_mim_s_does_not():
     assert -5.5 < settled_log_scale(dreams=True) < -3
 
 
-def test_dreamt_rows_are_the_model_s_own_and_carry_gradients(mixed, quick):
+def test_dreamt_rows_are_the_model_s_own_and_carry_gradients(quick):
     X = np.random.RandomState(0).randn(60, 3)
-    model = MIMEncoder(**quick, symmetric=True).fit(X).net_.module
+    encoder = MIMEncoder(**quick, symmetric=True, posterior="learned", early_stopping=True).fit(X)
+    model = encoder.net_.module.train()
     assert model.dreams
     x = torch.randn(50, 3, generator=seeded())
     batch = model(x, model.draw_noise(x, seeded()))
@@ -174,13 +183,24 @@ def test_dreamt_rows_are_the_model_s_own_and_carry_gradients(mixed, quick):
     model.zero_grad()
     (-batch.posterior.log_prob(batch.z)[50:]).sum().backward()
     assert model.decoder.output.weight.grad.abs().sum() > 0  # through the rows that it drew
+    assert model.eval().draw_noise(x, seeded()).dream is None  # what is held out is data alone
     twice = joined(alone, alone)
     assert_close(mim(twice)["latent"], mim(alone)["latent"].repeat(2))
 
 
 def test_symmetric_mim_refuses_what_it_cannot_draw_with_gradients(mixed, quick):
-    with pytest.raises(ValueError, match=r"column 'member' is bernoulli, as are 1 more. Drop"):
-        MIMEncoder(**quick, symmetric=True).fit(mixed)
+    mim = MIMEncoder(**quick, symmetric=True, posterior="learned")
+    told = r"Not such: 'member' \(bernoulli\), 'flag' \(bernoulli\), 'city' \(categorical\), 'word'"
+    with pytest.raises(ValueError, match=told):
+        mim.fit(mixed)
+    with pytest.raises(ValueError, match=r"takes posterior='learned'. Got posterior='sampled'"):
+        MIMEncoder(**quick, symmetric=True).fit(mixed[["age", "score"]])
+    warm = MIMEncoder(**quick, posterior="learned", warm_start=True).fit(mixed)
+    with pytest.raises(ValueError, match="Not such: 'member'"):
+        warm.set_params(symmetric=True).fit(mixed)
+    numbers = mixed[["age", "score"]]
+    warm = MIMEncoder(**quick, posterior="learned", warm_start=True).fit(numbers)
+    assert warm.set_params(symmetric=True).fit(numbers).net_.module.dreams
 
 
 # -- encoders --------------------------------------------------------------------------------------
@@ -251,9 +271,30 @@ def test_the_critic_learns_by_its_own_net_alone(mixed, quick):
         **quick, critic_hidden_layer_sizes=(7,), critic_learning_rate_init=1e-30
     ).fit(mixed)
     untouched = still.net_.criterion_.options["critic"]
-    assert not torch.equal(critic.layers[0].weight, untouched.layers[0].weight)
-    fresh = Critic(critic.layers[0].in_features, [7], seeded())
-    assert fresh.layers[0].weight.shape == untouched.layers[0].weight.shape
+    seed = int(np.random.RandomState(0).randint(2**31 - 1))
+    fresh = Critic(critic.layers[0].in_features, [7], seeded(seed))
+    assert torch.equal(fresh.layers[0].weight, untouched.layers[0].weight)
+    assert not torch.equal(fresh.layers[0].weight, critic.layers[0].weight)
+
+
+def test_a_critic_meets_each_row_with_another_whatever_their_order():
+    z = torch.arange(50.0)[:, None]
+    own, other = critic_values(lambda x, z: z[:, 0], z, z)
+    assert own.tolist() == list(range(50))
+    assert sorted(other.tolist()) == list(range(50))
+    assert (other != own).all()
+    assert (other - own).abs().median() > 5
+
+
+def test_a_critic_s_steps_raise_the_bound():
+    x = torch.randn(256, 2, generator=seeded())
+    z = x + 0.5 * torch.randn(256, 2, generator=seeded(1))
+    net = CriticNet(
+        Critic(4, [64], seeded()), FDivergenceBound(), optimizer=torch.optim.Adam, lr=1e-2,
+        callbacks=None, verbose=0,
+    ).initialize()  # fmt: skip
+    bounds = [-float(net.train_step((x, z))["loss"].detach()) for _ in range(200)]
+    assert bounds[0] < 0.1 < 0.5 < bounds[-1]
 
 
 def test_information_weight_matters(mixed, quick):

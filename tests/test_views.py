@@ -31,6 +31,12 @@ def test_corruption_takes_cells_from_other_rows_of_the_same_column(rate):
     assert torch.equal(Corruption(rate)(x, seeded())[1], second)
 
 
+def test_a_rate_is_a_share():
+    for rate in (-0.1, 2.0, "a"):
+        with pytest.raises(ValueError, match=f"from 0 to 1. Got {rate!r}"):
+            Corruption(rate)
+
+
 def test_holes_may_be_swapped_like_any_cell():
     x = torch.tensor([[1.0], [torch.nan]]).repeat(500, 1)
     _, second = Corruption(1.0)(x, seeded())
