@@ -662,6 +662,11 @@ class AMDIMEncoder(_ContrastiveEncoder):
     ----------
     %(attributes)s
 
+    Notes
+    -----
+    The local encoder sees every group of both views: a fit takes some ten times as long as with the
+    other learners.
+
     References
     ----------
     P. Bachman, R. D. Hjelm, W. Buchwalter, "Learning Representations by Maximizing Mutual
