@@ -27,6 +27,8 @@ from cmim_sklearn.scaling import quantile_map
 
 MIN_ROWS = 10
 SCORE_ROWS = 2048
+LEAST_HELD_OUT = 30
+MOST_HELD_OUT = {"separable": SCORE_ROWS, "concat": 256}
 """The most rows of which all pairs are scored together."""
 
 PAIRS_AT_ONCE = 2**16
@@ -130,7 +132,7 @@ class NeuralEstimator(PairEstimator):
     """Fit and score of an estimator that trains a critic; a subclass is final."""
 
     _parameter_constraints: ClassVar[dict] = {
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "critic": [StrOptions(set(CRITICS))],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
@@ -196,20 +198,25 @@ class NeuralEstimator(PairEstimator):
         ValueError
             If X and y differ in rows, have fewer than ten, or hold NaN or infinity.
         """
+        sizes = np.asarray(self.hidden_layer_sizes, dtype=object).ravel().tolist()
+        if any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
+            raise ValueError(
+                "The 'hidden_layer_sizes' parameter must hold ints of at least 1, one for each "
+                f"layer, or be (). Got {self.hidden_layer_sizes!r} instead."
+            )
         X, Z = self._read(X, y, reset=True)
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         generator = torch.Generator().manual_seed(self._seed)
         self._scalings = Scaling(X), Scaling(Z)
-        critic = CRITICS[self.critic](
-            X.shape[1], Z.shape[1], tuple(self.hidden_layer_sizes), self.activation
-        )
+        critic = CRITICS[self.critic](X.shape[1], Z.shape[1], tuple(sizes), self.activation)
         reset_parameters(critic, generator)
+        vars(self).pop("n_iter_", None)  # not fitted until it is trained
         self.critic_ = critic.to(resolve_device(self.device))
         order = torch.randperm(len(X), generator=generator)
         x, z = self._tensors(X, Z)
-        # Two rows at least on either side: fewer make no mismatch.
-        wanted = round(self.validation_fraction * len(X))
-        n_held_out = min(max(2, wanted), len(X) - 2)
+        # Few pairs are no mark to go by, and all pairs of many cost more than the training does.
+        wanted = max(round(self.validation_fraction * len(X)), min(LEAST_HELD_OUT, len(X) // 3))
+        n_held_out = min(wanted, MOST_HELD_OUT[self.critic], len(X) - 2)
         held_out, rows = order[:n_held_out], order[n_held_out:]
         self._train(x[rows], z[rows], x[held_out], z[held_out], generator)
         self.critic_.cpu()
@@ -265,7 +272,7 @@ class NeuralEstimator(PairEstimator):
 
     def _estimate(self, X, Z):
         """See `PairEstimator._estimate`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "n_iter_")
         expected = len(self._scalings[1].maps)
         if Z.shape[1] != expected:
             raise ValueError(
@@ -283,14 +290,20 @@ class NeuralEstimator(PairEstimator):
 
 
 class Scaling:
-    """Maps each column of an array (n, d) to normal scores; strictly increasing, so invertible."""
+    """Maps each column of an array (n, d) to normal scores, strictly increasing in its range.
+
+    What lies beyond the range of the rows it was made from is taken for the end of it: a critic has
+    seen nothing there, and what it makes up would drown a bound. What is lost is information of
+    those rows alone, so that a lower bound stays one.
+    """
 
     def __init__(self, values):
         self.maps = [quantile_map(column).without_atoms() for column in values.T]
+        self.low, self.high = values.min(0), values.max(0)
 
     def __call__(self, values):
         """Map an array (n, d)."""
-        columns = zip(self.maps, values.T, strict=True)
+        columns = zip(self.maps, values.clip(self.low, self.high).T, strict=True)
         return np.stack([scaling.forward(column) for scaling, column in columns], 1)
 
 
@@ -313,7 +326,14 @@ def read_side(values, name, n_rows, estimator):
 
 
 def warn_near_cap(name, value, cap):
-    """Warn where an estimate is near the most that its rows can tell."""
+    """Warn where an estimate is near the most that its rows can tell, or far below nothing."""
+    if value < -CAP_NATS:
+        warnings.warn(
+            f"{name} gives {value:.2f} nats, where information is never below 0: the critic learnt "
+            "its own rows by heart. Train on more rows, take a smaller net, or, with few columns, "
+            "KSG.",
+            stacklevel=3,
+        )
     if value > cap - max(CAP_SHARE * cap, CAP_NATS):
         warnings.warn(
             f"{name} gives {value:.2f} nats, where {cap:.2f} is the most that the rows scored "

@@ -157,13 +157,19 @@ def tolerance(Z, labels):
     """
     f = _unit(Z, "Z")
     labels = column_or_1d(labels)
+    n_missing = sum(label is None or label != label for label in labels.tolist())
+    if n_missing:
+        raise ValueError(
+            f"labels must not be missing. Got {n_missing} missing of {len(labels)}; leave those "
+            "rows out."
+        )
     if len(labels) != len(f):
         raise ValueError(
             f"labels must have one entry for each row of Z. Got {len(labels)} labels and "
             f"{len(f)} rows."
         )
     _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    n_pairs = int((sizes.astype(object) * (sizes - 1)).sum())
+    n_pairs = int(sizes @ (sizes - 1))
     if not n_pairs:
         raise ValueError(
             f"tolerance needs two rows that share a label. Got {len(f)} rows with as many "

@@ -2,7 +2,7 @@ r"""Estimates of the mutual information I(X; Z) from pairs of rows, in nats.
 
 Four train a critic f(x, z), a network that scores how well a pair belongs together, and read the
 information from its scores on pairs that it has not seen; one counts neighbours. All of them first
-map each column to normal scores, which is invertible and so leaves the information as it is. A new
+map each column to normal scores, strictly increasing, which leaves the information as it is. A new
 estimator is one class and one line in `ESTIMATORS`.
 
 Axes: n rows; b rows that are scored together. Score matrices F (b, b) are those of `bounds`.
@@ -78,14 +78,15 @@ def mutual_information(X, Z, method="mine", *, cv=5, random_state=None, **option
     Parameters
     ----------
     X : array of shape (n_samples, n_features)
-    Z : array of shape (n_samples, n_features_z)
-        Row i goes with row i of X. A code, a label as a number, another view.
+    Z : array of shape (n_samples,) or (n_samples, n_features_z)
+        Row i goes with row i of X. A code, a label as a number, another view. Columns go by their
+        place, not by their names.
     method : {"mine", "nwj", "infonce", "smile", "ksg"}, default="mine"
         The estimator: `MINE`, `NWJ`, `InfoNCE`, `SMILE` or `KSG`. Up to some five columns in all,
         "ksg" is quick and needs no training; beyond them it is far too low.
     cv : int, splitter or iterable, default=5
-        Folds to hold out in turn. An int shuffles the rows. Give a splitter where rows depend on
-        each other, as in a time series.
+        Folds to hold out in turn. An int shuffles the rows. Where rows depend on each other, give a
+        splitter as for a time series, or ``GroupKFold(5).split(X, groups=groups)``.
     random_state : int, RandomState or None, default=None
         Of the folds, and of the estimator in each.
     **options
@@ -144,10 +145,12 @@ def mutual_information(X, Z, method="mine", *, cv=5, random_state=None, **option
     X = check_array(X, dtype=np.float64, input_name="X", ensure_min_samples=MIN_ROWS)
     Z = read_side(Z, "Z", len(X), "mutual_information")
     rng = check_random_state(random_state)
+    cv = 5 if cv is None else cv
     if isinstance(cv, Integral):
         cv = KFold(cv, shuffle=True, random_state=rng.randint(2**31 - 1))
-    splits = list(check_cv(cv).split(X))
-    smallest = min(len(part) for split in splits for part in split)
+    every = np.arange(len(X))
+    splits = [[every[part] for part in split] for split in check_cv(cv).split(X)]
+    smallest = min((len(part) for split in splits for part in split), default=0)
     if smallest < MIN_ROWS:
         raise ValueError(
             f"Each fold needs at least {MIN_ROWS} rows to score and as many to train on. Got "
@@ -182,6 +185,7 @@ def index_information(mean, variance, noise):
     float
         At most log n, but for the noise of the draw.
     """
+    mean = mean - mean.mean(0)  # squares below are taken apart: far from 0 they would cancel
     n, precision = len(mean), 1 / variance
     z = mean + np.sqrt(variance) * noise
     constant = (mean**2 * precision - np.log(precision)).sum(1)

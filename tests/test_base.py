@@ -62,6 +62,9 @@ def test_information_has_its_limits():
     n = 700
     apart, one = 1000.0 * np.arange(n)[:, None], np.ones((n, 1))
     assert index_information(apart, one, normal(n, 1)) == pytest.approx(math.log(n))
+    far = 1e8 + normal(n, 3)
+    found = index_information(far, np.full((n, 3), 1e-4), normal(n, 3, seed=1))
+    assert found == pytest.approx(math.log(n), abs=0.01)
     same = np.ones((n, 3))
     assert index_information(same, same, normal(n, 3)) == pytest.approx(0, abs=1e-9)
     parts = normal(n, 3), np.exp(normal(n, 3, seed=1)), normal(n, 3, seed=2)

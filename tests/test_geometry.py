@@ -215,3 +215,10 @@ def test_use_as_a_scorer(scoring, best):
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_missing_labels_are_no_class():
+    Z = np.eye(4)
+    for labels in ([0, 0, np.nan, np.nan], ["a", "a", None, "b"]):
+        with pytest.raises(ValueError, match=r"Got (1|2) missing of 4; leave those rows out"):
+            tolerance(Z, np.array(labels, dtype=object))

@@ -223,6 +223,48 @@ def test_what_each_trains_on_and_what_it_reports(estimator, objective, value):
     assert estimator._value(F) == value(F)
 
 
+def test_mine_trains_by_its_moving_average_and_the_others_by_the_batch_alone():
+    first, second = scores(), 2 * scores() + 1
+    for estimator in (MINE(momentum=0.7), NWJ(), InfoNCE(), SMILE()):
+        used, fresh = estimator._objective(), estimator._objective()
+        used(first)
+        gradients = []
+        for objective in (used, fresh):
+            F = second.clone().requires_grad_()
+            objective(F).backward()
+            gradients.append(F.grad)
+        assert torch.equal(*gradients) == (not isinstance(estimator, MINE))
+
+
+def test_momentum_and_alpha_reach_the_training(pairs):
+    X, Z, *_ = pairs
+    critics = [
+        NEURAL["mine"](**BRIEF, **options).fit(X, Z).critic_.g.output.weight
+        for options in ({}, {"momentum": 0.1}, {"alpha": 10.0})
+    ]
+    assert not torch.equal(critics[0], critics[1])
+    assert not torch.equal(critics[0], critics[2])
+
+
+@pytest.mark.parametrize("name", ["mine", "nwj", "infonce"])
+def test_rows_far_out_do_not_drown_the_rest(name):
+    rng = np.random.RandomState(1)
+    X = rng.standard_cauchy((900, 2))
+    Z = X + rng.standard_cauchy((900, 2))
+    folds = mutual_information(
+        X, Z, name, cv=3, random_state=0, max_iter=200, device="cpu"
+    ).folds  # fmt: skip
+    assert min(folds) > 0.3
+
+
+def test_a_critic_that_learnt_few_rows_by_heart_is_told_of():
+    rng = np.random.RandomState(0)
+    X = rng.randn(60, 2)
+    Z = X + rng.randn(60, 2)
+    with pytest.warns(UserWarning, match=r"mine gives -[\d.]+ nats, where .* never below 0"):
+        mutual_information(X, Z, "mine", cv=2, random_state=0, max_iter=300, device="cpu")
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_independent_sides_have_none(name):
     X, Z, _ = correlated(1500, 2, 0.0)
@@ -377,7 +419,6 @@ def test_ksg_follows_its_formula(monkeypatch):
         others = np.arange(40) != i
         radius = np.sort(np.maximum(gap_x, gap_z)[i, others])[2]
         n_x, n_z = (gap_x[i, others] < radius).sum(), (gap_z[i, others] < radius).sum()
-        assert min(n_x, n_z) == 2 or min(n_x, n_z) > 2
         terms.append(digamma(n_x + 1) + digamma(n_z + 1))
     expected = digamma(3) + digamma(40) - np.mean(terms)
     assert KSG(n_neighbors=3).score(X, Z) == pytest.approx(expected, abs=1e-12)
@@ -429,6 +470,7 @@ def test_ksg_breaks_ties_by_noise_of_its_own():
 # -- the one call ----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.* never below 0")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_result_is_the_mean_over_folds_and_repeats(name):
     X, Z, _ = correlated(200, 2, 0.5)
@@ -463,6 +505,7 @@ def test_folds_are_disjoint_parts_of_shuffled_rows():
     assert result.estimate == pytest.approx(truth, abs=0.08)
 
 
+@pytest.mark.filterwarnings("ignore:.* never below 0")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_pairs_that_are_scored_are_those_held_out(name):
     X, Z, truth = correlated(900, 1, 0.9)
