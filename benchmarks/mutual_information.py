@@ -55,7 +55,8 @@ def main():
                             "seconds": time.perf_counter() - start,
                         }
                     )  # fmt: skip
-                    print(results[-1], flush=True)
+                    named = f"{method}, d={d}, rho={rho}, {map_name}"
+                    print(f"{named}: truth {truth:.3f}, {found!r}", flush=True)
     table = pd.DataFrame(results).round(3)
     print(table.to_string(index=False))
     if arguments.out:
