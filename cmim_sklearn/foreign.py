@@ -77,7 +77,7 @@ def borrowed(modules):
                 _LOANS[module].n_users += 1
                 taken.append(module)
                 module.training = False
-        with torch.no_grad(), recorded(None):
+        with torch.no_grad():
             yield
     finally:
         with _LOCK:
