@@ -188,6 +188,19 @@ def test_dreamt_rows_are_the_model_s_own_and_carry_gradients(quick):
     assert_close(mim(twice)["latent"], mim(alone)["latent"].repeat(2))
 
 
+def test_losses_are_means_over_the_rows_that_have_one(quick, monkeypatch):
+    """With dreams there are twice as many rows as in the table."""
+
+    def one(batch):
+        return {"latent": torch.ones(len(batch.z)) + 0 * batch.log_px.sum()}
+
+    monkeypatch.setattr("cmim_sklearn.siblings.mim", one)
+    X = np.random.RandomState(0).randn(60, 3)
+    mim = MIMEncoder(**quick, symmetric=True, posterior="learned", early_stopping=True).fit(X)
+    assert mim.loss_curve_ == pytest.approx([1.0] * 3)
+    assert mim.validation_scores_ == pytest.approx([-1.0] * 3)
+
+
 def test_symmetric_mim_refuses_what_it_cannot_draw_with_gradients(mixed, quick):
     mim = MIMEncoder(**quick, symmetric=True, posterior="learned")
     told = r"Not such: 'member' \(bernoulli\), 'flag' \(bernoulli\), 'city' \(categorical\), 'word'"
