@@ -14,8 +14,8 @@ are the mean of its ``inference``. All else may change between releases.
 """
 
 from cmim_sklearn._version import __version__
+from cmim_sklearn.amdim import AMDIMEncoder
 from cmim_sklearn.contrastive import (
-    AMDIMEncoder,
     BarlowTwinsEncoder,
     InfoNCEEncoder,
     SuperInfoEncoder,

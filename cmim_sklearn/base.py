@@ -35,6 +35,7 @@ from cmim_sklearn.net import (
     resolve_device,
     with_callbacks,
 )
+from cmim_sklearn.networks import build as build_network
 from cmim_sklearn.table import Table
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -72,16 +73,25 @@ class _LatentEncoder(
     def _build_model(self, likelihood, architecture, seed):
         """The module to train, for columns and an `_architecture`; weights by a local generator.
 
-        It has ``draw_noise``, ``forward``, ``posterior_mean`` and ``device`` as `LatentModel` does.
+        It has ``draw_noise``, ``forward``, ``encode``, ``posterior_mean`` and ``device`` as
+        `LatentModel` does.
         """
 
-    def _embed(self, model, x):
-        """Every embedding of encoded rows x (n, C), by name."""
-        return {"mean": model.posterior_mean(x)}
+    def _build_encoder(self, likelihood, architecture, n_outputs, generator):
+        """The encoder of such a model, with its weights drawn."""
+        return build_network(
+            architecture["encoder"],
+            likelihood.n_inputs,
+            n_outputs,
+            architecture["hidden_layer_sizes"],
+            architecture["activation"],
+            generator,
+            is_decoder=False,
+        )
 
-    def _embed_as(self, model, x, name):
-        """One of them, computed alone."""
-        return self._embed(model, x)[name]
+    def _embed(self, model, x, *names):
+        """The named embeddings of encoded rows x (n, C), or all there are: a dict by name."""
+        return {"mean": model.posterior_mean(x)}
 
     def _configure(self, model):
         """Set what may change between fits of one network; called before each."""
@@ -412,7 +422,7 @@ class _LatentEncoder(
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         name, model = self._embedding, self._model()
         centre, scale = self._scales[name]
-        values = on_rows(model, lambda x: {name: self._embed_as(model, x, name)}, encoded)[name]
+        values = on_rows(model, lambda x: self._embed(model, x, name), encoded)[name]
         return (values - centre) / scale
 
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):

@@ -105,7 +105,7 @@ def recorded(record):
 class Reader:
     """Reads the hidden state of a model's decoder, by the parts that a transformer names.
 
-    To be used while its `modules` are `borrowed`.
+    To be used while the modules in `names` are `borrowed`.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array
 
 from cmim_sklearn.base import _LatentEncoder, _some_rows, check_at_least_one
 from cmim_sklearn.density import CALIBRATION_ROWS, SCORE_DRAWS, RowPosterior, calibrate
-from cmim_sklearn.embedding import decode, embed
+from cmim_sklearn.embedding import EMBEDDINGS, decode, embed
 from cmim_sklearn.frames import fill, is_missing, read, write
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS, Latents, PointPosterior
 from cmim_sklearn.model import LatentModel, on_rows
@@ -50,14 +50,7 @@ class _GenerativeEncoder(_LatentEncoder):
         posterior = (POSTERIORS | {"point": PointPosterior})[architecture["posterior"]](n_codes)
         n_outputs = n_codes * posterior.outputs_per_component
         generator = torch.Generator().manual_seed(seed)
-        encoder = build_network(
-            architecture["encoder"],
-            likelihood.n_inputs,
-            n_outputs,
-            *shape,
-            generator,
-            is_decoder=False,
-        )
+        encoder = self._build_encoder(likelihood, architecture, n_outputs, generator)
         decoder = build_network(
             architecture["decoder"],
             n_codes,
@@ -71,11 +64,8 @@ class _GenerativeEncoder(_LatentEncoder):
     def _configure(self, model):
         model.input_masking = self.input_masking
 
-    def _embed(self, model, x):
-        return embed(model, x)
-
-    def _embed_as(self, model, x, name):
-        return embed(model, x, [name])[name]
+    def _embed(self, model, x, *names):
+        return embed(model, x, names or EMBEDDINGS)
 
     def _read_off(self, net, encoded, seed, measure=None):
         """See `_LatentEncoder._read_off`: the latents too, and the noise of p(x | z) refitted."""
