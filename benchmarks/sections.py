@@ -1,0 +1,377 @@
+"""The sections of `benchmarks.report` on rivals, costs and parameters, and what all sections share.
+
+A section takes a `Writer` and the tidy rows of its experiment, of which any may be missing.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import figures
+from benchmarks.comparisons import (
+    ENOUGH,
+    FAILS,
+    HOLDS,
+    LEAST_LEAD,
+    NOT_RUN,
+    SECONDS,
+    TOO_FEW,
+    TREES,
+    WAY_LIMITS,
+    against_others,
+    at_embedding,
+    by_table,
+    complete,
+    costs,
+    default_reached,
+    in_order,
+    paired,
+    rank,
+    seeds_of,
+    select,
+    time_curves,
+    verdict,
+    way,
+    wide,
+)
+from benchmarks.wording import (
+    basis,
+    claim,
+    comparison_table,
+    count,
+    difference,
+    in_numbers,
+    listed,
+    number,
+    ordered,
+    score_table,
+    spoken,
+    table,
+)
+
+PROBES = {
+    "linear": "linear",
+    "knn_cosine": "kNN (cosine)",
+    "knn_euclidean": "kNN (Euclidean)",
+    "mlp": "MLP",
+}
+REGIMES = {"all": "all labels", "few": "few labels"}
+FEATURES_FIRST = ("cMIM", "raw", *TREES)
+ALL_TABLES = "all tables"
+HALVES = {"chosen_on": "chosen on", "confirmed_on": "confirmed on"}
+
+WAY = (
+    "The way is (cMIM - raw) / (trees - raw), trees being the better of the two for each seed, "
+    f"from means over seeds, clipped to [{WAY_LIMITS[0]:g}, {WAY_LIMITS[1]:g}], and averaged over "
+    f"tables where trees lead raw columns by {LEAST_LEAD:g} or more."
+)
+
+
+class Section(NamedTuple):
+    """A part of RESULTS.md: bullets for the top, paragraphs for below."""
+
+    title: str
+    findings: list
+    blocks: list
+
+
+class Writer:
+    """Where figures go, and what every section knows.
+
+    Parameters
+    ----------
+    folder : Path
+        Figures are saved in its folder "figures".
+    context : dict
+        See `write_report`.
+    """
+
+    def __init__(self, folder, context):
+        self.folder = folder
+        self.context = context
+        self.embedding = context.get("embedding", "hidden")
+
+    def draw(self, figure, name, caption):
+        """Save a figure and return the line that shows it."""
+        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
+        file = f"figures/{name.replace(' ', '_')}.png"
+        figure.savefig(self.folder / file, dpi=200)
+        return f"![{caption}]({file})"
+
+
+def ranking(writer, frame, name, caption):
+    """Text and figure of mean ranks, and a sentence for the findings."""
+    found = rank(frame)
+    if found is None:
+        return [f"Mean ranks: {NOT_RUN} on two tables with three arms."], ""
+    ranks = found.ranks
+    p_value = "undefined" if np.isnan(found.p_value) else f"{found.p_value:.2g}"
+    text = (
+        f"Mean ranks over {basis(found.tables, found.seeds)}: Friedman p = {p_value}, "
+        f"Nemenyi critical difference {number(found.difference, 2)}."
+    )
+    if found.left_out:
+        text += f" Left out, having fewer than half of the scores: {listed(found.left_out)}."
+    sentence = ""
+    if "cMIM" in ranks:
+        place = int((ranks < ranks["cMIM"]).sum()) + 1
+        near = (ranks - ranks["cMIM"]).abs() <= found.difference
+        same = [arm for arm in ranks.index[near] if arm != "cMIM"]
+        sentence = (
+            f"cMIM's mean rank is {number(ranks['cMIM'], 2)}, place {place} of {len(ranks)} "
+            f"(best: {ranks.index[0]}, {number(ranks.iloc[0], 2)}); "
+            f"not told apart from it: {listed(same) or 'none'}."
+        )
+    drawn = writer.draw(figures.critical_difference(found), name, caption)
+    return [f"{text} {sentence}".strip(), drawn], sentence
+
+
+def ablation(writer, rows, experiment):
+    """Any experiment of one arm in several settings."""
+    settings = in_order(rows["setting"].unique())
+    default = str(writer.context.get("defaults", {}).get(experiment))
+    role = "default"
+    if default not in settings:
+        default, role = settings[0], "reference"
+    many = rows["arm"].nunique() > 1
+    cells, drawn = {}, {}
+    for (arm, place, probe, regime), part in rows.groupby(
+        ["arm", "embedding", "probe", "regime"], sort=False
+    ):
+        frame = wide(part, "setting")
+        against = {setting: paired(frame, setting, default) for setting in settings}
+        group = ", ".join(name for name in (arm if many else "", place) if name)
+        words = [group, PROBES.get(probe, probe), REGIMES.get(regime, regime)]
+        label = ", ".join(word for word in words if word)
+        full = against[default]
+        cells[label] = {
+            "rests on": basis(full.tables, full.seeds),
+            **{s: ablation_cell(c, full, s == default) for s, c in against.items()},
+        }
+        if (probe, regime) == ("linear", "all"):
+            drawn[group] = against
+    title = f"Ablation: {experiment}"
+    blocks = [
+        (
+            f"The {role} is {default}: its mean score; for other settings the difference to it on "
+            "the tables and seeds that both have, and wins-losses over tables."
+        ),
+        table(
+            pd.DataFrame.from_dict(cells, orient="index").rename(
+                columns={default: f"{default} ({role})"}
+            )
+        ),
+    ]
+    finding = f"**{experiment}**, {role} {default}: {NOT_RUN} under the linear probe."
+    if drawn:
+        caption = f"Score minus the {role}'s by {experiment}, linear probe, all labels"
+        figure = figures.ablation(dict(sorted(drawn.items())), default, role)
+        blocks.append(writer.draw(figure, f"ablation_{experiment}", caption))
+        main = at_embedding(select(rows, probe="linear", regime="all"), writer.embedding)
+        main = select(main, arm="cMIM") if "cMIM" in set(main["arm"]) else main
+        finding = f"**{experiment}**, {role} {default}: {choice(wide(main, 'setting'), default)}"
+    return Section(title, [finding], blocks)
+
+
+def ablation_cell(comparison, full, is_default):
+    if not comparison.tables:
+        return NOT_RUN
+    if is_default:
+        return number(comparison.ours)
+    cell = f"{difference(comparison)} ({comparison.wins}-{comparison.losses})"
+    fewer = (comparison.tables, comparison.seeds) != (full.tables, full.seeds)
+    return f"{cell}, {basis(comparison.tables, comparison.seeds)}" if fewer else cell
+
+
+def choice(frame, default):
+    """In words, which settings are clearly above or below the default."""
+    others = {s: paired(frame, s, default) for s in in_order(list(frame)) if s != default}
+    if all(c.tables < 2 for c in others.values()):
+        return f"other settings {TOO_FEW if any(c.tables for c in others.values()) else NOT_RUN}."
+    others = {s: c for s, c in others.items() if c.tables > 1}
+    above = [s for s, c in others.items() if verdict(c) == HOLDS and c.mean > 0]
+    below = [s for s, c in others.items() if verdict(c) == FAILS]
+    best = max(others, key=lambda s: others[s].mean)
+    words = [
+        f"{listed(f'{s} {in_numbers(others[s])}' for s in some)} clearly {side} it"
+        for some, side in ((above, "above"), (below, "below"))
+        if some
+    ]
+    if not above:
+        words.insert(0, f"no other is clearly above it (best: {best} {in_numbers(others[best])})")
+    return "; ".join(words) + "."
+
+
+def rivals(writer, rows):
+    """cMIM beside raw columns, trees and other features, with costs."""
+    linear = at_embedding(select(rows, probe="linear"), writer.embedding)
+    findings, blocks, summaries = [], [], {}
+    for regime, label in REGIMES.items():
+        part = select(linear, regime=regime)
+        if part.empty:
+            findings.append(f"**cMIM beside raw columns and rivals, {label}: {NOT_RUN}.**")
+            continue
+        frame = ordered(wide(part), FEATURES_FIRST)
+        for half, names in halves(writer.context, frame).items():
+            summaries[label, half] = summary(frame[frame.index.isin(names, level="table")])
+        finding, more = rivals_by_regime(writer, frame, regime)
+        whole = summaries[label, ALL_TABLES]
+        findings.append(
+            f"{finding} Above raw on {whole['above raw']} tables, above both raw and trees on "
+            f"{whole['above raw and trees']}; way to trees {whole['way']}."
+        )
+        blocks += [f"### With {label} (median {part['n_labels'].median():.0f})", *more]
+    if summaries:
+        frame = pd.DataFrame.from_dict(spoken(summaries), orient="index")
+        blocks += ["### In short", halves_in_words(writer.context), WAY, table(frame)]
+    everywhere = select(linear, regime="all")
+    if len(everywhere):
+        blocks += cost(writer, everywhere)
+    return Section("Rivals", findings, blocks)
+
+
+def rivals_by_regime(writer, frame, regime):
+    """A sentence for the findings, and scores, ranks and differences at one number of labels."""
+    label = REGIMES[regime]
+    features = frame.drop(columns=[name for name in TREES if name in frame])
+    caption = f"Mean ranks of features, {label}"
+    ranked, sentence = ranking(writer, features, f"rivals_ranks_{regime}", caption)
+    ways = way(frame)
+    others = against_others(frame)
+    text = f"cMIM's features are at least as good as raw columns ({label})"
+    finding = f"{claim(text, {'raw': paired(frame, 'cMIM', 'raw')})} {sentence}".strip()
+    blocks = [
+        "A linear model on features; trees are models of their own, on raw columns.",
+        score_table(frame),
+        "Ranks are those of features, without the trees.",
+        *ranked,
+        comparison_table(others, "cMIM", "other"),
+    ]
+    if len(ways):
+        figure = figures.table_scores(ways[["cMIM", "raw", "trees"]])
+        blocks += [
+            "On the tables and seeds that cMIM, raw columns and trees share:",
+            table(ways),
+            writer.draw(figure, f"rivals_tables_{regime}", f"cMIM, raw columns, trees, {label}"),
+        ]
+    return finding, blocks
+
+
+def halves(context, frame):
+    """Names of all tables, and of those that the defaults were chosen and confirmed on."""
+    return {
+        ALL_TABLES: list(frame.index.unique("table")),
+        **{words: context[key] for key, words in HALVES.items() if key in context},
+    }
+
+
+def halves_in_words(context):
+    """Which tables the defaults were chosen on, and which confirm them."""
+    known = [f"{words}: {listed(context[key])}" for key, words in HALVES.items() if key in context]
+    return f"Defaults were {'; '.join(known)}." if known else "Which tables chose them is not told."
+
+
+def summary(frame):
+    """cMIM against raw columns and trees in one line, for some of the tables."""
+    lead = paired(frame, "cMIM", "raw")
+    ways = way(frame)
+    best = (ways["cMIM"] > ways["raw"]) & (ways["cMIM"] > ways["trees"])
+    defined = ways["way"].dropna()
+    return {
+        "above raw": f"{lead.wins} of {lead.tables}",
+        "gain over raw": f"{difference(lead)}",
+        "above raw and trees": f"{best.sum()} of {len(ways)}",
+        "way": f"{number(defined.mean())} ({count(len(defined), 'table')})",
+        "rests on": basis(lead.tables, lead.seeds),
+        "verdict": verdict(lead),
+    }
+
+
+def cost(writer, rows):
+    """Medians of what each arm costs, beside its mean score."""
+    found = costs(rows)
+    found = found.sort_values("score", ascending=False)
+    columns = {
+        "score": "mean score",
+        "fit_s": "fit (s)",
+        "transform_rows_s": "transform (rows/s)",
+        "peak_mb": "peak (MB)",
+        "bytes": "on disk (bytes)",
+        "fits": "fits",
+    }
+    whole = found[["transform_rows_s", "bytes"]].map(lambda v: number(v, 0))
+    shared = complete(wide(rows))
+    blocks = [
+        "### Cost",
+        (
+            "Medians over tables and seeds, with all labels; the mean score is over "
+            f"{basis(len(by_table(shared)), seeds_of(shared))} that all arms share."
+        ),
+        table(found.assign(**whole)[list(columns)].rename(columns=columns)),
+    ]
+    drawable = found.dropna(subset=["score", "fit_s"])
+    if len(drawable):
+        caption = "Mean score against time to fit"
+        blocks.append(writer.draw(figures.cost(drawable), "rivals_cost", caption))
+    return blocks
+
+
+def targets(writer, rows):
+    """One encoder for several targets of a table."""
+    text = "One cMIM encoder serves several targets at least as well as raw columns"
+    rows = rows[rows["regime"].str.startswith("target:")]
+    rows = at_embedding(select(rows, probe="linear"), writer.embedding)
+    # Each target is a case of its own.
+    names = rows["table"] + ": " + rows["regime"].str.removeprefix("target:")
+    frame = ordered(wide(rows.assign(table=names)), FEATURES_FIRST)
+    title = "Several targets"
+    finding = claim(f"{text} (a target counts as a table)", {"raw": paired(frame, "cMIM", "raw")})
+    if frame.empty:
+        return Section(title, [finding], [])
+    others = against_others(frame)
+    blocks = [
+        "Each target is a case of its own: tables that are counted here are targets.",
+        score_table(frame),
+        comparison_table(others, "cMIM", "other"),
+    ]
+    return Section(title, [finding], blocks)
+
+
+def time(writer, rows):
+    """Time to quality, and whether the default is long enough and in time."""
+    rows = at_embedding(select(rows, arm="cMIM", probe="linear", regime="all"), writer.embedding)
+    check, curves = default_reached(rows), time_curves(rows)
+    share = f"{ENOUGH * 100:g} %"
+    text = f"The default reaches {share} of a ten times longer fit's score within {SECONDS} s"
+    finding = f"**{text}: {NOT_RUN}.**"
+    blocks = []
+    if len(check):
+        misses = check[~check["reached"]]
+        finding = (
+            f"**{text}: {FAILS if len(misses) else HOLDS}.** It does on {len(check) - len(misses)} "
+            f"of {count(len(check), 'table')}; mean share {number(check['share'].mean())}, "
+            f"median {number(check['fit_s'].median(), 1)} s to fit, "
+            f"at least {count(check['seeds'].min(), 'seed')}."
+        )
+        if len(misses):
+            missed = (
+                f"{name} ({number(row['share'])}, {number(row['fit_s'], 1)} s)"
+                for name, row in misses.iterrows()
+            )
+            finding += f" It misses on {listed(missed)}."
+        reached = check["reached"].map({True: "yes", False: "no"})
+        blocks.append(table(check.assign(reached=reached).rename(columns={"fit_s": "fit (s)"})))
+    if len(curves):
+        means = curves.groupby(["variant", "updates"]).agg(
+            {"fit_s": "median", "relative": "mean", "table": "count", "seeds": "min"}
+        )
+        means.index = [f"{variant or 'plain'}, {n} updates" for variant, n in means.index]
+        words = {"fit_s": "median fit (s)", "relative": "mean share", "table": "tables"}
+        words |= {"seeds": "least seeds"}
+        blocks += [
+            "Scores relative to those of the longest plain fit, on tables where that is above 0.",
+            table(means.rename(columns=words)),
+            writer.draw(figures.time_to_quality(curves), "time", "Relative score by time to fit"),
+        ]
+    return Section("Time to quality", [finding], blocks)
