@@ -419,6 +419,8 @@ def test_report_says_what_it_computed(tidy, folder):
         f"{gain.mean():+.3f} ± {gain.std() / np.sqrt(8):.3f} (8 wins, 0 losses; 8 tables, 2 seeds)"
     ) in text
     assert "Above raw on 8 of 8 tables, above both raw and trees on 0 of 8" in text
+    # Trees, which are above it, have no rank among features.
+    assert "cMIM's mean rank is 1.00, place 1 of 11" in text
     for half in (slice(0, 4), slice(4, 8)):
         assert f"| 4 of 4 | {gain.iloc[half].mean():+.3f} ± " in text
     assert "chosen on: table A, table B, table C and table D; confirmed on: table E" in text
