@@ -7,6 +7,8 @@ quick starts, which it documents for each method, but for two:
   range that the authors search in their own benchmark (16 to 512).
 - Training goes on for `MIN_UPDATES` at least: the quick starts' 10 or 20 epochs would be a few
   hundred updates on small tables.
+
+SubTab is the package's: its subsets leave out some of the last columns.
 """
 
 import logging
