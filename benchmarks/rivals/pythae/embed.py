@@ -1,0 +1,59 @@
+"""pythae's VAE of the prepared columns. Run by `benchmarks.rivals` in this folder's environment."""
+
+import logging
+
+import torch
+from exchange import run
+from pythae.models import VAE, VAEConfig
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder
+from pythae.pipelines import TrainingPipeline
+from pythae.trainers import BaseTrainerConfig
+from torch import nn
+
+LATENT_DIM = 32
+BATCH_SIZE = 64  # pythae's default, as is its optimiser: Adam at 1e-4
+EPOCHS = 100  # pythae's default
+MIN_UPDATES = 3000  # what CMIMEncoder takes; 100 epochs of a small table would be fewer
+
+
+class Decoder(BaseDecoder):
+    """pythae's MLP without its closing sigmoid: standardised columns leave [0, 1]."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(LATENT_DIM, 512), nn.ReLU(), nn.Linear(512, width))
+
+    def forward(self, z):
+        return ModelOutput(reconstruction=self.layers(z))
+
+
+def fit(method, X, seed, folder):
+    torch.manual_seed(seed)
+    width = X.shape[1]
+    model = VAE(VAEConfig(input_dim=(width,), latent_dim=LATENT_DIM), decoder=Decoder(width))
+    n_batches = -(-len(X) // BATCH_SIZE)
+    config = BaseTrainerConfig(
+        output_dir=str(folder / "pythae"),
+        per_device_train_batch_size=BATCH_SIZE,
+        num_epochs=max(EPOCHS, -(-MIN_UPDATES // n_batches)),
+        seed=seed,
+        no_cuda=True,
+    )
+    pipeline = TrainingPipeline(model=model, training_config=config)
+    pipeline(torch.as_tensor(X, dtype=torch.float32))
+    return model.eval()
+
+
+@torch.no_grad()
+def transform(model, X):
+    return model.encoder(torch.as_tensor(X, dtype=torch.float32)).embedding.numpy()
+
+
+def save(model, path):
+    torch.save(model.state_dict(), path)
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    run(fit, transform, save)

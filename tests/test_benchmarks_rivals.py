@@ -1,0 +1,191 @@
+"""The driver of the benchmark's rivals, with a rival made up here and no pip."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import rivals
+
+# Features: the row's place, the sum of its numbers, its number of letters, the seed.
+EMBED = """
+import sys
+import time
+
+import numpy as np
+from exchange import run
+
+
+def fit(method, X, seed, folder):
+    if method == "fails":
+        for line in range(30):
+            print(f"line {line}", file=sys.stderr)
+        sys.exit(3)
+    if method == "hangs":
+        time.sleep(60)
+    if method == "stops":
+        sys.exit(0)
+    return {"seed": seed, "ballast": bytes(1000)}
+
+
+def transform(model, X):
+    if isinstance(X, np.ndarray):
+        numbers, letters = X.sum(1), np.zeros(len(X))
+    else:
+        numbers = X.select_dtypes("number").sum(axis=1)
+        letters = X.select_dtypes(exclude="number").fillna("").sum(axis=1).str.len()
+    return np.column_stack([np.arange(len(X)), numbers, letters, np.full(len(X), model["seed"])])
+
+
+run(fit, transform)
+"""
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    """A folder of environments with one in it, and rivals that use it."""
+    home = tmp_path / "rivals"
+    (home / "made_up").mkdir(parents=True)
+    (home / "made_up" / "embed.py").write_text(EMBED)
+    (home / "made_up" / "requirements.txt").write_text("other==1.0\ntorch==2.0.0\n")
+    (home / "exchange.py").write_text((rivals.HERE / "exchange.py").read_text())
+    methods = ("works", "fails", "hangs", "stops")
+    table = {name: rivals.Rival("made_up", name, takes_frame=True) for name in methods}
+    table["of floats"] = rivals.Rival("made_up", "works", takes_frame=False)
+    monkeypatch.setattr(rivals, "HERE", home)
+    monkeypatch.setattr(rivals, "RIVALS", table)
+    return home / "made_up"
+
+
+@pytest.fixture
+def installed(made_up, monkeypatch):
+    monkeypatch.setattr(rivals, "install", lambda name, env_dir: sys.executable)
+
+
+def frames():
+    train = pd.DataFrame(
+        {
+            0: [1.0, np.nan, 3.0, 4.5],
+            "count": np.arange(4),
+            "kind": pd.Categorical(["a", "bb", None, "a"], categories=["bb", "a", "c"]),
+            "word": np.array(["xyz", None, "", "x"], dtype=object),
+        },
+        index=[7, 7, 1, 0],
+    )
+    return train, train.iloc[[3, 1]]
+
+
+def run(name, **options):
+    matrices = np.arange(8.0).reshape(4, 2), np.array([[5.0, 6.0]])
+    return rivals.embed(name, *frames(), *matrices, seed=11, env_dir="unused", **options)
+
+
+@pytest.mark.usefixtures("installed")
+def test_features_of_a_frame_come_back_row_for_row():
+    embedded = run("works")
+    np.testing.assert_array_equal(
+        embedded.train, [[0, 1, 4, 11], [1, 1, 2, 11], [2, 5, 0, 11], [3, 7.5, 2, 11]]
+    )
+    np.testing.assert_array_equal(embedded.test, [[0, 7.5, 2, 11], [1, 1, 2, 11]])
+    assert embedded.train.dtype == embedded.test.dtype == np.float32
+    assert embedded.fit_s >= 0
+    assert embedded.transform_rows_s > 0
+    assert embedded.peak_mb >= 0
+    assert 1000 < embedded.bytes < 2000
+
+
+@pytest.mark.usefixtures("installed")
+def test_features_of_a_matrix_come_back_row_for_row():
+    embedded = run("of floats")
+    np.testing.assert_array_equal(embedded.train[:, 1], [1, 5, 9, 13])
+    np.testing.assert_array_equal(embedded.test, [[0, 11, 0, 11]])
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_failure_names_the_rival_its_exit_code_and_its_last_lines():
+    with pytest.raises(RuntimeError, match=r"^fails failed with exit code 3") as caught:
+        run("fails")
+    assert str(caught.value).splitlines()[1:] == [f"line {i}" for i in range(10, 30)]
+
+
+@pytest.mark.usefixtures("installed")
+def test_to_stop_in_good_order_without_features_is_a_failure():
+    with pytest.raises(RuntimeError, match=r"^stops failed with exit code 0"):
+        run("stops")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_timeout_names_the_rival_and_the_seconds():
+    with pytest.raises(RuntimeError, match=r"^hangs took longer than 0\.2 s$"):
+        run("hangs", timeout_s=0.2)
+
+
+@pytest.fixture
+def commands(made_up, monkeypatch):
+    """The commands that would have been run; one that holds ``fail`` fails."""
+    ran = []
+
+    def pretend(command, **options):
+        ran.append(command)
+        if "venv" in command:
+            python = made_up.parent / "envs" / "made_up" / "bin" / "python"
+            python.parent.mkdir(parents=True)
+            python.touch()
+        failed = "-r" in command and "fail" in (made_up / "requirements.txt").read_text()
+        return subprocess.CompletedProcess(command, int(failed), "", "no such version\n")
+
+    monkeypatch.setattr(rivals.subprocess, "run", pretend)
+    return ran
+
+
+def install(made_up):
+    return rivals.install("works", made_up.parent / "envs")
+
+
+def test_an_environment_is_built_once_and_torch_first(made_up, commands, capsys):
+    python = install(made_up)
+    assert python.exists()
+    venv, torch, rest = commands
+    assert venv[:3] == [sys.executable, "-m", "venv"]
+    assert torch[0] == rest[0] == str(python)
+    assert torch[-1] == "torch==2.0.0"
+    assert rest[-2:] == ["-r", str(made_up / "requirements.txt")]
+    assert capsys.readouterr().out.startswith("Building the environment of works in ")
+    assert install(made_up) == python
+    assert len(commands) == 3
+    assert not capsys.readouterr().out
+
+
+def test_an_environment_without_torch_takes_one_install(made_up, commands):
+    (made_up / "requirements.txt").write_text("other==1.0\n")
+    install(made_up)
+    assert len(commands) == 2
+
+
+def test_an_environment_is_built_anew_when_requirements_change(made_up, commands, capsys):
+    left = install(made_up).parent / "left"
+    left.touch()
+    (made_up / "requirements.txt").write_text("other==1.1\ntorch==2.0.0\n")
+    install(made_up)
+    assert not left.exists()
+    assert len(commands) == 6
+    assert "Rebuilding" in capsys.readouterr().out
+
+
+def test_a_failed_build_says_why_and_is_tried_again(made_up, commands):
+    (made_up / "requirements.txt").write_text("fail==1.0\n")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"(?s)^No environment for works.*no such version"):
+            install(made_up)
+    assert len(commands) == 4
+
+
+def test_every_rival_has_its_folder():
+    for rival in rivals.RIVALS.values():
+        folder = rivals.HERE / rival.env
+        assert (folder / "embed.py").exists()
+        pins = (folder / "requirements.txt").read_text().split()
+        assert pins
+        assert all("==" in pin for pin in pins)
