@@ -5,10 +5,10 @@
 Per table and split: one ``CMIMEncoder(random_state=split)`` fitted without labels to all training
 rows, and a linear model on each of its embeddings, with 2 %, 10 % and all of the labels; the same
 model on raw columns beside it (prepared from all training rows, without their labels). Features are
-scaled in three ways: as they come, all by one constant, and each by itself, the latter to several
-total variances. Few labels are drawn ``LABEL_DRAWS`` times and averaged. Tables, splits, raw
-columns and linear models are those of `benchmarks.linear_probe`. Rows of an earlier run in the same
-folder are kept, and what is missing is added.
+scaled in four ways: as they come, all by one constant, each by itself, and each layer by a
+constant, the last to several total variances. Few labels are drawn ``LABEL_DRAWS`` times and
+averaged. Tables, splits, raw columns and linear models are those of `benchmarks.linear_probe`. Rows
+of an earlier run in the same folder are kept, and what is missing is added.
 """
 
 import argparse
@@ -28,14 +28,17 @@ from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
 SHARES = (0.02, 0.1, 1.0)
 LEAST_LABELS = 20
 LABEL_DRAWS = 5
-SCALES = ("each 5", "each 20", "each 80", "constant 20", "as they come")
-DEFAULT_SCALE = f"each {TOTAL_VARIANCE:g}"
+SCALES = ("layer 5", "layer 20", "layer 80", "each 20", "constant 20", "as they come")
+DEFAULT_SCALE = f"layer {TOTAL_VARIANCE:g}"
 
 
 def at_scale(train, test, own_scale, scale):
     """Features as an encoder returns them, (n, w), brought to another of the `SCALES`."""
-    if scale.startswith("each "):
-        factor = np.sqrt(float(scale.removeprefix("each ")) / TOTAL_VARIANCE)
+    if scale.startswith("layer "):
+        factor = np.sqrt(float(scale.removeprefix("layer ")) / TOTAL_VARIANCE)
+    elif scale.startswith("each "):
+        spread = train.std(0).clip(min=0.01 * train.std())
+        factor = np.sqrt(float(scale.removeprefix("each ")) / train.shape[1]) / spread
     else:
         factor = own_scale
     if scale.startswith("constant "):

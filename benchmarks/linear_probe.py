@@ -40,7 +40,7 @@ TEXT_TABLES = {"esol", "lipophilicity"}
 MAX_ROWS = 8000
 
 
-def load(path, split):
+def load(path, split, max_rows=MAX_ROWS):
     """Training and test rows and targets of a table, and whether it is a regression."""
     frame = pd.read_parquet(path)
     target = frame.pop("target")
@@ -52,11 +52,11 @@ def load(path, split):
         labels = target.astype(str)
         kept = (labels.map(labels.value_counts()) >= 10).to_numpy()
         frame, values = frame[kept], labels[kept].to_numpy()
-    if len(frame) > MAX_ROWS:
+    if len(frame) > max_rows:
         frame, _, values, _ = train_test_split(
             frame,
             values,
-            train_size=MAX_ROWS,
+            train_size=max_rows,
             stratify=None if regression else values,
             random_state=split,
         )

@@ -89,9 +89,9 @@ class _LatentEncoder(
             is_decoder=False,
         )
 
-    def _embed(self, model, x, *names):
-        """The named embeddings of encoded rows x (n, C), or all there are: a dict by name."""
-        return {"mean": model.posterior_mean(x)}
+    def _layers(self, model, x, *names):
+        """Layers (n, w) of the named embeddings of encoded rows x (n, C), or all: lists by name."""
+        return {"mean": [model.posterior_mean(x)]}
 
     def _configure(self, model):
         """Set what may change between fits of one network; called before each."""
@@ -365,12 +365,21 @@ class _LatentEncoder(
         validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
         some = encoded[_some_rows(encoded, seed)]
-        values = on_rows(model, lambda x: self._embed(model, x), some)
+
+        def by_layer(x):
+            parts = self._layers(model, x)
+            return {(name, i): part for name in parts for i, part in enumerate(parts[name])}
+
+        values = on_rows(model, by_layer, some)
+        names = dict.fromkeys(name for name, _ in values)
         return {
             "n_iter_": len(epochs),
             "loss_curve_": [row["train_loss"] for row in epochs],
             "validation_scores_": validation or None,
-            "_scales": {name: feature_scale(features) for name, features in values.items()},
+            "_scales": {
+                name: feature_scale([part for (of, _), part in values.items() if of == name])
+                for name in names
+            },
         }
 
     @property
@@ -422,8 +431,11 @@ class _LatentEncoder(
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         name, model = self._embedding, self._model()
         centre, scale = self._scales[name]
-        values = on_rows(model, lambda x: self._embed(model, x, name), encoded)[name]
-        return (values - centre) / scale
+
+        def embed(x):
+            return {name: torch.cat(self._layers(model, x, name)[name], 1)}
+
+        return (on_rows(model, embed, encoded)[name] - centre) / scale
 
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Information that codes hold of their rows, in nats: I(x; z) of z ~ q(z | x) + noise.

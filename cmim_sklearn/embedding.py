@@ -32,64 +32,81 @@ from cmim_sklearn.foreign import (
 )
 from cmim_sklearn.net import resolve_device
 
-EMBEDDINGS = ("informative", "hidden", "mean")
+EMBEDDINGS = ("informative", "hidden", "layers", "mean")
 TOTAL_VARIANCE = 20.0
 """Sum of the variances of all features, whatever their number.
 
 A linear model's default penalty is then right for features of any width: a logistic regression with
 C=1 on 512 standardised features overfits a few hundred labels, and one at a tenth of that scale
-underfits some thousands. Each feature has the same share.
+underfits some thousands. Each layer has the same share.
 """
 
-LEAST_SPREAD = 0.01
-"""The smallest deviation that is scaled up in full, as a share of their root mean square."""
+LEAST_SPREAD = 1e-5
+"""Root mean square deviation of a layer below which it is rounding, and the layer constant."""
 
 PROBE_ROWS = 3
 ROUNDING = 0.02
 """What may differ between two passes of a row, as a share of its largest feature: bfloat16 does."""
 
 
-def hidden_states(decoder, *inputs):
-    """The hidden activations of a decoder that has ``body`` and ``output``, first to last.
+def hidden_states(network, *inputs):
+    """The hidden activations of a network that has ``body`` and ``output``, first to last.
 
     One for each child of ``body`` where that is an `nn.Sequential`, else its output alone. The last
     is what ``output`` is given: the informative embedding.
 
     Parameters
     ----------
-    decoder : nn.Module
+    network : nn.Module
+        A decoder, or an encoder that has both.
     *inputs : Tensor
-        Codes (n, d), and whatever else ``body`` takes where it is no `nn.Sequential`.
+        Codes (n, d) or encoder inputs, and whatever else ``body`` takes where it is no
+        `nn.Sequential`.
 
     Returns
     -------
     list of Tensor of shape (n, ...)
     """
-    if not isinstance(decoder.body, nn.Sequential):
-        return [decoder.body(*inputs)]
+    if not isinstance(network.body, nn.Sequential):
+        return [network.body(*inputs)]
     states, (h,) = [], inputs
-    for block in decoder.body:
+    for block in network.body:
         h = block(h)
         states.append(h)
     return states or [h]
 
 
-def embed(model, x, embeddings=EMBEDDINGS):
-    """The named embeddings of encoded rows x (n, C): a dict of name to (n, w).
+def layers(model, x, embeddings=EMBEDDINGS):
+    """The layers that the named embeddings of encoded rows x (n, C) consist of, by name.
 
     "informative" is the decoder's last hidden activation at the posterior mean, "hidden" all its
-    hidden activations side by side, "mean" the posterior mean itself.
+    hidden activations, "layers" those of the encoder before them, "mean" the posterior mean itself.
+    An encoder without ``body`` and ``output`` adds none to "layers".
+
+    Returns
+    -------
+    dict of str to list of Tensor of shape (n, w)
     """
-    z = model.posterior_mean(x)
-    states = []
+    inputs, encoder = model.likelihood.inputs(x), model.encoder
+    encoder_states, decoder_states = [], []
+    if "layers" in embeddings and hasattr(encoder, "body") and hasattr(encoder, "output"):
+        encoder_states = hidden_states(encoder, inputs)
+        outputs = encoder.output(encoder_states[-1])
+        if encoder_states[-1] is inputs:  # no hidden layer: these would be the columns
+            encoder_states = []
+    else:
+        outputs = encoder(inputs)
+    z = model.posterior.inference(outputs).mean
     if set(embeddings) != {"mean"}:
-        states = [state.flatten(1) for state in hidden_states(model.decoder, z)]
-    make = {
-        "informative": lambda: states[-1],
-        "hidden": lambda: torch.cat(states, 1),
-        "mean": lambda: z,
+        decoder_states = hidden_states(model.decoder, z)
+    # NOTE[paper] The paper's embedding is "informative"; "hidden" and "layers" are ours.
+    found = {
+        "informative": decoder_states[-1:],
+        "hidden": decoder_states,
+        "layers": encoder_states + decoder_states,
+        "mean": [z],
     }
-    return {name: make[name]() for name in embeddings}
+    return {name: [state.flatten(1) for state in found[name]] for name in embeddings}
 
 
 def decode(model, features, embedding):
@@ -104,18 +121,19 @@ def decode(model, features, embedding):
     return model.decoder.output(features[:, -math.prod(shape) :].reshape(-1, *shape))
 
 
-def feature_scale(values):
-    """Centre and scale, each (w,), that bring features (n, w) to `TOTAL_VARIANCE` together.
+def feature_scale(parts):
+    """Centre and scale, each (w,), that bring layers (n, w_i) to `TOTAL_VARIANCE` together.
 
-    A feature that hardly varied in fit (a unit that is dead on these rows) keeps a small variance:
-    brought to that of the others, it would throw the first row on which it wakes out of all bounds.
+    One factor for a whole layer: its features keep their variances relative to each other, so that
+    directions in which rows differ most weigh most. Few labels need that, and many do not mind.
     """
-    deviation = math.sqrt(TOTAL_VARIANCE / values.shape[1])
-    spread = values.std(0)
-    typical = math.sqrt(float((spread**2).mean()))
-    # Rounding alone is no variance: features of a table whose rows are all alike stay as they are.
-    floor = LEAST_SPREAD * typical if typical > 1e-5 else 1.0
-    return values.mean(0), spread.clip(min=floor) / deviation
+    scales = []
+    for values in parts:
+        spread = math.sqrt(float(values.var(0).mean()))
+        spread = spread if spread > LEAST_SPREAD else 1.0
+        deviation = math.sqrt(TOTAL_VARIANCE / len(parts) / values.shape[1])
+        scales.append(np.full(values.shape[1], spread / deviation, values.dtype))
+    return np.concatenate([values.mean(0) for values in parts]), np.concatenate(scales)
 
 
 class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

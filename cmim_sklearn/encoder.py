@@ -15,8 +15,9 @@ from cmim_sklearn.parameters import shared_parameters
 class CMIMEncoder(_GenerativeEncoder):
     """Embed mixed tables by cMIM: `n_components` is the latent width, `embedding` the output's.
 
-    cMIM is the contrastive Mutual Information Machine. By default `transform` returns the decoder's
-    hidden layers side by side, 512 features; `n_components` is the width of the code behind them.
+    cMIM is the contrastive Mutual Information Machine. By default `transform` returns the hidden
+    layers of encoder and decoder side by side, 1,024 features; `n_components` is the width of the
+    code between them.
 
     A probabilistic auto-encoder for tables of any column types, with holes, trained without labels
     on the A-MIM loss plus a contrastive term that needs no augmented views. Being generative, it
@@ -57,7 +58,7 @@ class CMIMEncoder(_GenerativeEncoder):
     >>> X, y = load_iris(return_X_y=True, as_frame=True)
     >>> encoder = CMIMEncoder(max_iter=5, random_state=0).fit(X)
     >>> encoder.transform(X).shape
-    (150, 512)
+    (150, 1024)
     >>> list(encoder.sample(3, random_state=0).columns) == list(X.columns)
     True
     """
@@ -73,7 +74,7 @@ class CMIMEncoder(_GenerativeEncoder):
         *,
         contrastive_weight=1.0,
         temperature=0.1,
-        embedding="hidden",
+        embedding="layers",
         posterior="sampled",
         latent_prior="mixture",
         hidden_layer_sizes=(256, 256),

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_array
 
 from cmim_sklearn.base import _LatentEncoder, _some_rows, check_at_least_one
 from cmim_sklearn.density import CALIBRATION_ROWS, SCORE_DRAWS, RowPosterior, calibrate
-from cmim_sklearn.embedding import EMBEDDINGS, decode, embed
+from cmim_sklearn.embedding import EMBEDDINGS, decode, layers
 from cmim_sklearn.frames import fill, is_missing, read, write
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS, Latents, PointPosterior
 from cmim_sklearn.model import LatentModel, on_rows
@@ -64,8 +64,8 @@ class _GenerativeEncoder(_LatentEncoder):
     def _configure(self, model):
         model.input_masking = self.input_masking
 
-    def _embed(self, model, x, *names):
-        return embed(model, x, names or EMBEDDINGS)
+    def _layers(self, model, x, *names):
+        return layers(model, x, names or EMBEDDINGS)
 
     def _read_off(self, net, encoded, seed, measure=None):
         """See `_LatentEncoder._read_off`: the latents too, and the noise of p(x | z) refitted."""

@@ -61,11 +61,12 @@ SHARED = {
         [Interval(Integral, 1, None, closed="left")],
     ),
     "embedding": Parameter(
-        '{"informative", "hidden", "mean"}',
+        '{"informative", "hidden", "layers", "mean"}',
         """What `transform` returns. "informative" is the decoder's last hidden activation at
         the posterior mean, before the map to the parameters of p(x | z); "hidden" is all
-        its hidden activations side by side; "mean" is the posterior mean itself,
-        `n_components` wide. All three have an `inverse_transform`. Takes effect at once
+        its hidden activations side by side; "layers" is those of the encoder, too (of a network
+        of your own if it has ``body`` and ``output``); "mean" is the posterior mean itself,
+        `n_components` wide. All four have an `inverse_transform`. Takes effect at once
         when set after fit.""",
         [StrOptions(set(EMBEDDINGS))],
     ),

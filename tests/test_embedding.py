@@ -27,7 +27,7 @@ from torch.distributions.transforms import ExpTransform
 from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder, InformativeEmbedding
-from cmim_sklearn.embedding import decode, embed, hidden_states
+from cmim_sklearn.embedding import TOTAL_VARIANCE, decode, feature_scale, hidden_states, layers
 from cmim_sklearn.gaussian import Gaussian
 from cmim_sklearn.latents import POSTERIORS, DiagonalNormal
 from cmim_sklearn.likelihoods import Joint
@@ -44,12 +44,41 @@ def test_hidden_states_end_where_the_output_layer_begins(sizes):
     z = model.posterior_mean(x)
     states = hidden_states(model.decoder, z)
     assert [state.shape[1] for state in states] == (list(sizes) or [3])
-    features = embed(model, x)
-    assert_close(features["informative"], states[-1])
-    assert_close(features["hidden"], torch.cat(states, 1))
-    assert_close(features["mean"], z)
-    for name, values in features.items():
-        assert_close(decode(model, values, name), model.decoder(z))
+    found = layers(model, x)
+    assert_close(found["informative"], states[-1:])
+    assert_close(found["hidden"], states)
+    assert_close(found["mean"], [z])
+    encoder_states = hidden_states(model.encoder, model.likelihood.inputs(x)) if sizes else []
+    assert_close(found["layers"], encoder_states + states)
+    for name, parts in found.items():
+        assert_close(decode(model, torch.cat(parts, 1), name), model.decoder(z))
+        assert_close(layers(model, x, [name])[name], parts)
+
+
+@pytest.mark.parametrize("part", ["body", "output"])
+def test_an_encoder_without_the_parts_of_a_network_adds_no_layer(part):
+    model, x = build(sizes=(8,))
+    whole = model.encoder
+    model.encoder = nn.Sequential(OrderedDict([(part, whole)]))
+    z = model.posterior_mean(x)
+    assert_close(layers(model, x)["layers"], hidden_states(model.decoder, z))
+    assert_close(layers(model, x)["mean"], [z])
+
+
+def test_layers_share_one_variance_and_keep_their_shape():
+    rng = np.random.RandomState(0)
+    parts = [5 + rng.randn(200, 4) * [0.1, 1, 2, 3], 1e-3 * rng.randn(200, 10)]
+    centre, scale = feature_scale(parts)
+    scaled = (np.concatenate(parts, 1) - centre) / scale
+    assert_allclose(scaled.mean(0), 0, atol=1e-9)
+    assert_allclose([scaled[:, :4].var(0).sum(), scaled[:, 4:].var(0).sum()], TOTAL_VARIANCE / 2)
+    assert_allclose(np.corrcoef(scaled.T), np.corrcoef(np.concatenate(parts, 1).T))
+    assert_allclose(scaled.std(0)[:4] / scaled.std(0)[0], parts[0].std(0) / parts[0].std(0)[0])
+
+
+def test_a_layer_without_variance_is_not_blown_up():
+    _, scale = feature_scale([np.ones((50, 3)) + 1e-8 * np.random.RandomState(0).randn(50, 3)])
+    assert_allclose(scale, np.sqrt(3 / TOTAL_VARIANCE))
 
 
 def test_a_body_that_is_no_sequence_has_one_hidden_state_flattened():
@@ -67,7 +96,7 @@ def test_a_body_that_is_no_sequence_has_one_hidden_state_flattened():
     decoder.body = decoder.body[0]  # its children are no hidden layers of their own
     model = LatentModel(MLP(2, 2, (), "silu"), POSTERIORS["fixed"](2), decoder, joint)
     x = torch.randn(5, 1)
-    features = embed(model, x)["informative"]
+    (features,) = layers(model, x)["informative"]
     assert features.shape == (5, 12)
     assert_close(decode(model, features, "informative"), decoder(model.posterior_mean(x)))
 
@@ -229,9 +258,8 @@ def test_our_own_models_go_in_and_give_what_the_encoder_gives(mixed, quick):
     encoded = encoded[~np.isnan(encoded).any(1)]
     model = encoder.net_.module
     features = InformativeEmbedding(model).fit(encoded).transform(encoded)
-    assert_allclose(
-        features, embed(model.eval(), torch.from_numpy(encoded))["informative"].detach(), atol=1e-6
-    )
+    (expected,) = layers(model.eval(), torch.from_numpy(encoded))["informative"]
+    assert_allclose(features, expected.detach(), atol=1e-6)
 
 
 def test_dtypes_of_model_and_rows(model, X):

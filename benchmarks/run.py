@@ -1,0 +1,301 @@
+"""Does cMIM do what it claims, on tables? All the evidence, by one command.
+
+    python -m benchmarks.run --data-dir DIR --out DIR [--jobs 2] [--seeds 0 1 2] [--quick]
+
+DIR holds NAME.parquet tables with a column ``target``. `benchmarks.plan` says what is fitted and
+`benchmarks.arms` by whom; every piece runs in a process of its own, and its scores are kept as soon
+as it is done: a run that was stopped goes on where it was, and ``--experiments``, ``--seeds`` and
+``--tables`` do a part. Scores are gathered in ``results.parquet``, one row each; the report,
+RESULTS.md and its figures, is written from that by `benchmarks.report`. Rivals that are no
+dependency get environments of their own, below ``--env-dir``.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import traceback
+import warnings
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sklearn
+import torch
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from tqdm import tqdm
+
+from benchmarks import rivals
+from benchmarks.arms import FAMILY, Features, embed_family, embed_other, make_encoder
+from benchmarks.linear_probe import TEXT_TABLES, few_rows, load, raw_matrices
+from benchmarks.plan import ABLATIONS, CHOSEN_ON, LENGTH, TARGETS, TREES, experiments, pieces, shown
+from benchmarks.probes import score
+from benchmarks.report import write_report
+from cmim_sklearn import CMIMEncoder
+
+PROBE_ROWS = 8000
+NAMES = ("experiment", "table", "seed", "arm", "setting")
+VALUES = ("embedding", "probe", "regime", "score", "n_labels", "n_features")
+COSTS = ("fit_s", "transform_rows_s", "peak_mb", "bytes")
+QUICK_TABLES, QUICK_ROWS, QUICK_UPDATES = 3, 600, 100
+QUICK = ("rivals", "family", "temperature", "batch", "targets", "budget")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="folder for scores and report")
+    parser.add_argument("--env-dir", type=Path, help="of the rivals; environments in --out")
+    parser.add_argument("--experiments", nargs="*", help="names; all by default")
+    parser.add_argument("--tables", nargs="*", help="names; all but the text tables by default")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="pieces at a time")
+    parser.add_argument("--threads", type=int, default=1, help="of each piece")
+    parser.add_argument("--quick", action="store_true", help="3 tables, 1 seed, short fits")
+    parser.add_argument("--without-rivals", action="store_true", help="none that is installed anew")
+    args = parser.parse_args()
+    there = sorted(
+        path.stem for path in args.data_dir.glob("*.parquet") if path.stem not in TEXT_TABLES
+    )
+    if not there:
+        sys.exit(f"No table in {args.data_dir}: expected files NAME.parquet with a column target.")
+    plan, out, seeds = experiments(tuple(there)), args.out, args.seeds
+    if args.quick:
+        plan, out, seeds = quick(plan), out / "quick", seeds[:1]
+    for asked, known, what in (
+        (args.experiments, plan, "experiment"),
+        (args.tables, there, "table"),
+    ):
+        unknown = sorted(set(asked or ()) - set(known))
+        if unknown:
+            sys.exit(f"No {what} {', '.join(unknown)}; there are {', '.join(known)}.")
+    todo = [
+        piece
+        for piece in pieces(plan, seeds, args.experiments)
+        if piece.table in (args.tables or there)
+        and not (args.without_rivals and piece.arm in rivals.RIVALS)
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    env_dir = args.env_dir or args.out / "environments"
+    for name in {piece.arm for piece in todo} & set(rivals.RIVALS):
+        rivals.install(name, env_dir)
+    failed = run(todo, out, args.jobs, partial(measure, args.data_dir, env_dir, args.threads))
+    # Also what earlier runs did of other experiments, tables and seeds.
+    results = gather(pieces(plan, range(max(seeds) + 1)), out)
+    about = context(args.threads)
+    (out / "context.json").write_text(json.dumps(about, indent=2))
+    write_report(results, out, context=about)
+    print(f"{len(results)} scores in {out / 'results.parquet'}; {out / 'RESULTS.md'}")
+    if failed:
+        sys.exit(f"{failed} of {len(todo)} pieces failed: see {out / 'failed'}.")
+
+
+def quick(plan):
+    """The same plan on few rows and with short fits, to see that all of it runs."""
+    short = {}
+    for name in QUICK:
+        experiment = plan[name]
+        arms = {
+            key: {**params, "n_updates": QUICK_UPDATES} if key[0] in FAMILY else params
+            for key, params in experiment.arms.items()
+        }
+        tables = experiment.tables[:QUICK_TABLES]
+        short[name] = experiment._replace(arms=arms, tables=tables, max_rows=QUICK_ROWS)
+    return short
+
+
+def run(todo, out, jobs, work):
+    """Do the pieces that have no scores yet, and return how many failed.
+
+    A process for each, from a server that has imported everything: its memory is its own, and one
+    that dies takes no other with it.
+    """
+    scores, failures = out / "scores", out / "failed"
+    scores.mkdir(exist_ok=True)
+    missing = [piece for piece in todo if not (scores / f"{piece.key}.json").exists()]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.run"])
+    failed = 0
+    with ProcessPoolExecutor(jobs, context, max_tasks_per_child=1) as pool:
+        futures = {pool.submit(work, piece): piece for piece in missing}
+        bar = tqdm(as_completed(futures), total=len(todo), initial=len(todo) - len(missing))
+        for future in bar:
+            piece = futures[future]
+            bar.set_postfix_str(f"{piece.arm} on {piece.table}")
+            try:
+                rows = future.result()
+            except Exception:
+                failed += 1
+                failures.mkdir(exist_ok=True)
+                text = f"{piece}\n\n{traceback.format_exc()}"
+                (failures / f"{piece.key}.txt").write_text(text)
+                continue
+            # Whole or not at all: a run may be stopped at any time.
+            part = scores / f"{piece.key}.part"
+            part.write_text(json.dumps(rows))
+            part.rename(scores / f"{piece.key}.json")
+            (failures / f"{piece.key}.txt").unlink(missing_ok=True)
+    return failed
+
+
+def measure(data_dir, env_dir, threads, piece):
+    """Scores of one piece, as a list of dicts."""
+    warnings.simplefilter("ignore")  # unknown levels, 500 iterations that were not enough
+    torch.set_num_threads(threads)
+    path = data_dir / f"{piece.table}.parquet"
+    X_train, X_test, y_train, y_test, regression = load(path, piece.seed, piece.max_rows)
+    targets = {"": (y_train, y_test, regression)}
+    if piece.regimes == ("targets",):
+        targets = {"target": targets[""]}
+        for name in TARGETS[piece.table]:
+            parts = X_train.pop(name), X_test.pop(name)
+            numeric = pd.api.types.is_numeric_dtype(parts[0])
+            dtype = float if numeric else str
+            targets[name] = (*(part.to_numpy(dtype, na_value=np.nan) for part in parts), numeric)
+    rows = []
+    if piece.arm in TREES:
+        train, test = raw_matrices(X_train, X_test)
+        features = Features({"": (train, test)}, dict.fromkeys(COSTS, np.nan))
+    else:
+        features = embed(piece, X_train, X_test, env_dir)
+    for name, (y, y_held_out, is_number) in targets.items():
+        known, known_test = ([v == v for v in values] for values in (y, y_held_out))
+        for regime in ("all",) if name else piece.regimes:
+            some = np.flatnonzero(known)
+            if regime == "few":
+                some = some[few_rows(y[some], piece.seed)]
+            some = some[np.random.RandomState(piece.seed).permutation(len(some))[:PROBE_ROWS]]
+            for embedding, (train, test) in features.matrices.items():
+                for probe in piece.probes if regime == "all" else ("linear",):
+                    data = train[some], y[some], test[known_test], y_held_out[known_test], is_number
+                    value = tree(piece, *data) if piece.arm in TREES else score(probe, *data)
+                    rows.append(
+                        {
+                            "embedding": embedding if piece.arm in FAMILY else "",
+                            "probe": probe,
+                            "regime": f"target:{name}" if name else regime,
+                            "score": value,
+                            "n_labels": len(some),
+                            "n_features": train.shape[1],
+                        }
+                    )
+    if features.reconstruction == features.reconstruction:
+        rows.append({**rows[0], "embedding": "mean", "probe": "reconstruction"})
+        rows[-1]["score"] = features.reconstruction
+    return [row | features.cost | {"n_rows": len(X_train)} for row in rows]
+
+
+def embed(piece, X_train, X_test, env_dir):
+    """Features of a piece's arm."""
+    if piece.arm in FAMILY:
+        params = {k: v for k, v in piece.params.items() if k not in LENGTH}
+        if set(LENGTH) & set(piece.params):
+            params["max_iter"] = n_epochs(piece, len(X_train))
+        with_decoder = piece.arm not in ("InfoNCE", "VICReg", "BarlowTwins")
+        embeddings = [name for name in piece.embeddings if name != "control"]
+        return embed_family(
+            piece.arm,
+            piece.seed,
+            X_train,
+            X_test,
+            embeddings=embeddings if with_decoder else (),
+            control=with_decoder and "control" in piece.embeddings,
+            **params,
+        )
+    if piece.arm in rivals.RIVALS:
+        raw = raw_matrices(X_train, X_test)
+        made = rivals.embed(piece.arm, X_train, X_test, *raw, piece.seed, env_dir)
+        cost = {name: getattr(made, name) for name in COSTS}
+        return Features({"": (made.train, made.test)}, cost)
+    return embed_other(piece.arm, piece.seed, X_train, X_test)
+
+
+def n_epochs(piece, n_rows):
+    """How many epochs a piece's `LENGTH` asks for."""
+    default = make_encoder(piece.arm, 0)
+    epochs = default._n_epochs(n_rows)
+    if "n_updates" in piece.params:
+        batch_size = piece.params.get("batch_size", default.batch_size)
+        epochs = round(piece.params["n_updates"] / -(-n_rows // batch_size))
+    return max(1, epochs * piece.params.get("times", 1))
+
+
+def tree(piece, X, y, X_test, y_test, regression):
+    """Score of a tree model on raw columns."""
+    if piece.arm == "ExtraTrees":
+        model = (ExtraTreesRegressor if regression else ExtraTreesClassifier)(300)
+    else:
+        model = (HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier)()
+    return model.set_params(random_state=piece.seed).fit(X, y).score(X_test, y_test)
+
+
+def gather(plan, out):
+    """Write and return all scores of the plan that there are, one row for each.
+
+    The file is also what a later run goes on from; scores of a plan, or of defaults, that have
+    changed since are dropped.
+    """
+    file, scores = out / "results.parquet", out / "scores"
+    stored = stored_scores(out)
+    rows = []
+    for piece in plan:
+        for experiment, setting in piece.labels if piece.key in stored else ():
+            arm = piece.arm.removesuffix(f", {setting}")
+            who = (experiment, piece.table, piece.seed, arm, setting)
+            named = dict(zip(NAMES, who, strict=True)) | {"key": piece.key}
+            rows += [named | row for row in stored[piece.key]]
+    results = pd.DataFrame(rows, columns=[*NAMES, "key", *VALUES, *COSTS, "n_rows"])
+    results.to_parquet(file, index=False)
+    for part in scores.glob("*.json"):
+        part.unlink()
+    return results
+
+
+def stored_scores(out):
+    """Scores by key of the piece, of earlier runs and of this one."""
+    stored = {}
+    if (out / "results.parquet").exists():
+        names = ["experiment", "table", "seed", "arm", "setting"]
+        frame = pd.read_parquet(out / "results.parquet")
+        for key, part in frame.groupby("key", sort=False):
+            first = part[
+                (part[["experiment", "setting"]] == part.iloc[0][["experiment", "setting"]]).all(
+                    axis=1
+                )
+            ]
+            stored[key] = first.drop(columns=[*names, "key"]).to_dict("records")
+    for path in (out / "scores").glob("*.json"):
+        stored[path.stem] = json.loads(path.read_text())
+    return stored
+
+
+def context(threads):
+    """What the report says of how it was made."""
+    defaults = CMIMEncoder().get_params()
+    return {
+        "command": "python -m benchmarks.run --data-dir DIR --out benchmarks",
+        "threads": threads,
+        "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "defaults": {name: shown(defaults[name]) for name in ABLATIONS} | {"positive": "self"},
+        "embedding": defaults["embedding"],
+        "chosen_on": list(CHOSEN_ON),
+    }
+
+
+if __name__ == "__main__":
+    main()
