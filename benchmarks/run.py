@@ -16,36 +16,26 @@ import os
 import platform
 import sys
 import traceback
-import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import sklearn
 import torch
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-)
 from tqdm import tqdm
 
 from benchmarks import rivals
-from benchmarks.arms import FAMILY, Features, embed_family, embed_other, make_encoder
-from benchmarks.linear_probe import TEXT_TABLES, few_rows, load, raw_matrices
-from benchmarks.plan import ABLATIONS, CHOSEN_ON, LENGTH, TARGETS, TREES, experiments, pieces, shown
-from benchmarks.probes import score
+from benchmarks.arms import FAMILY
+from benchmarks.linear_probe import TEXT_TABLES
+from benchmarks.measure import COSTS, measure
+from benchmarks.plan import ABLATIONS, CHOSEN_ON, experiments, pieces, shown
 from benchmarks.report import write_report
 from cmim_sklearn import CMIMEncoder
 
-PROBE_ROWS = 8000
 NAMES = ("experiment", "table", "seed", "arm", "setting")
 VALUES = ("embedding", "probe", "regime", "score", "n_labels", "n_features")
-COSTS = ("fit_s", "transform_rows_s", "peak_mb", "bytes")
 QUICK_TABLES, QUICK_ROWS, QUICK_UPDATES = 3, 600, 100
 QUICK = ("rivals", "family", "temperature", "batch", "targets", "budget")
 
@@ -89,8 +79,7 @@ def main():
     for name in {piece.arm for piece in todo} & set(rivals.RIVALS):
         rivals.install(name, env_dir)
     failed = run(todo, out, args.jobs, partial(measure, args.data_dir, env_dir, args.threads))
-    # Also what earlier runs did of other experiments, tables and seeds.
-    results = gather(pieces(plan, range(max(seeds) + 1)), out)
+    results = gather(plan, out)
     about = context(args.threads)
     (out / "context.json").write_text(json.dumps(about, indent=2))
     write_report(results, out, context=about)
@@ -121,10 +110,11 @@ def run(todo, out, jobs, work):
     """
     scores, failures = out / "scores", out / "failed"
     scores.mkdir(exist_ok=True)
-    missing = [piece for piece in todo if not (scores / f"{piece.key}.json").exists()]
+    done = stored_scores(out)
+    missing = [piece for piece in todo if piece.key not in done]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.run"])
+    context.set_forkserver_preload(["benchmarks.measure"])
     failed = 0
     with ProcessPoolExecutor(jobs, context, max_tasks_per_child=1) as pool:
         futures = {pool.submit(work, piece): piece for piece in missing}
@@ -148,116 +138,29 @@ def run(todo, out, jobs, work):
     return failed
 
 
-def measure(data_dir, env_dir, threads, piece):
-    """Scores of one piece, as a list of dicts."""
-    warnings.simplefilter("ignore")  # unknown levels, 500 iterations that were not enough
-    torch.set_num_threads(threads)
-    path = data_dir / f"{piece.table}.parquet"
-    X_train, X_test, y_train, y_test, regression = load(path, piece.seed, piece.max_rows)
-    targets = {"": (y_train, y_test, regression)}
-    if piece.regimes == ("targets",):
-        targets = {"target": targets[""]}
-        for name in TARGETS[piece.table]:
-            parts = X_train.pop(name), X_test.pop(name)
-            numeric = pd.api.types.is_numeric_dtype(parts[0])
-            dtype = float if numeric else str
-            targets[name] = (*(part.to_numpy(dtype, na_value=np.nan) for part in parts), numeric)
-    rows = []
-    if piece.arm in TREES:
-        train, test = raw_matrices(X_train, X_test)
-        features = Features({"": (train, test)}, dict.fromkeys(COSTS, np.nan))
-    else:
-        features = embed(piece, X_train, X_test, env_dir)
-    for name, (y, y_held_out, is_number) in targets.items():
-        known, known_test = ([v == v for v in values] for values in (y, y_held_out))
-        for regime in ("all",) if name else piece.regimes:
-            some = np.flatnonzero(known)
-            if regime == "few":
-                some = some[few_rows(y[some], piece.seed)]
-            some = some[np.random.RandomState(piece.seed).permutation(len(some))[:PROBE_ROWS]]
-            for embedding, (train, test) in features.matrices.items():
-                for probe in piece.probes if regime == "all" else ("linear",):
-                    data = train[some], y[some], test[known_test], y_held_out[known_test], is_number
-                    value = tree(piece, *data) if piece.arm in TREES else score(probe, *data)
-                    rows.append(
-                        {
-                            "embedding": embedding if piece.arm in FAMILY else "",
-                            "probe": probe,
-                            "regime": f"target:{name}" if name else regime,
-                            "score": value,
-                            "n_labels": len(some),
-                            "n_features": train.shape[1],
-                        }
-                    )
-    if features.reconstruction == features.reconstruction:
-        rows.append({**rows[0], "embedding": "mean", "probe": "reconstruction"})
-        rows[-1]["score"] = features.reconstruction
-    return [row | features.cost | {"n_rows": len(X_train)} for row in rows]
-
-
-def embed(piece, X_train, X_test, env_dir):
-    """Features of a piece's arm."""
-    if piece.arm in FAMILY:
-        params = {k: v for k, v in piece.params.items() if k not in LENGTH}
-        if set(LENGTH) & set(piece.params):
-            params["max_iter"] = n_epochs(piece, len(X_train))
-        with_decoder = piece.arm not in ("InfoNCE", "VICReg", "BarlowTwins")
-        embeddings = [name for name in piece.embeddings if name != "control"]
-        return embed_family(
-            piece.arm,
-            piece.seed,
-            X_train,
-            X_test,
-            embeddings=embeddings if with_decoder else (),
-            control=with_decoder and "control" in piece.embeddings,
-            **params,
-        )
-    if piece.arm in rivals.RIVALS:
-        raw = raw_matrices(X_train, X_test)
-        made = rivals.embed(piece.arm, X_train, X_test, *raw, piece.seed, env_dir)
-        cost = {name: getattr(made, name) for name in COSTS}
-        return Features({"": (made.train, made.test)}, cost)
-    return embed_other(piece.arm, piece.seed, X_train, X_test)
-
-
-def n_epochs(piece, n_rows):
-    """How many epochs a piece's `LENGTH` asks for."""
-    default = make_encoder(piece.arm, 0)
-    epochs = default._n_epochs(n_rows)
-    if "n_updates" in piece.params:
-        batch_size = piece.params.get("batch_size", default.batch_size)
-        epochs = round(piece.params["n_updates"] / -(-n_rows // batch_size))
-    return max(1, epochs * piece.params.get("times", 1))
-
-
-def tree(piece, X, y, X_test, y_test, regression):
-    """Score of a tree model on raw columns."""
-    if piece.arm == "ExtraTrees":
-        model = (ExtraTreesRegressor if regression else ExtraTreesClassifier)(300)
-    else:
-        model = (HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier)()
-    return model.set_params(random_state=piece.seed).fit(X, y).score(X_test, y_test)
-
-
 def gather(plan, out):
     """Write and return all scores of the plan that there are, one row for each.
 
-    The file is also what a later run goes on from; scores of a plan, or of defaults, that have
-    changed since are dropped.
+    Also what earlier runs did of other experiments, tables and seeds: the file is what a run goes
+    on from. Scores of a plan, or of defaults, that have changed since are dropped.
     """
-    file, scores = out / "results.parquet", out / "scores"
     stored = stored_scores(out)
     rows = []
-    for piece in plan:
+    for piece in pieces(plan, {scores[0]["seed"] for scores in stored.values()}):
         for experiment, setting in piece.labels if piece.key in stored else ():
-            arm = piece.arm.removesuffix(f", {setting}")
-            who = (experiment, piece.table, piece.seed, arm, setting)
-            named = dict(zip(NAMES, who, strict=True)) | {"key": piece.key}
+            named = {
+                "experiment": experiment,
+                "table": piece.table,
+                "seed": piece.seed,
+                "arm": piece.arm.removesuffix(f", {setting}"),
+                "setting": setting,
+                "key": piece.key,
+            }
             rows += [named | row for row in stored[piece.key]]
     results = pd.DataFrame(rows, columns=[*NAMES, "key", *VALUES, *COSTS, "n_rows"])
-    results.to_parquet(file, index=False)
-    for part in scores.glob("*.json"):
-        part.unlink()
+    results.to_parquet(out / "results.parquet", index=False)
+    for path in (out / "scores").glob("*.json"):
+        path.unlink()
     return results
 
 
@@ -265,15 +168,11 @@ def stored_scores(out):
     """Scores by key of the piece, of earlier runs and of this one."""
     stored = {}
     if (out / "results.parquet").exists():
-        names = ["experiment", "table", "seed", "arm", "setting"]
         frame = pd.read_parquet(out / "results.parquet")
         for key, part in frame.groupby("key", sort=False):
-            first = part[
-                (part[["experiment", "setting"]] == part.iloc[0][["experiment", "setting"]]).all(
-                    axis=1
-                )
-            ]
-            stored[key] = first.drop(columns=[*names, "key"]).to_dict("records")
+            # A piece has its scores under each of its labels: one is enough.
+            _, part = next(iter(part.groupby(["experiment", "setting"], sort=False)))
+            stored[key] = part[["seed", *VALUES, *COSTS, "n_rows"]].to_dict("records")
     for path in (out / "scores").glob("*.json"):
         stored[path.stem] = json.loads(path.read_text())
     return stored

@@ -670,7 +670,7 @@ def test_no_row_is_kept_in_memory_either(mixed, quick):
     assert all(reference() is None for reference in references)
     tensors = [o for o in gc.get_objects() if type(o) is torch.Tensor and o.ndim == 2]
     assert [o.shape for o in tensors if len(o) in (177, 33)] == []
-    assert encoder.transform(mixed[["age", "score"]].to_numpy()).shape == (200, 16)
+    assert encoder.transform(mixed[["age", "score"]].to_numpy()).shape == (200, 32)
 
 
 def test_a_fit_that_fails_leaves_the_encoder_as_it_was(mixed, quick):
@@ -790,7 +790,7 @@ def test_wrong_widths_and_names_are_refused(mixed, quick):
     with pytest.raises(ValueError, match="has 7 features, but CMIMEncoder is expecting 8"):
         encoder.transform(mixed.to_numpy(dtype=object)[:, :7])
     with pytest.raises(
-        ValueError, match="3 features, but CMIMEncoder with embedding='hidden' expects 16"
+        ValueError, match="3 features, but CMIMEncoder with embedding='layers' expects 32"
     ):
         encoder.inverse_transform(np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"n_samples must be an int of at least 1\. Got 0 instead"):

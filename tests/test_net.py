@@ -207,7 +207,7 @@ def test_ctrl_c_rises_where_warnings_are_errors(mixed, quick):
     encoder = CMIMEncoder(**quick | {"max_iter": 9}, **params)
     with pytest.raises(KeyboardInterrupt):  # setup.cfg makes errors of warnings
         encoder.fit(mixed)
-    assert encoder.transform(mixed).shape == (200, 16)
+    assert encoder.transform(mixed).shape == (200, 32)
 
 
 def test_ctrl_c_while_the_mixture_is_fitted_rises_and_leaves_a_fitted_encoder(
