@@ -13,6 +13,7 @@ from benchmarks.arms import FAMILY, OTHERS, WITH_DECODER, make_encoder
 from benchmarks.rivals import RIVALS
 
 ABLATION_TABLES = ("adult", "california_housing", "letter", "satimage", "splice")
+"""Tables of all experiments but the comparison with rivals, where they are there."""
 CHOSEN_ON = (
     "abalone", "bank_marketing", "covertype", "letter", "mnist_test10k", "soybean", "splice"
 )  # fmt: skip
@@ -110,7 +111,7 @@ def shown(value):
 
 def experiments(tables):
     """All experiments, by name, on the tables there are."""
-    of = tuple(name for name in ABLATION_TABLES if name in tables)
+    of = sorted(tables, key=lambda name: name not in ABLATION_TABLES)[: len(ABLATION_TABLES)]
     everyone = ["cMIM", "raw", *TREES, *OTHERS, *RIVALS]
     plan = {
         "rivals": Experiment(
@@ -148,7 +149,7 @@ def experiments(tables):
     plan["targets"] = Experiment(
         "targets",
         {(arm, ""): {} for arm in ("cMIM", "raw", *TREES, "PCA")},
-        tuple(name for name in TARGETS if name in tables),
+        [name for name in TARGETS if name in tables],
         embeddings=("layers",),
         probes=("linear",),
         regimes=("targets",),
