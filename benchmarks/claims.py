@@ -43,7 +43,7 @@ def family(writer, rows):
     def arms(embedding, probe):
         return wide(select(everywhere, embedding=embedding, probe=probe))
 
-    places = list(dict.fromkeys(["mean", "hidden", writer.embedding]))
+    places = list(dict.fromkeys(["mean", writer.embedding]))
     against_mim = {
         (place, label): paired(arms(place, probe), "cMIM", "MIM")
         for place in places

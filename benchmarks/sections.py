@@ -90,7 +90,7 @@ class Writer:
     def __init__(self, folder, context):
         self.folder = folder
         self.context = context
-        self.embedding = context.get("embedding", "hidden")
+        self.embedding = context.get("embedding", "layers")
 
     def draw(self, figure, name, caption):
         """Save a figure and return the line that shows it."""

@@ -41,7 +41,7 @@ RIVALS = {
 def frame_of(rows):
     """Rows of the tidy schema, most of its columns at a default."""
     default = {"experiment": "x", "table": "t", "seed": 0, "arm": "cMIM", "setting": ""}
-    default |= {"embedding": "hidden", "probe": "linear", "regime": "all", "n_labels": 100}
+    default |= {"embedding": "layers", "probe": "linear", "regime": "all", "n_labels": 100}
     default |= {"n_features": 64, "fit_s": 1.0, "transform_rows_s": 1e4, "peak_mb": 50.0}
     default |= {"bytes": 1000, "n_rows": 1000}
     return pd.DataFrame([{**default, **row} for row in rows])
@@ -65,7 +65,7 @@ def everything(seeds=2):
                 cell = {"experiment": experiment, "table": name, "seed": seed, "score": value}
                 rows.append({**cell, **values})
 
-    places = {"hidden": 0.02, "informative": 0.01, "mean": 0, "control": -0.05}
+    places = {"layers": 0.02, "informative": 0.01, "mean": 0, "control": -0.05}
     for arm, lead in {**DECODERS, "InfoNCE": 0.01, "VICReg": 0, "BarlowTwins": -0.01}.items():
         for place, more in places.items() if arm in DECODERS else [("mean", 0)]:
             for probe in PROBES:
@@ -75,7 +75,7 @@ def everything(seeds=2):
             add("family", lead, arm=arm, embedding="mean", probe="reconstruction")
     for arm, slope in {"cMIM": 0.0, "MIM": 0.001, "InfoNCE": 0.02}.items():
         for size in (16, 64, 256, 1024):
-            for place in ("mean",) if arm == "InfoNCE" else ("hidden", "mean"):
+            for place in ("mean",) if arm == "InfoNCE" else ("layers", "mean"):
                 change = slope * np.log2(size / 16)
                 add("batch", change, 1e-4, arm=arm, setting=str(size), embedding=place)
     settings = {
@@ -85,11 +85,11 @@ def everything(seeds=2):
     }
     for experiment, choices in settings.items():
         for setting, change in choices.items():
-            for place in ("hidden", "informative", "mean"):
+            for place in ("layers", "informative", "mean"):
                 for probe in PROBES:
                     add(experiment, change, setting=setting, embedding=place, probe=probe)
     for i, (arm, lead) in enumerate(RIVALS.items()):
-        place = "hidden" if arm == "cMIM" else ""
+        place = "layers" if arm == "cMIM" else ""
         for regime, share in (("all", 1), ("few", 1.2)):
             cost = {"fit_s": 0.0 if arm == "raw" else 0.01 * 3.0**i, "n_labels": int(100 / share)}
             add("rivals", share * lead, arm=arm, embedding=place, regime=regime, **cost)
@@ -246,13 +246,13 @@ def test_way_takes_the_better_trees_of_each_seed():
 def test_embedding_of_each_arm():
     rows = frame_of(
         [
-            *({"arm": "cMIM", "embedding": e, "score": 1} for e in ("hidden", "mean")),
+            *({"arm": "cMIM", "embedding": e, "score": 1} for e in ("layers", "mean")),
             {"arm": "InfoNCE", "embedding": "mean", "score": 1},
             {"arm": "raw", "embedding": "", "score": 1},
         ]
     )
-    chosen = at_embedding(rows, "hidden").set_index("arm")["embedding"]
-    assert chosen.to_dict() == {"cMIM": "hidden", "InfoNCE": "mean", "raw": ""}
+    chosen = at_embedding(rows, "layers").set_index("arm")["embedding"]
+    assert chosen.to_dict() == {"cMIM": "layers", "InfoNCE": "mean", "raw": ""}
     assert set(at_embedding(rows, "mean")["embedding"]) == {"mean", ""}
 
 
@@ -379,7 +379,7 @@ def test_lines_and_points_hold_the_scores():
 def test_ablation_holds_differences_in_order():
     frame = scores([[0.2, 0.1, 0.5], [0.3, 0.1, 0.5]], ["10", "9", "100"])
     against = {setting: paired(frame, setting, "9") for setting in frame}
-    [ax] = figures.ablation({"hidden": against}, "9").axes
+    [ax] = figures.ablation({"layers": against}, "9").axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["9\n(default)", "10", "100"]
     [bar] = ax.containers
     heights = dict(zip(bar.lines[0].get_xdata(), bar.lines[0].get_ydata(), strict=True))
