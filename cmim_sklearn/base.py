@@ -425,7 +425,8 @@ class _LatentEncoder(
         -------
         array of shape (n_samples, n_features_out), float32
             The `embedding` chosen (the code, where there is no choice), each feature centred and
-            brought to one common scale; pandas or polars after ``set_output``.
+            each layer brought to a common scale by one factor; pandas or polars after
+            ``set_output``.
         """
         self._check_use()
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))

@@ -35,7 +35,7 @@ ALLOWED = {
     "gaussian": {"kinds", "scaling"},
     "kinds": set(),
     "scaling": set(),
-    "embedding": {"foreign", "net"},
+    "embedding": {"foreign", "net", "networks"},
     "foreign": set(),
     "frames": set(),
 }  # fmt: skip
