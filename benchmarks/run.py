@@ -4,8 +4,8 @@
 
 DIR holds NAME.parquet tables with a column ``target``. `benchmarks.plan` says what is fitted and
 `benchmarks.arms` by whom; every piece runs in a process of its own, and its scores are kept as soon
-as it is done: a run that was stopped goes on where it was, and ``--experiments``, ``--seeds`` and
-``--tables`` do a part. Scores are gathered in ``results.parquet``, one row each; the report,
+as it is done: a run that was stopped goes on where it was, and ``--experiments``, ``--arms``,
+``--tables`` and ``--seeds`` do a part. Scores are gathered in ``results.parquet``, one row each; the report,
 RESULTS.md and its figures, is written from that by `benchmarks.report`. Rivals that are no
 dependency get environments of their own, below ``--env-dir``.
 """
@@ -58,6 +58,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="folder for scores and report")
     parser.add_argument("--env-dir", type=Path, help="of the rivals; environments in --out")
     parser.add_argument("--experiments", nargs="*", help="names; all by default")
+    parser.add_argument("--arms", nargs="*", help="names; all by default")
     parser.add_argument("--tables", nargs="*", help="names; all but the text tables by default")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="pieces at a time")
@@ -73,17 +74,20 @@ def main():
     plan, out, seeds = experiments(tuple(there)), args.out, args.seeds
     if args.quick:
         plan, out, seeds = quick(plan), out / "quick", seeds[:1]
+    todo = pieces(plan, seeds)
     for asked, known, what in (
         (args.experiments, plan, "experiment"),
+        (args.arms, {piece.arm for piece in todo}, "arm"),
         (args.tables, there, "table"),
     ):
         unknown = sorted(set(asked or ()) - set(known))
         if unknown:
-            sys.exit(f"No {what} {', '.join(unknown)}; there are {', '.join(known)}.")
+            sys.exit(f"No {what} {', '.join(unknown)}; there are {', '.join(sorted(known))}.")
     todo = [
         piece
         for piece in pieces(plan, seeds, args.experiments)
-        if piece.table in (args.tables or there)
+        if piece.arm in (args.arms or [piece.arm])
+        and piece.table in (args.tables or there)
         and not (args.without_rivals and piece.arm in rivals.RIVALS)
     ]
     out.mkdir(parents=True, exist_ok=True)
