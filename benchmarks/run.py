@@ -5,9 +5,9 @@
 DIR holds NAME.parquet tables with a column ``target``. `benchmarks.plan` says what is fitted and
 `benchmarks.arms` by whom; every piece runs in a process of its own, and its scores are kept as soon
 as it is done: a run that was stopped goes on where it was, and ``--experiments``, ``--arms``,
-``--tables`` and ``--seeds`` do a part. Scores are gathered in ``results.parquet``, one row each; the report,
-RESULTS.md and its figures, is written from that by `benchmarks.report`. Rivals that are no
-dependency get environments of their own, below ``--env-dir``.
+``--tables`` and ``--seeds`` do a part. Scores are gathered in ``results.parquet``, one row each;
+the report, RESULTS.md and its figures, is written from that by `benchmarks.report`. Rivals that are
+no dependency get environments of their own, below ``--env-dir``.
 """
 
 import argparse
