@@ -431,12 +431,12 @@ class _LatentEncoder(
         self._check_use()
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         name, model = self._embedding, self._model()
-        centre, scale = self._scales[name]
+        centre, scale = (torch.from_numpy(part).to(model.device) for part in self._scales[name])
 
         def embed(x):
-            return {name: torch.cat(self._layers(model, x, name)[name], 1)}
+            return {name: (torch.cat(self._layers(model, x, name)[name], 1) - centre) / scale}
 
-        return (on_rows(model, embed, encoded)[name] - centre) / scale
+        return on_rows(model, embed, encoded)[name]
 
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Information that codes hold of their rows, in nats: I(x; z) of z ~ q(z | x) + noise.
