@@ -110,7 +110,7 @@ def ask(piece, probe, train, y, test, y_test, regression):
         value = model.score(test, y_test)
         return value, meter.transformed(len(test), len(pickle.dumps(model)))
     scores = [score(probe, train, y, test, y_test, regression)]
-    if piece.arm not in FAMILY:
+    if piece.arm not in FAMILY and piece.arm != "raw":
         scaler = StandardScaler().fit(train)
         scaled = scaler.transform(train), scaler.transform(test)
         scores.append(score(probe, scaled[0], y, scaled[1], y_test, regression))
