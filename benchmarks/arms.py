@@ -205,7 +205,9 @@ def reconstruction(X_train, X_test, rebuilt):
 OTHERS = {
     "PCA": lambda width, seed: PCA(width, random_state=seed),
     "TruncatedSVD": lambda width, seed: TruncatedSVD(width, random_state=seed),
-    "RandomTreesEmbedding": lambda width, seed: RandomTreesEmbedding(random_state=seed),
+    "RandomTreesEmbedding": lambda width, seed: RandomTreesEmbedding(
+        sparse_output=False, random_state=seed
+    ),
 }
 """Transformers of scikit-learn, on raw columns as prepared for a linear model."""
 

@@ -184,7 +184,7 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("arm", ["cMIM", "InfoNCE", "raw", "PCA", *TREES])
+@pytest.mark.parametrize("arm", ["cMIM", "InfoNCE", "raw", *OTHERS, *TREES])
 def test_measured_scores_are_finite_and_complete(data_dir, arm):
     params = {"n_updates": 10} if arm in FAMILY else {}
     one = piece(arm=arm, params=params, regimes=("all", "few"))
