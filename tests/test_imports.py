@@ -22,7 +22,12 @@ ALLOWED = {
     "critics": {"net", "networks", "scaling"},
     "siblings": {"generative", "model", "net", "networks", "objectives", "parameters"},
     "parameters": {"embedding", "latents", "networks", "scaling"},
-    "base": {"embedding", "frames", "model", "mutual_information", "net", "networks", "table"},
+    "base": {
+        "embedding", "frames", "model", "mutual_information", "net", "networks", "persistence",
+        "table",
+    },
+    "persistence": {"_version", "archive", "frames", "model", "views"},
+    "archive": {"_version"},
     "generative": {"base", "density", "embedding", "frames", "latents", "model", "networks"},
     "density": {"latents", "model"},
     "net": {"model", "objectives"},
@@ -46,6 +51,8 @@ ONLY_THERE = {
     "pandas": {"frames"},
     "polars": {"frames"},
     "pyarrow": {"frames"},
+    "safetensors": {"archive"},
+    "zipfile": {"archive"},
     "transformers": set(),
     "pythae": set(),
 }
