@@ -220,10 +220,11 @@ def _check_table(encoder):
         and sorted(positions) == list(range(n_columns))
         and counts == [likelihood.n_columns for likelihood in table.likelihood.blocks]
         and (names is None or len(names) == n_columns)
-        and len(getattr(encoder, "feature_names_in_", positions)) == n_columns
+        and ("feature_names_in_" not in vars(encoder) or list(encoder.feature_names_in_) == names)
     )
     if not is_sound:
         raise ValueError(f"its columns do not make a table of {short(n_columns)} columns.")
+    table.raw_columns(np.zeros((1, n_columns), np.float32))  # fails where a column cannot decode
 
 
 def _check_size(encoder):
