@@ -6,7 +6,6 @@ prepares them. Arms of `benchmarks.rivals` run in environments of their own.
 """
 
 import pickle
-import resource
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +18,15 @@ from sklearn.ensemble import RandomTreesEmbedding
 from sklearn.preprocessing import QuantileTransformer
 
 import cmim_sklearn
-from benchmarks.linear_probe import raw_matrices
+from benchmarks import rivals
+from benchmarks.linear_probe import RawColumns
+from cmim_sklearn.embedding import feature_scale, hidden_states
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.net import ObjectiveLoss
 from cmim_sklearn.networks import build
 from cmim_sklearn.objectives import contrast, mim
 
-TEMPERATURE = 0.1
+TEMPERATURE = cmim_sklearn.CMIMEncoder().temperature
 RIVAL_WIDTH = 32
 
 FAMILY = {
@@ -39,10 +40,12 @@ FAMILY = {
     "InfoNCE": "InfoNCEEncoder",
     "VICReg": "VICRegEncoder",
     "BarlowTwins": "BarlowTwinsEncoder",
+    "untrained": "CMIMEncoder",
 }
 """Arms of this library, and the class of each."""
 
-WITH_DECODER = ("AE", "cAE", "VAE", "cVAE", "MIM", "cMIM")
+WITHOUT_DECODER = ("InfoNCE", "VICReg", "BarlowTwins")
+COSTS = ("fit_s", "transform_rows_s", "peak_mb", "bytes")
 
 
 class Features(NamedTuple):
@@ -53,15 +56,20 @@ class Features(NamedTuple):
     matrices : dict of str to (ndarray, ndarray)
         Features of the training and the test rows, by embedding; "" where there is but one.
     cost : dict
-        ``fit_s`` seconds, ``transform_rows_s`` rows a second, ``peak_mb`` of fit and transform
-        above what was held before, ``bytes`` on disk.
+        The `COSTS`: seconds to fit, test rows transformed in a second, both with the preparation of
+        columns; peak of memory above what was held before, in MB; size of what was fitted.
     reconstruction : float
         See `reconstruction`; not a number for arms without a decoder.
+    loss, contrast : float
+        The whole loss and the contrastive term at the last epoch, in nats a row; not a number where
+        there is none.
     """
 
     matrices: dict
     cost: dict
     reconstruction: float = np.nan
+    loss: float = np.nan
+    contrast: float = np.nan
 
 
 def with_contrast(loss):
@@ -104,50 +112,68 @@ def make_encoder(arm, seed, **params):
                 return ObjectiveLoss(second_sample)
 
         cls = SecondSample
+    if arm == "untrained":
+        params = params | {"max_iter": 1, "learning_rate_init": 1e-12}
     return cls(random_state=seed).set_params(**params)
 
 
-def embed_family(arm, seed, X_train, X_test, *, embeddings=(), control=False, **params):
+def embed_family(arm, seed, X_train, X_test, *, embeddings=("mean",), **params):
     """Features of an arm of `FAMILY`, in several embeddings, for the cost of one fit.
 
-    ``control`` adds the informative embedding of a decoder whose weights are random.
+    Arms without a decoder have "layers", hidden layers and code of the encoder, and "mean". Others
+    have "control" besides their own: the informative embedding of a decoder of random weights.
     """
     torch.manual_seed(seed)  # second_sample draws from the global generator
     encoder = make_encoder(arm, seed, **params)
     meter = Meter()
     encoder.fit(X_train)
     meter.fitted()
-    train, test = encoder.transform(X_train), encoder.transform(X_test)
-    cost = meter.transformed(len(X_train) + len(X_test))
-    cost["bytes"] = len(pickle.dumps(encoder.__getstate__()))
-    if not embeddings:
-        return Features({getattr(encoder, "embedding", "mean"): (train, test)}, cost)
-    matrices = {}
+    encoder.transform(X_test)
+    cost = meter.transformed(len(X_test), len(pickle.dumps(encoder.__getstate__())))
+    matrices, has_decoder = {}, arm not in WITHOUT_DECODER
     for name in embeddings:
-        encoder.set_params(embedding=name)
-        matrices[name] = encoder.transform(X_train), encoder.transform(X_test)
-    rebuilt = reconstruction(X_train, X_test, encoder.reconstruct(X_test))
-    if control:
-        matrices["control"] = random_decoder(encoder, seed, X_train, X_test)
-    return Features(matrices, cost, rebuilt)
+        if has_decoder and name != "control":
+            encoder.set_params(embedding=name)
+        if name == "mean" or (has_decoder and name != "control"):
+            matrices[name] = encoder.transform(X_train), encoder.transform(X_test)
+        elif name == "layers":
+            matrices[name] = own_features(encoder, encoder_layers, X_train, X_test)
+        elif name == "control" and has_decoder:
+            layers = random_decoder(encoder, seed)
+            matrices[name] = own_features(encoder, layers, X_train, X_test)
+    rebuilt = np.nan
+    if has_decoder:
+        rebuilt = reconstruction(X_train, X_test, encoder.reconstruct(X_test))
+    last = encoder.net_.history[-1]
+    return Features(matrices, cost, rebuilt, last["train_loss"], last.get("train_contrast", np.nan))
 
 
-def random_decoder(encoder, seed, *tables):
-    """Informative features of tables, standardised, from a decoder of random weights."""
-    model = encoder._model()
-    shape = encoder._built["hidden_layer_sizes"], encoder._built["activation"]
-    generator = torch.Generator().manual_seed(seed + 1000)
-    decoder = build(
-        encoder.decoder, encoder.n_components, 1, *shape, generator, is_decoder=True
-    ).eval()
-    parts = []
+def own_features(encoder, layers, *tables):
+    """Features of tables from layers that no encoder of the library gives, scaled as its own.
+
+    ``layers`` makes a list of tensors (n, w) from a model and encoded rows.
+    """
+    model, made = encoder._model(), []
     for X in tables:
         encoded = encoder.table_.encode(encoder._read(X, reset=False, min_rows=1))
-        parts.append(
-            on_rows(model, lambda x: {"h": decoder.body(model.posterior_mean(x))}, encoded)["h"]
-        )
-    centre, scale = cmim_sklearn.embedding.feature_scale(parts[:1])
-    return tuple((part - centre) / scale for part in parts)
+        parts = on_rows(model, lambda x: dict(enumerate(layers(model, x))), encoded)
+        made.append(list(parts.values()))
+    centre, scale = feature_scale(made[0])
+    return tuple((np.concatenate(parts, 1) - centre) / scale for parts in made)
+
+
+def encoder_layers(model, x):
+    """The hidden layers of an encoder, and the code."""
+    states = hidden_states(model.encoder, model.likelihood.inputs(x))
+    return [*states, model.posterior_mean(x)]
+
+
+def random_decoder(encoder, seed):
+    """The last hidden layer of a decoder like an encoder's own, its weights never trained."""
+    shape = encoder._built["hidden_layer_sizes"], encoder._built["activation"]
+    generator = torch.Generator().manual_seed(seed + 1000)
+    decoder = build(encoder.decoder, encoder.n_components, 1, *shape, generator, is_decoder=True)
+    return lambda model, x: [decoder.body(model.posterior_mean(x))]
 
 
 def reconstruction(X_train, X_test, rebuilt):
@@ -187,43 +213,53 @@ OTHERS = {
 def embed_other(arm, seed, X_train, X_test):
     """Features of raw columns ("raw"), or of one of `OTHERS`."""
     meter = Meter()
-    raw = raw_matrices(X_train, X_test)
-    if arm == "raw":
-        meter.fitted()
-        return Features({"": raw}, meter.transformed(0) | {"bytes": 0})
-    width = min(RIVAL_WIDTH, raw[0].shape[1] - 1, len(raw[0]) - 1)
-    transformer = OTHERS[arm](width, seed).fit(raw[0])
+    steps = [RawColumns(X_train)]
+    if arm != "raw":
+        columns = steps[0].transform(X_train)
+        width = min(RIVAL_WIDTH, columns.shape[1] - 1, len(columns) - 1)
+        steps.append(OTHERS[arm](width, seed).fit(columns))
     meter.fitted()
-    matrices = transformer.transform(raw[0]), transformer.transform(raw[1])
-    cost = meter.transformed(len(X_train) + len(X_test))
-    cost["bytes"] = len(pickle.dumps(transformer))
-    return Features({"": matrices}, cost)
+
+    def transform(X):
+        for step in steps:
+            X = step.transform(X)
+        return X
+
+    test = transform(X_test)
+    cost = meter.transformed(len(X_test), len(pickle.dumps(steps)))
+    return Features({"": (transform(X_train), test)}, cost)
+
+
+def embed_rival(arm, seed, X_train, X_test, env_dir, threads):
+    """Features of an arm of `benchmarks.rivals`."""
+    raw = RawColumns(X_train)
+    columns = raw.transform(X_train), raw.transform(X_test)
+    made = rivals.embed(arm, X_train, X_test, *columns, seed, env_dir, threads=threads)
+    return Features({"": (made.train, made.test)}, {name: getattr(made, name) for name in COSTS})
 
 
 class Meter:
     """Seconds, rows a second, and the peak of memory above what was held at the start."""
 
     def __init__(self):
-        self.held, self.start = peak_memory(), time.perf_counter()
+        self.held, self.start = memory("VmRSS"), time.perf_counter()
 
     def fitted(self):
         """Call it when fit is done."""
         self.fit_s = time.perf_counter() - self.start
 
-    def transformed(self, n_rows):
-        """Call it when so many rows are transformed, for what it all cost."""
+    def transformed(self, n_rows, n_bytes):
+        """Call it when so many rows are transformed, for the `COSTS`."""
         seconds = time.perf_counter() - self.start - self.fit_s
         return {
             "fit_s": self.fit_s,
-            "transform_rows_s": n_rows / seconds if n_rows else np.nan,
-            "peak_mb": peak_memory() - self.held,
+            "transform_rows_s": n_rows / seconds,
+            "peak_mb": memory("VmHWM") - self.held,
+            "bytes": n_bytes,
         }
 
 
-def peak_memory():
-    """Peak of this process's resident memory so far, in MB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(which):
+    """Resident memory of this process in MB: now ("VmRSS"), or its peak so far ("VmHWM")."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(which)).split()[1]) / 1024

@@ -11,15 +11,21 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, t
 
 TREES = ("HistGradientBoosting", "ExtraTrees")
+UNTRAINED = "untrained"
+"""cMIM's network before any update: what its features have without training."""
 LEAST_LEAD = 0.02
 """Where trees lead raw columns by less, there is no way to go, and the way is not defined."""
 WAY_LIMITS = (-1.0, 1.5)
 CONFIDENCE = 0.95
+MARGIN = 0.005
+"""How much lower a score may be and still count as no worse."""
 ENOUGH = 0.99
 """The share of the score of a fit ten times as long that the default should reach."""
 SECONDS = 30
 
-HOLDS, NOISE, FAILS = "holds", "within noise", "does not hold"
+BETTER, NO_WORSE, WORSE, OPEN = WORDS = ("better", "no worse", "worse", "open")
+AT_LEAST_AS_GOOD = (BETTER, NO_WORSE)
+HOLDS, FAILS = "holds", "does not hold"
 TOO_FEW, NOT_RUN = "too few tables", "not run"
 
 
@@ -51,6 +57,16 @@ class Ranking(NamedTuple):
     seeds: tuple
     left_out: list
 
+    @property
+    def told_apart(self):
+        """Does Friedman's test tell the arms apart at all?"""
+        return self.p_value < 1 - CONFIDENCE
+
+    @property
+    def weak(self):
+        """Is the critical difference more than half of the largest possible one?"""
+        return self.difference > (len(self.ranks) - 1) / 2
+
 
 class Dependence(NamedTuple):
     """How the score of each arm, a column, follows the batch size.
@@ -72,10 +88,10 @@ def select(rows, **values):
 
 
 def at_embedding(rows, embedding):
-    """Each arm at an embedding; an arm without it at "mean", or at "" if it has no choice."""
+    """Each arm at an embedding; an arm without it at "mean", else at the first that it has."""
     chosen = {}
     for arm, have in rows.groupby("arm")["embedding"].unique().items():
-        chosen[arm] = next((name for name in (embedding, "mean", "") if name in have), None)
+        chosen[arm] = next((name for name in (embedding, "mean") if name in have), have[0])
     return rows[rows["embedding"] == rows["arm"].map(chosen)]
 
 
@@ -135,29 +151,43 @@ def over_tables(left, right, seeds):
     )
 
 
-def against_others(frame, ours="cMIM"):
-    """A `Paired` of ours with every other column of what `wide` returns."""
-    return {f"{ours} over {arm}": paired(frame, ours, arm) for arm in frame if arm != ours}
+def against_others(frame, planned=(), ours="cMIM"):
+    """A `Paired` of ours with every other column of what `wide` returns, and those planned."""
+    arms = dict.fromkeys([*planned, *frame])
+    return {f"{ours} over {arm}": paired(frame, ours, arm) for arm in arms if arm != ours}
 
 
 def verdict(comparison):
-    """Is ours at least as good as theirs? By the confidence interval of the mean difference."""
+    """One of the `WORDS`, by the confidence interval of the mean difference."""
     if comparison.tables < 2:
         return TOO_FEW if comparison.tables else NOT_RUN
-    if comparison.mean - comparison.margin >= 0:
-        return HOLDS
-    return FAILS if comparison.mean + comparison.margin < 0 else NOISE
+    low, high = comparison.mean - comparison.margin, comparison.mean + comparison.margin
+    if low > 0:
+        return BETTER
+    if high < 0:
+        return WORSE
+    return NO_WORSE if low > -MARGIN else OPEN
 
 
-def overall(comparisons):
-    """One verdict for a claim of several comparisons: a single failure fails it."""
+def overall(comparisons, good=AT_LEAST_AS_GOOD):
+    """One verdict for a claim of all the comparisons that were planned for it.
+
+    Parameters
+    ----------
+    comparisons : iterable of Paired
+        Those that were not run too.
+    good : tuple of str
+        Verdicts that the claim holds with.
+    """
     words = [verdict(comparison) for comparison in comparisons]
-    known = [word for word in words if word in (HOLDS, NOISE, FAILS)]
-    if not known:
+    if not set(words) & set(WORDS):
         return TOO_FEW if TOO_FEW in words else NOT_RUN
-    if FAILS in known:
-        return FAILS
-    return HOLDS if 2 * known.count(HOLDS) >= len(known) else NOISE
+    n, n_good, n_worse = len(words), sum(word in good for word in words), words.count(WORSE)
+    if n_good == n:
+        return HOLDS
+    if n == 1:
+        return FAILS if n_worse else f"is {OPEN}"
+    return f"{FAILS} in {n_worse} of {n}" if n_worse else f"is {OPEN} in {n - n_good} of {n}"
 
 
 def nemenyi(n_arms, n_tables):
@@ -340,6 +370,37 @@ def costs(rows):
 
     The score is over the pairs that all arms have, the costs over all that an arm has.
     """
-    medians = rows.groupby("arm")[["fit_s", "transform_rows_s", "peak_mb", "bytes"]].median()
+    names = ["n_features", "fit_s", "transform_rows_s", "peak_mb", "bytes"]
     scores = wide(rows)
+    medians = rows.groupby("arm")[names].median()
     return medians.assign(score=by_table(complete(scores)).mean(), fits=scores.count())
+
+
+def contrast_sizes(rows, by):
+    """How large the contrastive term is at the end of training.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Tidy rows; without columns contrast and loss, nothing is known.
+    by : str
+        The column to tell apart by.
+
+    Returns
+    -------
+    DataFrame
+        By values of that column: medians over tables, each a mean over seeds, of the contrastive
+        term (contrast) and of its share of the size of the loss (share), tables and seeds.
+    """
+    rows = rows.reindex(columns=[by, "table", "seed", "contrast", "loss"])
+    rows = rows.dropna(subset="contrast").astype({"contrast": float, "loss": float})
+    # A fit has a row for each of its scores, all with the same loss.
+    fits = rows.groupby([by, "table", "seed"], sort=False)[["contrast", "loss"]].first()
+    fits["share"] = (fits["contrast"] / fits["loss"].where(fits["loss"] != 0)).abs()
+    tables = fits.groupby([by, "table"], sort=False).mean()
+    found = tables.groupby(by, sort=False)[["contrast", "share"]].median()
+    seeds = {name: seeds_of(part) for name, part in fits.groupby(by)}
+    return found.assign(
+        tables=tables.groupby(by).size().reindex(found.index),
+        seeds=pd.Series(seeds, dtype=object).reindex(found.index),
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.comparisons import ENOUGH, SECONDS, cliques, in_order
+from benchmarks.comparisons import ENOUGH, MARGIN, SECONDS, cliques, in_order
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -41,10 +41,13 @@ def axes(height=3.6, **labels):
 
 
 def critical_difference(ranking):
-    """Mean ranks on a line; bars join arms that the Nemenyi test does not tell apart."""
+    """Mean ranks on a line; bars join arms that the Nemenyi test does not tell apart.
+
+    There are no bars where Friedman's test tells no arms apart.
+    """
     ranks = ranking.ranks
     n = len(ranks)
-    groups = cliques(ranks, ranking.difference)
+    groups = cliques(ranks, ranking.difference) if ranking.told_apart else []
     left = (n + 1) // 2
     # Heights in text lines, downwards from the line of ranks.
     first_label = 1.2 + 0.45 * len(groups)
@@ -61,17 +64,20 @@ def critical_difference(ranking):
         ax.plot([tick, tick], [0, -0.3], color="black", lw=1)
         ax.text(tick, -0.4, str(tick), ha="center", va="bottom", fontsize=9)
     ax.text(1 - pad, -0.1, "mean rank\n(1 is best)", ha="right", va="center", fontsize=8)
-    # A difference wider than the line of ranks is cut: no two arms differ by it anyway.
-    ruler = min(ranking.difference, n - 1)
-    ax.plot([1, 1 + ruler], [-2.1, -2.1], color="black", lw=1.5, marker="|", gid="ruler")
-    ax.text(
-        1 + ruler / 2,
-        -2.3,
-        f"critical difference {ranking.difference:.2f}",
-        ha="center" if ruler > 0.35 * (n - 1) else "left",
-        va="bottom",
-        fontsize=9,
-    )
+    if ranking.told_apart:
+        # A difference wider than the line of ranks is cut: no two arms differ by it anyway.
+        ruler = min(ranking.difference, n - 1)
+        ax.plot([1, 1 + ruler], [-2.1, -2.1], color="black", lw=1.5, marker="|", gid="ruler")
+        ax.text(
+            1 + ruler / 2,
+            -2.3,
+            f"critical difference {ranking.difference:.2f}",
+            ha="center" if ruler > 0.35 * (n - 1) else "left",
+            va="bottom",
+            fontsize=9,
+        )
+    else:
+        ax.text((1 + n) / 2, -2.3, "ranks are not told apart", ha="center", fontsize=9)
     for level, (first, last) in enumerate(groups):
         ends = [ranks.iloc[first] - 0.012 * n, ranks.iloc[last] + 0.012 * n]
         ax.plot(ends, [0.55 + 0.45 * level] * 2, color=COLOURS[0], lw=3.5, gid="clique")
@@ -93,7 +99,7 @@ def critical_difference(ranking):
 
 
 def differences(comparisons, xlabel):
-    """Mean differences with their confidence intervals, a line for each comparison.
+    """Mean differences with their confidence intervals, a line for each, and the margin dotted.
 
     Parameters
     ----------
@@ -104,6 +110,7 @@ def differences(comparisons, xlabel):
     figure, ax = axes(0.9 + 0.25 * len(comparisons), xlabel=xlabel)
     style = styles(dict.fromkeys(group for group, _ in comparisons))
     ax.axvline(0, color=GREY, lw=1)
+    ax.axvline(-MARGIN, color=GREY, lw=1, ls=":")
     for y, ((group, _), comparison) in enumerate(comparisons.items()):
         ax.errorbar(
             comparison.mean, y, xerr=comparison.margin, ls="", ms=5, capsize=2, **style[group]

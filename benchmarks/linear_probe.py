@@ -70,35 +70,51 @@ def load(path, split, max_rows=MAX_ROWS):
     return *parts, regression
 
 
-def raw_matrices(X_train, X_test):
-    """Raw columns as a linear model likes them best."""
-    numeric = [c for c in X_train if pd.api.types.is_numeric_dtype(X_train[c])]
-    categorical = [c for c in X_train if c not in numeric]
-    prepare = make_column_transformer(
-        (
-            make_pipeline(
-                SimpleImputer(strategy="median", add_indicator=True),
-                QuantileTransformer(
-                    output_distribution="normal", n_quantiles=min(1000, len(X_train))
-                ),
-            ),
-            numeric,
-        ),
-        (
-            make_pipeline(
-                SimpleImputer(strategy="constant", fill_value="missing"),
-                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-            ),
-            categorical,
-        ),
-    )
+class RawColumns:
+    """Raw columns as a linear model likes them best: imputed, one-hot, to normal scores, scaled.
 
-    def as_objects(X):
-        objects = {c: X[c].astype(object).where(X[c].notna(), "missing") for c in categorical}
+    Parameters
+    ----------
+    X : DataFrame
+        Training rows.
+    """
+
+    def __init__(self, X):
+        numeric = [c for c in X if pd.api.types.is_numeric_dtype(X[c])]
+        self.categorical = [c for c in X if c not in numeric]
+        prepare = make_column_transformer(
+            (
+                make_pipeline(
+                    SimpleImputer(strategy="median", add_indicator=True),
+                    QuantileTransformer(
+                        output_distribution="normal", n_quantiles=min(1000, len(X))
+                    ),
+                ),
+                numeric,
+            ),
+            (
+                make_pipeline(
+                    SimpleImputer(strategy="constant", fill_value="missing"),
+                    OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+                ),
+                self.categorical,
+            ),
+        )
+        self.pipeline = make_pipeline(prepare, StandardScaler()).fit(self._as_objects(X))
+
+    def transform(self, X):
+        """Numbers (n, w) of a frame with the same columns."""
+        return self.pipeline.transform(self._as_objects(X))
+
+    def _as_objects(self, X):
+        objects = {c: X[c].astype(object).where(X[c].notna(), "missing") for c in self.categorical}
         return X.assign(**objects)
 
-    pipeline = make_pipeline(prepare, StandardScaler())
-    return pipeline.fit_transform(as_objects(X_train)), pipeline.transform(as_objects(X_test))
+
+def raw_matrices(X_train, X_test):
+    """Training and test rows through `RawColumns`."""
+    raw = RawColumns(X_train)
+    return raw.transform(X_train), raw.transform(X_test)
 
 
 def linear_model(regression, max_iter=500):

@@ -12,7 +12,18 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import claims, sections
-from benchmarks.comparisons import FAILS, HOLDS, NOISE, NOT_RUN, select
+from benchmarks.comparisons import (
+    BETTER,
+    CONFIDENCE,
+    FAILS,
+    HOLDS,
+    MARGIN,
+    NO_WORSE,
+    NOT_RUN,
+    OPEN,
+    WORSE,
+    select,
+)
 from benchmarks.wording import count
 
 COMMAND = "python -m benchmarks.report --results FILE --out DIR"
@@ -26,10 +37,15 @@ SECTIONS = {
 
 RULE = f"""\
 How a verdict is reached: seeds are averaged first, and the difference of the two sides is averaged
-over tables; *{HOLDS}* says that its 95 % confidence interval (Student's t over tables) lies at or
-above zero, *{FAILS}* that it lies below, *{NOISE}* that it contains zero. A claim of several
-comparisons fails with any one of them, and else holds where at least half of them do. What follows
-± is one standard error over tables, and wins and losses are counts of tables."""
+over tables. By the {CONFIDENCE * 100:g} % confidence interval of this mean (Student's t over
+tables), the left side is *{BETTER}* where the interval lies above 0, *{WORSE}* where it lies below
+0, *{NO_WORSE}* where neither is so but it lies above -{MARGIN:g}, the margin, and it is *{OPEN}*
+otherwise. A claim of one comparison *{HOLDS}* with {BETTER} and {NO_WORSE}, *{FAILS}* with {WORSE},
+and else is {OPEN}. A claim of several {HOLDS} only if all that were planned were run and all are
+{BETTER} or {NO_WORSE}; it {FAILS} in those that are {WORSE}; and else it is {OPEN} in those that
+are {OPEN} or lacking. That training adds {HOLDS} with {BETTER} alone: there, {NO_WORSE} is {OPEN}.
+Intervals are not corrected for how many there are, so among many a few are wrong by chance. What
+follows ± is one standard error over tables, and wins and losses are counts of tables."""
 
 
 def how(results, writer):
@@ -47,6 +63,7 @@ def how(results, writer):
             "scores are accuracy, or R2 where the target is a number."
         ),
         f"Where nothing else is said, embeddings are {writer.embedding}.",
+        f"Failed pieces: {'; '.join(context['failed'])}." if context.get("failed") else "",
     ]
     return " ".join(word for word in words if word)
 
@@ -58,14 +75,16 @@ def write_report(results, folder, *, context):
     ----------
     results : DataFrame
         Tidy scores: a row for each experiment, table, seed, arm, setting, embedding, probe and
-        regime. Any of them may be missing.
+        regime. Any of them may be missing, and so may the columns contrast and loss: nats a row of
+        the contrastive term, as weighted, and of the whole loss at the last epoch.
     folder : Path
         Gets RESULTS.md and figures/NAME.png.
     context : dict
-        All keys are optional. "command", "cpu", "threads" and "versions", a dict, say how scores
-        were made; "defaults" maps an ablation to its default setting; "embedding" is the encoder's
-        default; "chosen_on" and "confirmed_on" list the tables that the defaults were chosen and
-        confirmed on.
+        All keys are optional. "command", "cpu", "threads", "jobs" (pieces at a time) and
+        "versions", a dict, say how scores were made; "failed" lists the pieces that have none;
+        "defaults" maps an ablation to its default setting; "embedding" is the encoder's default;
+        "chosen_on" and "confirmed_on" list the tables that the defaults were chosen and confirmed
+        on, and "chosen_note" is a sentence on that.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from benchmarks import figures
 from benchmarks.comparisons import (
+    BETTER,
     ENOUGH,
     FAILS,
     HOLDS,
@@ -18,7 +19,9 @@ from benchmarks.comparisons import (
     SECONDS,
     TOO_FEW,
     TREES,
+    UNTRAINED,
     WAY_LIMITS,
+    WORSE,
     against_others,
     at_embedding,
     by_table,
@@ -39,8 +42,10 @@ from benchmarks.wording import (
     basis,
     claim,
     comparison_table,
+    contrast,
     count,
     difference,
+    elsewhere,
     in_numbers,
     listed,
     number,
@@ -57,7 +62,7 @@ PROBES = {
     "mlp": "MLP",
 }
 REGIMES = {"all": "all labels", "few": "few labels"}
-FEATURES_FIRST = ("cMIM", "raw", *TREES)
+FEATURES_FIRST = ("cMIM", UNTRAINED, "raw", *TREES)
 ALL_TABLES = "all tables"
 HALVES = {"chosen_on": "chosen on", "confirmed_on": "confirmed on"}
 
@@ -66,6 +71,13 @@ WAY = (
     f"from means over seeds, clipped to [{WAY_LIMITS[0]:g}, {WAY_LIMITS[1]:g}], and averaged over "
     f"tables where trees lead raw columns by {LEAST_LEAD:g} or more."
 )
+
+NOTES = {
+    "UMAP": "its time to fit includes some 9 s of compilation, in every process",
+    "SCARF": "its loss is replaced by an equivalent, faster one: as shipped, SCARF is slower",
+    "SubTab": "as it is in ts3l 0.70, it never shows some of the columns to its encoder",
+}
+"""What to know of an arm before its scores and costs are compared."""
 
 
 class Section(NamedTuple):
@@ -107,22 +119,31 @@ def ranking(writer, frame, name, caption):
         return [f"Mean ranks: {NOT_RUN} on two tables with three arms."], ""
     ranks = found.ranks
     p_value = "undefined" if np.isnan(found.p_value) else f"{found.p_value:.2g}"
-    text = (
-        f"Mean ranks over {basis(found.tables, found.seeds)}: Friedman p = {p_value}, "
-        f"Nemenyi critical difference {number(found.difference, 2)}."
-    )
+    gap = number(found.difference, 2)
+    text = f"Mean ranks over {basis(found.tables, found.seeds)}."
+    if found.told_apart:
+        text += f" Friedman p = {p_value}, Nemenyi critical difference {gap}."
     if found.left_out:
         text += f" Left out, having fewer than half of the scores: {listed(found.left_out)}."
-    sentence = ""
+    words = []
     if "cMIM" in ranks:
         place = int((ranks < ranks["cMIM"]).sum()) + 1
+        words.append(
+            f"cMIM's mean rank is {number(ranks['cMIM'], 2)}, place {place} of {len(ranks)} "
+            f"(best: {ranks.index[0]}, {number(ranks.iloc[0], 2)})."
+        )
+    if not found.told_apart:
+        words.append(f"Ranks are not told apart at all (Friedman p = {p_value}).")
+    elif "cMIM" in ranks:
         near = (ranks - ranks["cMIM"]).abs() <= found.difference
         same = [arm for arm in ranks.index[near] if arm != "cMIM"]
-        sentence = (
-            f"cMIM's mean rank is {number(ranks['cMIM'], 2)}, place {place} of {len(ranks)} "
-            f"(best: {ranks.index[0]}, {number(ranks.iloc[0], 2)}); "
-            f"not told apart from it: {listed(same) or 'none'}."
+        words.append(f"Not told apart from it: {listed(same) or 'none'}.")
+    if found.weak:
+        words.append(
+            f"A critical difference of {gap} ranks, {len(ranks) - 1} being the largest possible, "
+            f"leaves little power: {len(ranks)} arms on {count(found.tables, 'table')}."
         )
+    sentence = " ".join(words)
     drawn = writer.draw(figures.critical_difference(found), name, caption)
     return [f"{text} {sentence}".strip(), drawn], sentence
 
@@ -171,7 +192,12 @@ def ablation(writer, rows, experiment):
         main = at_embedding(select(rows, probe="linear", regime="all"), writer.embedding)
         main = select(main, arm="cMIM") if "cMIM" in set(main["arm"]) else main
         finding = f"**{experiment}**, {role} {default}: {choice(wide(main, 'setting'), default)}"
-    return Section(title, [finding], blocks)
+    findings = [finding]
+    if experiment == "contrastive_weight":
+        more, sizes = contrast(rows, "setting", settings, "at weight {}")
+        blocks += ["### The size of the contrastive term", *more]
+        findings += sizes
+    return Section(title, findings, blocks)
 
 
 def ablation_cell(comparison, full, is_default):
@@ -190,8 +216,8 @@ def choice(frame, default):
     if all(c.tables < 2 for c in others.values()):
         return f"other settings {TOO_FEW if any(c.tables for c in others.values()) else NOT_RUN}."
     others = {s: c for s, c in others.items() if c.tables > 1}
-    above = [s for s, c in others.items() if verdict(c) == HOLDS and c.mean > 0]
-    below = [s for s, c in others.items() if verdict(c) == FAILS]
+    above = [s for s, c in others.items() if verdict(c) == BETTER]
+    below = [s for s, c in others.items() if verdict(c) == WORSE]
     best = max(others, key=lambda s: others[s].mean)
     words = [
         f"{listed(f'{s} {in_numbers(others[s])}' for s in some)} clearly {side} it"
@@ -205,12 +231,20 @@ def choice(frame, default):
 
 def rivals(writer, rows):
     """cMIM beside raw columns, trees and other features, with costs."""
-    linear = at_embedding(select(rows, probe="linear"), writer.embedding)
+    asked = select(rows, probe="linear")
+    linear = at_embedding(asked, writer.embedding)
     findings, blocks, summaries = [], [], {}
+    if len(linear):
+        blocks.append(
+            "Rivals' features are scored twice, as they come and standardised, and the better of "
+            "the two on the test rows counts: this is in the rivals' favour. "
+            f"{elsewhere(asked, writer.embedding)}".strip()
+        )
     for regime, label in REGIMES.items():
         part = select(linear, regime=regime)
         if part.empty:
             findings.append(f"**cMIM beside raw columns and rivals, {label}: {NOT_RUN}.**")
+            findings.append(training(part, label))
             continue
         frame = ordered(wide(part), FEATURES_FIRST)
         for half, names in halves(writer.context, frame).items():
@@ -221,6 +255,7 @@ def rivals(writer, rows):
             f"{finding} Above raw on {whole['above raw']} tables, above both raw and trees on "
             f"{whole['above raw and trees']}; way to trees {whole['way']}."
         )
+        findings.append(training(part, label))
         blocks += [f"### With {label} (median {part['n_labels'].median():.0f})", *more]
     if summaries:
         frame = pd.DataFrame.from_dict(spoken(summaries), orient="index")
@@ -231,6 +266,12 @@ def rivals(writer, rows):
     return Section("Rivals", findings, blocks)
 
 
+def training(rows, label):
+    """The finding of what training adds to the features of an untrained network."""
+    text = f"Training adds to the features of an {UNTRAINED} network ({label})"
+    return claim(text, {UNTRAINED: paired(wide(rows), "cMIM", UNTRAINED)}, good=(BETTER,))
+
+
 def rivals_by_regime(writer, frame, regime):
     """A sentence for the findings, and scores, ranks and differences at one number of labels."""
     label = REGIMES[regime]
@@ -238,7 +279,7 @@ def rivals_by_regime(writer, frame, regime):
     caption = f"Mean ranks of features, {label}"
     ranked, sentence = ranking(writer, features, f"rivals_ranks_{regime}", caption)
     ways = way(frame)
-    others = against_others(frame)
+    others = against_others(frame, [UNTRAINED])
     text = f"cMIM's features are at least as good as raw columns ({label})"
     finding = f"{claim(text, {'raw': paired(frame, 'cMIM', 'raw')})} {sentence}".strip()
     blocks = [
@@ -269,22 +310,25 @@ def halves(context, frame):
 def halves_in_words(context):
     """Which tables the defaults were chosen on, and which confirm them."""
     known = [f"{words}: {listed(context[key])}" for key, words in HALVES.items() if key in context]
-    return f"Defaults were {'; '.join(known)}." if known else "Which tables chose them is not told."
+    chosen = f"Defaults were {'; '.join(known)}."
+    words = [chosen if known else "Which tables chose them is not told."]
+    return " ".join([*words, context.get("chosen_note", "")]).strip()
 
 
 def summary(frame):
     """cMIM against raw columns and trees in one line, for some of the tables."""
     lead = paired(frame, "cMIM", "raw")
+    trained = paired(frame, "cMIM", UNTRAINED)
     ways = way(frame)
     best = (ways["cMIM"] > ways["raw"]) & (ways["cMIM"] > ways["trees"])
     defined = ways["way"].dropna()
     return {
         "above raw": f"{lead.wins} of {lead.tables}",
-        "gain over raw": f"{difference(lead)}",
+        "gain over raw": f"{difference(lead)}, {verdict(lead)}",
+        f"gain over {UNTRAINED}": f"{difference(trained)}, {verdict(trained)}",
         "above raw and trees": f"{best.sum()} of {len(ways)}",
         "way": f"{number(defined.mean())} ({count(len(defined), 'table')})",
         "rests on": basis(lead.tables, lead.seeds),
-        "verdict": verdict(lead),
     }
 
 
@@ -294,13 +338,14 @@ def cost(writer, rows):
     found = found.sort_values("score", ascending=False)
     columns = {
         "score": "mean score",
+        "n_features": "features",
         "fit_s": "fit (s)",
         "transform_rows_s": "transform (rows/s)",
         "peak_mb": "peak (MB)",
         "bytes": "on disk (bytes)",
         "fits": "fits",
     }
-    whole = found[["transform_rows_s", "bytes"]].map(lambda v: number(v, 0))
+    whole = found[["n_features", "transform_rows_s", "bytes"]].map(lambda v: number(v, 0))
     shared = complete(wide(rows))
     blocks = [
         "### Cost",
@@ -309,6 +354,7 @@ def cost(writer, rows):
             f"{basis(len(by_table(shared)), seeds_of(shared))} that all arms share."
         ),
         table(found.assign(**whole)[list(columns)].rename(columns=columns)),
+        seconds(writer.context, found.index),
     ]
     drawable = found.dropna(subset=["score", "fit_s"])
     if len(drawable):
@@ -317,11 +363,24 @@ def cost(writer, rows):
     return blocks
 
 
+def seconds(context, arms):
+    """What seconds mean, and what is to be known of some of the arms."""
+    words = []
+    if "jobs" in context:
+        words.append(f"{count(context['jobs'], 'piece')} at a time")
+    if "threads" in context:
+        words.append(f"{count(context['threads'], 'thread')} each")
+    words.append("to fit includes preparing the columns where an arm prepares its own")
+    notes = [f"{arm}: {note}." for arm, note in NOTES.items() if arm in arms]
+    return " ".join([f"Seconds: {', '.join(words)}.", *notes])
+
+
 def targets(writer, rows):
     """One encoder for several targets of a table."""
     text = "One cMIM encoder serves several targets at least as well as raw columns"
     rows = rows[rows["regime"].str.startswith("target:")]
-    rows = at_embedding(select(rows, probe="linear"), writer.embedding)
+    asked = select(rows, probe="linear")
+    rows = at_embedding(asked, writer.embedding)
     # Each target is a case of its own.
     names = rows["table"] + ": " + rows["regime"].str.removeprefix("target:")
     frame = ordered(wide(rows.assign(table=names)), FEATURES_FIRST)
@@ -329,9 +388,10 @@ def targets(writer, rows):
     finding = claim(f"{text} (a target counts as a table)", {"raw": paired(frame, "cMIM", "raw")})
     if frame.empty:
         return Section(title, [finding], [])
-    others = against_others(frame)
+    others = against_others(frame, [UNTRAINED])
     blocks = [
-        "Each target is a case of its own: tables that are counted here are targets.",
+        "Each target is a case of its own: tables that are counted here are targets. "
+        f"{elsewhere(asked, writer.embedding)}".strip(),
         score_table(frame),
         comparison_table(others, "cMIM", "other"),
     ]

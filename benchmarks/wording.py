@@ -1,20 +1,25 @@
 """Numbers, comparisons and tables of `benchmarks.report` in words and Markdown."""
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.comparisons import (
-    FAILS,
-    HOLDS,
-    NOISE,
+    AT_LEAST_AS_GOOD,
     NOT_RUN,
+    OPEN,
     TOO_FEW,
+    WORDS,
+    WORSE,
+    at_embedding,
     by_table,
     complete,
+    contrast_sizes,
     overall,
     verdict,
 )
 
-COUNTED = {"holds in": HOLDS, "is within noise in": NOISE, "fails in": FAILS}
+DIGITS = 2
+"""Of numbers of any size."""
 
 
 def number(value, digits=3, sign=""):
@@ -22,6 +27,13 @@ def number(value, digits=3, sign=""):
     if pd.isna(value):
         return "-"
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
+def rounded(value):
+    """A number of any size to a few digits, a dash for none."""
+    if pd.isna(value):
+        return "-"
+    return np.format_float_positional(value, DIGITS, unique=False, fractional=False, trim="-")
 
 
 def count(n, noun, plural="{}s"):
@@ -64,26 +76,48 @@ def spoken(comparisons):
     }
 
 
-def claim(text, comparisons):
-    """The bullet of a claim that rests on the comparisons, a dict of label to `Paired`."""
-    bullet = f"**{text}: {overall(comparisons.values())}.**"
-    run = {label: c for label, c in comparisons.items() if verdict(c) in (HOLDS, NOISE, FAILS)}
+def claim(text, comparisons, good=AT_LEAST_AS_GOOD):
+    """The bullet of a claim that rests on the comparisons, a dict of label to `Paired`.
+
+    All that were planned are in it, and the claim holds with verdicts that are ``good``.
+    """
+    words = {label: verdict(c) for label, c in comparisons.items()}
+    run = sorted((x for x in words if words[x] in WORDS), key=lambda x: comparisons[x].mean)
+    call = overall(comparisons.values(), good)
     if not run:
-        return bullet
-    ordered = sorted(run, key=lambda label: run[label].mean)
-    if len(run) == 1:
-        return f"{bullet} {in_numbers(run[ordered[0]])}."
-    words = [verdict(c) for c in run.values()]
-    counts = listed(f"{name} {words.count(word)}" for name, word in COUNTED.items())
-    lacking = len(comparisons) - len(run)
-    more = f" ({lacking} more {NOT_RUN} or on {TOO_FEW})" if lacking else ""
-    parts = [f"It {counts} of {len(run)} comparisons{more}."]
-    failing = [f"{name} {in_numbers(run[name])}" for name in ordered if verdict(run[name]) == FAILS]
-    if failing:
-        parts.append(f"Failing: {'; '.join(failing)}.")
+        return f"**{text}: {call}.**"
+    numbers = {label: f"{label} {in_numbers(comparisons[label])}" for label in run}
+    if len(words) == 1:
+        why = "" if words[run[0]] == OPEN else f" ({words[run[0]]})"
+        return f"**{text}: {call}{why}.** {in_numbers(comparisons[run[0]])}."
+    counts = [f"{list(words.values()).count(word)} {word}" for word in WORDS]
+    lacking = len(words) - len(run)
+    if lacking:
+        counts.append(f"{lacking} lacking")
+    parts = [f"**{text}: {listed(counts)} of {len(words)} comparisons; it {call}.**"]
+    if lacking:
+        some = "; ".join(label for label in words if label in run)
+        parts.append(f"Run: {some}; lacking are those {NOT_RUN} or on {TOO_FEW}.")
+    if WORSE in words.values():
+        parts.append(f"Worse: {'; '.join(numbers[x] for x in run if words[x] == WORSE)}.")
     else:
-        parts.append(f"Lowest: {ordered[0]} {in_numbers(run[ordered[0]])}.")
-    return " ".join([bullet, *parts, f"Highest: {ordered[-1]} {in_numbers(run[ordered[-1]])}."])
+        parts.append(f"Lowest: {numbers[run[0]]}.")
+    if len(run) > 1:
+        parts.append(f"Highest: {numbers[run[-1]]}.")
+    return " ".join(parts)
+
+
+def elsewhere(rows, embedding):
+    """Which arms have no such embedding, and what is shown of them; nothing if all have it."""
+    chosen = at_embedding(rows, embedding)
+    chosen = chosen[~chosen["embedding"].isin([embedding, ""])]
+    places = chosen.groupby("arm", sort=False)["embedding"].first()
+    if places.empty:
+        return ""
+    return (
+        f"Without a {embedding} embedding, and shown at another: "
+        f"{listed(f'{arm} ({place})' for arm, place in places.items())}."
+    )
 
 
 def table(frame, digits=3):
@@ -121,6 +155,39 @@ def score_table(frame):
     tables = by_table(shared)
     mean = tables.mean().reindex(means.columns).rename(f"mean of {len(tables)} shared")
     return table(pd.concat([means, mean.to_frame().T]).rename_axis("table"))
+
+
+def contrast(rows, by, order, name):
+    """Text and findings on the size of the contrastive term.
+
+    Parameters
+    ----------
+    rows, by
+        See `contrast_sizes`.
+    order : iterable of str
+        Values of ``by`` to show first.
+    name : str
+        How the finding calls a value, "{}".
+    """
+    found = ordered(contrast_sizes(rows, by).T, order).T
+    if found.empty:
+        return [f"How large the contrastive term is: {NOT_RUN}, or not recorded."], []
+    shown = pd.DataFrame(
+        {
+            "nats a row": found["contrast"].map(rounded),
+            "share of the loss (%)": (100 * found["share"]).map(rounded),
+            "rests on": [basis(*row) for row in found[["tables", "seeds"]].to_numpy()],
+        }
+    )
+    each = listed(
+        f"{nats} nats a row {name.format(value)} ({share} % of the loss)"
+        for value, nats, share, _ in shown.itertuples()
+    )
+    text = (
+        "The contrastive term, as it is weighted, at the last epoch, and its share of the size of "
+        "the whole loss: medians over tables."
+    )
+    return [text, table(shown)], [f"The contrastive term ends at a median of {each}."]
 
 
 def ordered(frame, first):

@@ -58,7 +58,7 @@ class LocalModel(nn.Module):
         self.encoder, self.local, self.source = encoder, local, source
         self.likelihood, self.view = likelihood, view
         self.register_buffer("groups", groups, persistent=False)
-        self.point = PointPosterior(source.output.in_features)
+        self.posterior = PointPosterior(source.output.in_features)
 
     @property
     def device(self):
@@ -85,7 +85,7 @@ class LocalModel(nn.Module):
 
     def encode(self, x):
         """The code (n, d) of encoded rows x (n, C), uncorrupted, as a point."""
-        return self.point.inference(self.encoder(self.likelihood.inputs(x)))
+        return self.posterior.inference(self.encoder(self.likelihood.inputs(x)))
 
     def posterior_mean(self, x):
         """The code itself."""

@@ -426,17 +426,18 @@ class _LatentEncoder(
         -------
         array of shape (n_samples, n_features_out), float32
             The `embedding` chosen (the code, where there is no choice), each feature centred and
-            brought to one common scale; pandas or polars after ``set_output``.
+            each layer brought to a common scale by one factor; pandas or polars after
+            ``set_output``.
         """
         self._check_use()
         encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
         name, model = self._embedding, self._model()
-        centre, scale = self._scales[name]
+        centre, scale = (torch.from_numpy(part).to(model.device) for part in self._scales[name])
 
         def embed(x):
-            return {name: torch.cat(self._layers(model, x, name)[name], 1)}
+            return {name: (torch.cat(self._layers(model, x, name)[name], 1) - centre) / scale}
 
-        return (on_rows(model, embed, encoded)[name] - centre) / scale
+        return on_rows(model, embed, encoded)[name]
 
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Information that codes hold of their rows, in nats: I(x; z) of z ~ q(z | x) + noise.
@@ -522,6 +523,55 @@ class _LatentEncoder(
             )
         error = float(np.std(draws, ddof=1) / math.sqrt(n_draws)) if n_draws > 1 else math.nan
         return MutualInformation(estimate, error, draws, cap)
+
+    def to_onnx(self, path, output="embedding"):
+        """Write an ONNX model of the fitted encoder, with all that comes before and after its net.
+
+        It runs by ``onnxruntime.InferenceSession(path)`` and its like, without this library. Rows
+        are its first axis, of any length.
+
+        - "embedding" is `transform`. Each column is an input by its name, of shape (n, 1): doubles
+          in its own unit for numbers and booleans, strings for strings and categories (levels that
+          are no strings, as ``str`` writes them). The output "embedding" is float32
+          (n, n_features_out).
+        - "decode" is `inverse_transform`: it takes "embedding" and gives the columns. Booleans come
+          as such.
+
+        Columns without names are called x0, x1 and so on; an array of numbers alone is a single
+        tensor X (n, n_features) of doubles.
+
+        Missing numbers are NaN. A missing string is "", or, where "" is a level, any string that is
+        no level: these all count as missing, without a warning. Columns that were all missing in
+        fit decode to NaN or "".
+
+        Parameters
+        ----------
+        path : str or path
+            File to write.
+        output : {"embedding", "decode"}, default="embedding"
+            Whether features are to be computed from rows, or rows from features. Both are those of
+            `embedding` as it now is.
+
+        Raises
+        ------
+        ImportError
+            Without the package onnx (``pip install "cmim-sklearn[onnx]"``), or onnxscript, by which
+            torch exports a network of your own.
+        ValueError
+            If `output` is neither, or "decode" where there is no decoder; if two levels of a column
+            are one string, as 1 and "1".
+
+        Notes
+        -----
+        Features are those of `transform` up to rounding, some 1e-6; decoded levels are the same,
+        and so are numbers but for rounding. Values are not checked: what `transform` refuses or
+        warns of goes through. For whole pipelines see `cmim_sklearn.onnx.register`.
+        """
+        from cmim_sklearn.onnx import export
+
+        model = export(self, output)
+        with open(path, "wb") as file:
+            file.write(model.SerializeToString())
 
     # -- state -------------------------------------------------------------------------------------
 

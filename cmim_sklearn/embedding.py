@@ -1,4 +1,4 @@
-"""Features read from a code or from a decoder's hidden state: `transform`'s, and any model's.
+"""Features read from a code or from hidden states: `transform`'s, and any model's.
 
 Axes: n rows, d latent components, w features, T positions, H hidden features.
 """
@@ -31,6 +31,7 @@ from cmim_sklearn.foreign import (
     steps_of,
 )
 from cmim_sklearn.net import resolve_device
+from cmim_sklearn.networks import MLP
 
 EMBEDDINGS = ("informative", "hidden", "layers", "mean")
 TOTAL_VARIANCE = 20.0
@@ -81,7 +82,8 @@ def layers(model, x, embeddings=EMBEDDINGS):
 
     "informative" is the decoder's last hidden activation at the posterior mean, "hidden" all its
     hidden activations, "layers" those of the encoder before them, "mean" the posterior mean itself.
-    An encoder without ``body`` and ``output`` adds none to "layers".
+    An encoder that is not of `cmim_sklearn.networks` adds none to "layers": what its hidden layers
+    are is not known.
 
     Returns
     -------
@@ -89,11 +91,9 @@ def layers(model, x, embeddings=EMBEDDINGS):
     """
     inputs, encoder = model.likelihood.inputs(x), model.encoder
     encoder_states, decoder_states = [], []
-    if "layers" in embeddings and hasattr(encoder, "body") and hasattr(encoder, "output"):
+    if "layers" in embeddings and isinstance(encoder, MLP) and len(encoder.body):
         encoder_states = hidden_states(encoder, inputs)
         outputs = encoder.output(encoder_states[-1])
-        if encoder_states[-1] is inputs:  # no hidden layer: these would be the columns
-            encoder_states = []
     else:
         outputs = encoder(inputs)
     z = model.posterior.inference(outputs).mean

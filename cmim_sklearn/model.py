@@ -190,5 +190,8 @@ def on_rows(model: LatentModel, function, rows):
             if n < MIN_CHUNK_ROWS:
                 chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, rows.shape[1])])
             for name, values in function(chunk.to(device)).items():
-                outputs.setdefault(name, []).append(values[:n].float().cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in outputs.items()}
+                values = values[:n].float().cpu().numpy()
+                if name not in outputs:
+                    outputs[name] = np.empty((len(rows), *values.shape[1:]), np.float32)
+                outputs[name][start : start + n] = values
+    return outputs

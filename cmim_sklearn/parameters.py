@@ -64,8 +64,8 @@ SHARED = {
         '{"informative", "hidden", "layers", "mean"}',
         """What `transform` returns. "informative" is the decoder's last hidden activation at
         the posterior mean, before the map to the parameters of p(x | z); "hidden" is all
-        its hidden activations side by side; "layers" is those of the encoder, too (of a network
-        of your own if it has ``body`` and ``output``); "mean" is the posterior mean itself,
+        its hidden activations side by side; "layers" is those of the encoder, too, where
+        that is no network of your own; "mean" is the posterior mean itself,
         `n_components` wide. All four have an `inverse_transform`. Takes effect at once
         when set after fit.""",
         [StrOptions(set(EMBEDDINGS))],

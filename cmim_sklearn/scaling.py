@@ -45,14 +45,14 @@ class ScalingMap:
         out = self.above[left] + share * (self.below[left + 1] - self.above[left])
         for knot in (left, left + 1):
             out = np.where(self._is_atom(values, knot), self.y[knot], out)
-        first, last = self._tails()
+        first, last = self.tails()
         out = np.where(values < self.x[0], self.below[0] + (values - self.x[0]) * first, out)
         return np.where(values > self.x[-1], self.above[-1] + (values - self.x[-1]) * last, out)
 
     def inverse(self, scaled):
         """Map standardised values of shape (n,) back to the column's own unit."""
         ends = np.stack([self.below, self.above], axis=1).ravel()
-        first, last = self._tails()
+        first, last = self.tails()
         out = np.interp(scaled, ends, np.repeat(self.x, 2))
         out = np.where(scaled < ends[0], self.x[0] + (scaled - ends[0]) / first, out)
         return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
@@ -66,7 +66,7 @@ class ScalingMap:
         values = np.asarray(values, dtype=np.float64)
         left = self._left(values)
         out = (self.below[left + 1] - self.above[left]) / (self.x[left + 1] - self.x[left])
-        first, last = self._tails()
+        first, last = self.tails()
         return np.where(values < self.x[0], first, np.where(values > self.x[-1], last, out))
 
     def interval(self, values):
@@ -93,14 +93,17 @@ class ScalingMap:
 
     def _is_atom(self, values, knot):
         """Whether each value is the atom at its knot."""
+        return np.abs(values - self.x[knot]) <= self.reach()[knot]
+
+    def reach(self):
+        """How far from each knot, (n_knots,), a value still is its atom; -1 if it is none."""
         # What was fitted as float64 may come as float32: 0.1 is then another number. The values
         # next to an atom are knots too, or whole numbers.
         gaps = np.concatenate([[np.inf], np.diff(self.x), [np.inf]])
         near = np.minimum(SINGLE_PRECISION * np.abs(self.x), np.minimum(gaps[:-1], gaps[1:]) / 8)
-        near = np.where(self.above > self.below, near.clip(max=0.25), -1.0)
-        return np.abs(values - self.x[knot]) <= near[knot]
+        return np.where(self.above > self.below, near.clip(max=0.25), -1.0)
 
-    def _tails(self):
+    def tails(self):
         """Slopes beyond the first and last knots."""
         slopes = np.diff(self.y) / np.diff(self.x)
         return slopes[0], slopes[-1]

@@ -6,13 +6,16 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from benchmarks import arms
 from benchmarks.arms import (
     FAMILY,
     OTHERS,
+    WITHOUT_DECODER,
     Meter,
     embed_family,
     embed_other,
     make_encoder,
+    memory,
     reconstruction,
     second_sample,
     with_contrast,
@@ -79,17 +82,9 @@ def test_reconstruction_is_one_for_the_table_and_nothing_for_its_means():
 
 
 def test_control_has_the_code_and_not_the_trained_decoder(mixed):
-    def made(**params):
-        features = embed_family(
-            "MIM",
-            0,
-            mixed[:150],
-            mixed[150:],
-            embeddings=["informative", "mean"],
-            control=True,
-            **SHORT | params,
-        )
-        return features
+    def made():
+        embeddings = ["informative", "mean", "control"]
+        return embed_family("MIM", 0, mixed[:150], mixed[150:], embeddings=embeddings, **SHORT)
 
     features = made()
     train, test = features.matrices["control"]
@@ -99,18 +94,40 @@ def test_control_has_the_code_and_not_the_trained_decoder(mixed):
     assert not np.allclose(train, features.matrices["informative"][0], atol=0.1)
     assert 0 <= features.reconstruction <= 1
     assert features.cost["bytes"] > 1000
-    assert features.cost["fit_s"] > 0
     # Same code, same random weights: the control repeats.
     assert_allclose(made().matrices["control"][0], train, atol=1e-5)
 
 
 @pytest.mark.parametrize("arm", FAMILY)
 def test_every_arm_of_the_family_makes_features_row_for_row(mixed, arm):
-    features = embed_family(arm, 0, mixed[:150], mixed[150:], **SHORT)
-    ((train, test),) = features.matrices.values()
-    assert len(train) == 150
-    assert len(test) == 50
-    assert np.isfinite(train).all()
+    names = ["layers", "mean", "control"]
+    features = embed_family(arm, 0, mixed[:150], mixed[150:], embeddings=names, **SHORT)
+    has_decoder = arm not in WITHOUT_DECODER
+    widths = {"layers": 16 + 16, "mean": 4, "control": 16}
+    if not has_decoder:  # hidden layer and code of the encoder
+        widths = {"layers": 16 + 4, "mean": 4}
+    assert {name: parts[0].shape for name, parts in features.matrices.items()} == {
+        name: (150, width) for name, width in widths.items()
+    }
+    for train, test in features.matrices.values():
+        assert_allclose(train.var(0).sum(), 20, rtol=0.01)
+        assert_allclose(train.mean(0), 0, atol=1e-3)
+        assert test.shape == (50, train.shape[1])
+    assert np.isfinite(features.loss)
+    assert np.isfinite(features.contrast) == arm.startswith(("c", "untrained", "InfoNCE"))
+    assert np.isfinite(features.reconstruction) == has_decoder
+
+
+def test_the_untrained_network_is_that_of_cmim_before_its_first_step(mixed):
+    encoder = make_encoder("untrained", 0, hidden_layer_sizes=(16,)).fit(mixed)
+    generator_seed = np.random.RandomState(0).randint(2**31 - 1)
+    fresh = encoder._build_model(encoder.table_.likelihood, encoder._built, int(generator_seed))
+    trained = make_encoder("cMIM", 0, hidden_layer_sizes=(16,), max_iter=1).fit(mixed)
+    for name, weights in fresh.encoder.state_dict().items():
+        assert_allclose(encoder.net_.module.encoder.state_dict()[name], weights, atol=1e-6)
+    first = "encoder.output.weight"
+    moved = trained.net_.module.state_dict()[first] - fresh.state_dict()[first]
+    assert moved.abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("arm", ["raw", *OTHERS])
@@ -123,14 +140,24 @@ def test_other_arms_make_features_of_raw_columns(mixed, arm):
     assert features.cost["fit_s"] >= 0
 
 
-def test_meter_sees_memory_and_rows():
+def test_meter_sees_the_peak_above_what_was_held(monkeypatch):
+    held = {"VmRSS": 100.0, "VmHWM": 120.0}
+    monkeypatch.setattr(arms, "memory", held.get)
     meter = Meter()
-    held = np.ones(40_000_000 // 8)  # 40 MB
     meter.fitted()
-    cost = meter.transformed(1000)
-    assert held.sum() == 5_000_000
-    assert cost["peak_mb"] >= 30 or meter.held > 30  # the peak may lie before
+    held["VmHWM"] = 175.0
+    cost = meter.transformed(1000, 42)
+    assert cost["peak_mb"] == 75
+    assert cost["bytes"] == 42
     assert cost["transform_rows_s"] > 0
+
+
+def test_memory_is_this_process_own():
+    before = memory("VmRSS")
+    held = np.ones(100_000_000 // 8)
+    assert memory("VmRSS") - before > 90
+    del held
+    assert memory("VmHWM") >= before + 90
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

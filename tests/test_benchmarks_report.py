@@ -4,53 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import figures
-from benchmarks.comparisons import (
-    FAILS,
-    HOLDS,
-    NOISE,
-    NOT_RUN,
-    TOO_FEW,
-    at_embedding,
-    batch_dependence,
-    cliques,
-    complete,
-    costs,
-    default_reached,
-    nemenyi,
-    overall,
-    paired,
-    rank,
-    time_curves,
-    verdict,
-    way,
-    wide,
-)
+from benchmarks import figures, sections
+from benchmarks.comparisons import cliques, paired, rank, select, time_curves, wide
 from benchmarks.report import main, write_report
+from benchmarks.wording import claim, elsewhere, rounded
+from tests.test_benchmarks_comparisons import frame_of, scores
 
 PROBES = ("linear", "knn_cosine", "knn_euclidean", "mlp")
 TABLES = [f"table {letter}" for letter in "ABCDEFGH"]
 DECODERS = {"AE": 0, "cAE": 0.005, "VAE": 0.005, "cVAE": 0.01, "MIM": 0.015, "cMIM": 0.03}
+OTHERS = {"InfoNCE": 0.01, "VICReg": 0, "BarlowTwins": -0.01, "untrained": -0.03}
 RIVALS = {
     **{"cMIM": 0.05, "raw": 0, "HistGradientBoosting": 0.1, "ExtraTrees": 0.08, "PCA": -0.02},
     **{"TruncatedSVD": -0.03, "RandomTreesEmbedding": 0.02, "UMAP": -0.1, "SCARF": 0.01},
+    **{"untrained": 0.03},
     **{"VIME": 0, "SubTab": -0.01, "DAE": 0.015, "pythae VAE": -0.05},
 }
-
-
-def frame_of(rows):
-    """Rows of the tidy schema, most of its columns at a default."""
-    default = {"experiment": "x", "table": "t", "seed": 0, "arm": "cMIM", "setting": ""}
-    default |= {"embedding": "layers", "probe": "linear", "regime": "all", "n_labels": 100}
-    default |= {"n_features": 64, "fit_s": 1.0, "transform_rows_s": 1e4, "peak_mb": 50.0}
-    default |= {"bytes": 1000, "n_rows": 1000}
-    return pd.DataFrame([{**default, **row} for row in rows])
-
-
-def scores(matrix, arms):
-    """What `wide` returns, from a matrix of tables and arms, with one seed."""
-    index = pd.MultiIndex.from_product([range(len(matrix)), [0]], names=["table", "seed"])
-    return pd.DataFrame(np.array(matrix, float), index, pd.Index(arms, name="arm"))
 
 
 def everything(seeds=2):
@@ -66,34 +35,42 @@ def everything(seeds=2):
                 rows.append({**cell, **values})
 
     places = {"layers": 0.02, "informative": 0.01, "mean": 0, "control": -0.05}
-    for arm, lead in {**DECODERS, "InfoNCE": 0.01, "VICReg": 0, "BarlowTwins": -0.01}.items():
-        for place, more in places.items() if arm in DECODERS else [("mean", 0)]:
+    for arm, lead in {**DECODERS, **OTHERS}.items():
+        loss = {"contrast": 0.004 if arm.startswith("c") else np.nan, "loss": -8.0}
+        for place, more in places.items():
+            if place in ("informative", "control") and arm in ("InfoNCE", "VICReg", "BarlowTwins"):
+                continue
+            cell = {"arm": arm, "embedding": place, **loss}
             for probe in PROBES:
-                add("family", lead + more, arm=arm, embedding=place, probe=probe)
-            add("family", lead + more - 0.1, arm=arm, embedding=place, regime="few", n_labels=40)
+                add("family", lead + more, probe=probe, **cell)
+            add("family", lead + more - 0.1, regime="few", n_labels=40, **cell)
         if arm in DECODERS:
-            add("family", lead, arm=arm, embedding="mean", probe="reconstruction")
+            add("family", lead, arm=arm, embedding="mean", probe="reconstruction", **loss)
     for arm, slope in {"cMIM": 0.0, "MIM": 0.001, "InfoNCE": 0.02}.items():
         for size in (16, 64, 256, 1024):
-            for place in ("mean",) if arm == "InfoNCE" else ("layers", "mean"):
+            for place in ("layers", "mean"):
                 change = slope * np.log2(size / 16)
                 add("batch", change, 1e-4, arm=arm, setting=str(size), embedding=place)
     settings = {
         "temperature": {"0.01": -0.03, "0.1": 0, "1": 0.002, "10": -0.05},
         "hidden_layer_sizes": {"(128,)": -0.01, "(256, 256)": 0, "(512, 512, 512)": 0.01},
         "positive": {"self": 0, "second sample": 0.001},
+        "contrastive_weight": {"0": -0.01, "1": 0, "100": 0.002},
     }
     for experiment, choices in settings.items():
         for setting, change in choices.items():
+            loss = {}
+            if experiment == "contrastive_weight":
+                loss = {"contrast": 0.004 * float(setting), "loss": 4.0}
             for place in ("layers", "informative", "mean"):
                 for probe in PROBES:
-                    add(experiment, change, setting=setting, embedding=place, probe=probe)
+                    add(experiment, change, setting=setting, embedding=place, probe=probe, **loss)
     for i, (arm, lead) in enumerate(RIVALS.items()):
-        place = "layers" if arm == "cMIM" else ""
+        place = "layers" if arm in ("cMIM", "untrained") else ""
         for regime, share in (("all", 1), ("few", 1.2)):
             cost = {"fit_s": 0.0 if arm == "raw" else 0.01 * 3.0**i, "n_labels": int(100 / share)}
             add("rivals", share * lead, arm=arm, embedding=place, regime=regime, **cost)
-        if arm in ("cMIM", "raw", "ExtraTrees"):
+        if arm in ("cMIM", "raw", "ExtraTrees", "untrained"):
             for target in ("age", "income"):
                 add("targets", lead, arm=arm, embedding=place, regime=f"target:{target}")
     for n in (100, 300, 1000, 3000, 10000):
@@ -107,12 +84,16 @@ def everything(seeds=2):
 
 CONTEXT = {
     "threads": 1,
+    "jobs": 2,
+    "failed": ["UMAP on table A, 1", "SubTab on table B, 0"],
     "cpu": "a processor",
     "versions": {"numpy": "1.2.3"},
     "command": "python -m benchmarks.run --data-dir DIR --out DIR",
-    "defaults": {"temperature": "0.1", "hidden_layer_sizes": "(256, 256)", "positive": "self"},
+    "defaults": {"temperature": "0.1", "hidden_layer_sizes": "(256, 256)", "positive": "self"}
+    | {"contrastive_weight": "1"},
     "chosen_on": TABLES[:4],
     "confirmed_on": TABLES[4:],
+    "chosen_note": "Halves were drawn by a fair coin.",
 }
 
 
@@ -126,209 +107,6 @@ def folder(tidy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     write_report(tidy, folder, context=CONTEXT)
     return folder
-
-
-# Comparisons
-
-
-def test_paired_difference_is_over_tables_after_seeds():
-    frame = frame_of(
-        {"table": name, "seed": seed, "arm": arm, "score": score}
-        for name, ours, theirs in [("a", (0.5, 0.7), (0.5, 0.5)), ("b", (0.8, 0.8), (0.9, 0.6))]
-        for arm, both in (("cMIM", ours), ("MIM", theirs))
-        for seed, score in enumerate(both)
-    )
-    found = paired(wide(frame), "cMIM", "MIM")
-    # Tables differ by 0.1 and 0.05.
-    assert found.mean == pytest.approx(0.075)
-    assert found.error == pytest.approx(0.025)
-    assert (found.wins, found.losses, found.tables, found.seeds) == (2, 0, 2, (2, 2))
-    assert (found.ours, found.theirs) == pytest.approx((0.7, 0.625))
-
-
-def test_paired_uses_shared_pairs_alone():
-    frame = scores([[1, 0], [2, np.nan], [np.nan, 5], [4, 3]], ["cMIM", "MIM"])
-    found = paired(frame, "cMIM", "MIM")
-    assert (found.mean, found.tables) == (1, 2)
-    assert paired(frame, "cMIM", "absent").tables == 0
-    assert verdict(paired(frame, "cMIM", "absent")) == NOT_RUN
-    assert verdict(paired(frame[:1], "cMIM", "MIM")) == TOO_FEW
-
-
-@pytest.mark.parametrize(
-    ("differences", "word"),
-    [
-        ([0.1, 0.11, 0.09], HOLDS),
-        ([0, 0, 0], HOLDS),
-        ([-0.1, -0.11, -0.09], FAILS),
-        ([0.1, -0.1, 0.02], NOISE),
-        # More than two standard errors, but on three tables the interval is wider than that.
-        ([0.01, 0.03, 0.06], NOISE),
-    ],
-)
-def test_verdict(differences, word):
-    frame = scores([[d, 0] for d in differences], ["cMIM", "MIM"])
-    assert verdict(paired(frame, "cMIM", "MIM")) == word
-
-
-def test_one_failure_fails_a_claim():
-    frame = scores([[1, 0, 2, 0.9], [1.1, 0, 2, 1.2], [0.9, 0, 2, 1.0]], list("abcd"))
-    holds, fails, noise = (paired(frame, "a", other) for other in "bcd")
-    assert [verdict(c) for c in (holds, fails, noise)] == [HOLDS, FAILS, NOISE]
-    assert overall([holds, noise]) == HOLDS
-    assert overall([holds, noise, noise]) == NOISE
-    assert overall([holds, holds, fails]) == FAILS
-    assert overall([]) == NOT_RUN
-
-
-@pytest.mark.parametrize(("n_arms", "constant"), [(2, 1.960), (5, 2.728), (10, 3.164)])
-def test_nemenyi_constants(n_arms, constant):
-    """Table 5 of Demsar (2006)."""
-    factor = np.sqrt(n_arms * (n_arms + 1) / (6 * 14))
-    assert nemenyi(n_arms, 14) / factor == pytest.approx(constant, abs=5e-4)
-
-
-def test_ranks():
-    found = rank(scores([[3, 2, 1], [3, 2, 2], [1, 2, 3], [9, 8, 7]], ["a", "b", "c"]))
-    assert found.ranks.to_dict() == {"a": 1.5, "b": 2.125, "c": 2.375}
-    assert found.tables == 4
-    # Of tables without the tie: 12 / (n k (k + 1)) * sum of squared rank sums - 3 n (k + 1).
-    untied = rank(scores([[3, 2, 1], [3, 2, 1], [1, 2, 3], [9, 8, 7]], ["a", "b", "c"]))
-    statistic = 12 / (4 * 3 * 4) * (6**2 + 8**2 + 10**2) - 3 * 4 * 4
-    assert untied.p_value == pytest.approx(np.exp(-statistic / 2))
-
-
-def test_ranks_without_a_difference():
-    assert np.isnan(rank(scores([[1, 1, 1]] * 3, ["a", "b", "c"])).p_value)
-    assert rank(scores([[1, 2]] * 3, ["a", "b"])) is None
-    assert rank(scores([[1, 2, 3]], ["a", "b", "c"])) is None
-
-
-def test_an_arm_cut_short_is_left_out_of_the_ranking():
-    frame = scores([[3, 2, 1, 0]] * 4, ["a", "b", "c", "d"])
-    frame.iloc[1:, 3] = np.nan
-    frame.iloc[0, 0] = np.nan
-    found = rank(frame)
-    assert found.left_out == ["d"]
-    assert found.tables == 3
-    assert complete(frame).shape == (3, 3)
-
-
-def test_cliques():
-    assert cliques([1, 1.5, 3, 3.2, 9], 1.8) == [(0, 1), (1, 3)]
-    assert cliques([1, 3, 5], 1) == []
-    assert cliques([1, 2, 3], 5) == [(0, 2)]
-
-
-def test_way():
-    arms = ["cMIM", "raw", "HistGradientBoosting", "ExtraTrees"]
-    rows = [
-        [0.65, 0.6, 0.7, 0.5],  # halfway
-        [0.2, 0.6, 0.7, 0.8],  # clipped from below
-        [0.95, 0.6, 0.5, 0.7],  # clipped from above
-        [0.7, 0.6, 0.615, 0.5],  # trees lead by too little
-        [0.7, 0.6, np.nan, 0.8],  # which is the better tree?
-    ]
-    found = way(scores(rows, arms))
-    assert found["way"].tolist() == pytest.approx([0.5, -1, 1.5, np.nan], nan_ok=True)
-    assert found["trees"].tolist() == [0.7, 0.8, 0.7, 0.615]
-    assert len(way(scores(rows, arms).drop(columns="HistGradientBoosting"))) == 5
-    assert len(way(scores(rows, arms)[["cMIM", "raw"]])) == 0
-
-
-def test_way_takes_the_better_trees_of_each_seed():
-    arms = ["cMIM", "raw", "HistGradientBoosting", "ExtraTrees"]
-    frame = scores([[0.6, 0.5, 0.7, 0.5], [0.6, 0.5, 0.5, 0.9]], arms)
-    frame.index = pd.MultiIndex.from_tuples([("a", 0), ("a", 1)], names=["table", "seed"])
-    assert way(frame).loc["a", "trees"] == pytest.approx(0.8)
-
-
-def test_embedding_of_each_arm():
-    rows = frame_of(
-        [
-            *({"arm": "cMIM", "embedding": e, "score": 1} for e in ("layers", "mean")),
-            {"arm": "InfoNCE", "embedding": "mean", "score": 1},
-            {"arm": "raw", "embedding": "", "score": 1},
-        ]
-    )
-    chosen = at_embedding(rows, "layers").set_index("arm")["embedding"]
-    assert chosen.to_dict() == {"cMIM": "layers", "InfoNCE": "mean", "raw": ""}
-    assert set(at_embedding(rows, "mean")["embedding"]) == {"mean", ""}
-
-
-def test_batch_dependence():
-    rows = [
-        {"arm": arm, "setting": str(2**power), "table": name, "score": level + slope * power}
-        for arm, slope in (("cMIM", 0.0), ("InfoNCE", 0.01))
-        for name, level in (("a", 0.5), ("b", 0.7))
-        for power in range(4, 11)
-    ]
-    # A batch size that one arm alone has is not compared.
-    rows += [{"arm": "cMIM", "setting": "2048", "table": name, "score": 9.0} for name in ("a", "b")]
-    found = batch_dependence(frame_of(rows))
-    assert found.means.index.tolist() == [2**power for power in range(4, 11)]
-    assert found.slopes["InfoNCE"].tolist() == pytest.approx([0.01, 0.01])
-    assert found.ranges["InfoNCE"].tolist() == pytest.approx([0.06, 0.06])
-    assert found.ranges["cMIM"].tolist() == [0, 0]
-    assert found.means.loc[16, "InfoNCE"] == pytest.approx(0.64)
-    assert batch_dependence(frame_of(rows[:1])) is None
-
-
-def test_time_curves():
-    rows = frame_of(
-        {"table": name, "setting": setting, "score": score, "fit_s": seconds}
-        for name in ("a", "b")
-        for setting, score, seconds in (
-            ("100", 0.4, 1),
-            ("1000", 0.8, 10),
-            ("lr 0.001, 100", 0.2, 2),
-            ("default", 0.7, 5),
-        )
-    )
-    rows.loc[rows["table"] == "b", "score"] *= -1
-    found = time_curves(rows)
-    # A table with a longest fit below zero has no share of it.
-    assert set(found["table"]) == {"a"}
-    shares = found.set_index(["variant", "updates"])["relative"].to_dict()
-    assert shares == {("", 100): 0.5, ("", 1000): 1, ("lr 0.001", 100): 0.25}
-    assert found.loc[found["variant"] == "lr 0.001", "fit_s"].tolist() == [2]
-    assert time_curves(rows[rows["setting"] == "default"]).empty
-
-
-def test_default_reached():
-    rows = frame_of(
-        {"table": name, "setting": setting, "score": score, "fit_s": seconds}
-        for name, default, longer, seconds in [
-            ("close", 0.792, 0.8, 10),
-            ("far", 0.79, 0.8, 10),
-            ("late", 0.8, 0.8, 31),
-            ("negative", -0.1005, -0.1, 10),
-            ("lower", -0.102, -0.1, 10),
-        ]
-        for setting, score in (("default", default), ("ten times", longer))
-    )
-    found = default_reached(rows)
-    assert found["reached"].to_dict() == {
-        "close": True,
-        "far": False,
-        "late": False,
-        "negative": True,
-        "lower": False,
-    }
-    assert found.loc["close", "share"] == pytest.approx(0.99)
-    assert np.isnan(found.loc["negative", "share"])
-
-
-def test_costs():
-    rows = frame_of(
-        {"arm": arm, "table": name, "fit_s": seconds, "score": score}
-        for arm, score in (("cMIM", 0.8), ("raw", 0.6))
-        for name, seconds in (("a", 1.0), ("b", 2.0), ("c", 9.0))
-    )
-    found = costs(rows[:-1])
-    assert found["fit_s"].to_dict() == {"cMIM": 2, "raw": 1.5}
-    assert found["score"].to_dict() == pytest.approx({"cMIM": 0.8, "raw": 0.6})
-    assert found["fits"].to_dict() == {"cMIM": 3, "raw": 2}
 
 
 # Figures
@@ -347,6 +125,13 @@ def test_critical_difference_joins_what_is_not_told_apart():
     [ruler] = [line for line in ax.lines if line.get_gid() == "ruler"]
     assert np.ptp(ruler.get_xdata()) == pytest.approx(found.difference)
     assert any(f"{found.difference:.2f}" in text.get_text() for text in ax.texts)
+
+
+def test_no_bars_where_ranks_are_not_told_apart():
+    found = rank(scores([[3, 2, 1], [1, 2, 3]], ["a", "b", "c"]))
+    [ax] = figures.critical_difference(found).axes
+    assert not [line for line in ax.lines if line.get_gid() in ("clique", "ruler")]
+    assert "ranks are not told apart" in [text.get_text() for text in ax.texts]
 
 
 def test_differences_hold_means_and_intervals():
@@ -404,6 +189,53 @@ def test_styles_are_distinct_and_cmim_keeps_its_own():
     assert list(styles)[:2] == ["raw", "cMIM"]
 
 
+# Words
+
+
+def test_numbers_of_any_size():
+    values = [0.00412, 0.0, 1.0, 99.6, 1234.0, -0.0511, np.nan]
+    assert [rounded(value) for value in values] == [
+        *("0.0041", "0", "1", "100", "1200", "-0.051", "-"),
+    ]
+
+
+def test_claim_of_one_comparison():
+    frame = scores([[0.1, 0, 0.1], [0.11, 0, 0.11], [0.09, 0, 0.09]], ["a", "b", "c"])
+    better, same = paired(frame, "a", "b"), paired(frame, "a", "c")
+    numbers = "+0.100 ± 0.006 (3 wins, 0 losses; 3 tables, 1 seed)."
+    assert claim("It adds", {"b": better}, ("better",)) == f"**It adds: holds (better).** {numbers}"
+    assert claim("It adds", {"c": same}, ("better",)).startswith("**It adds: is open (no worse).**")
+    assert claim("It is fine", {"c": same}).startswith("**It is fine: holds (no worse).**")
+    assert claim("It is fine", {"b": paired(frame, "b", "a")}).startswith(
+        "**It is fine: does not hold (worse).** -0.100"
+    )
+    assert claim("It is fine", {"d": paired(frame, "a", "d")}) == "**It is fine: not run.**"
+
+
+def test_claim_of_several_comparisons():
+    frame = scores([[0.1, 0, 0.1], [0.11, 0, 0.11], [0.09, 0, 0.09]], ["a", "b", "c"])
+    made = {other: paired(frame, "a", other) for other in "bcd"}
+    text = claim("It is fine", made)
+    assert text.startswith(
+        "**It is fine: 1 better, 1 no worse, 0 worse, 0 open and 1 lacking of 3 comparisons; "
+        "it is open in 1 of 3.** "
+        "Run: b; c; lacking are those not run or on too few tables. Lowest: c +0.000"
+    )
+    del made["d"]
+    assert "of 2 comparisons; it holds.** Lowest: c +0.000" in claim("It is fine", made)
+
+
+def test_arms_at_another_embedding_are_named():
+    rows = frame_of(
+        {"arm": arm, "embedding": place, "score": 1}
+        for arm, place in [("cMIM", "layers"), ("cMIM", "mean"), ("InfoNCE", "mean"), ("raw", "")]
+    )
+    assert elsewhere(rows, "mean") == ""
+    assert elsewhere(rows, "layers") == (
+        "Without a layers embedding, and shown at another: InfoNCE (mean)."
+    )
+
+
 # The report
 
 
@@ -415,24 +247,97 @@ def test_report_says_what_it_computed(tidy, folder):
     means = rows.groupby(["arm", "table"])["score"].mean()
     gain = means["cMIM"] - means["raw"]
     assert (
-        "**cMIM's features are at least as good as raw columns (all labels): holds.** "
+        "**cMIM's features are at least as good as raw columns (all labels): holds (better).** "
         f"{gain.mean():+.3f} ± {gain.std() / np.sqrt(8):.3f} (8 wins, 0 losses; 8 tables, 2 seeds)"
     ) in text
     assert "Above raw on 8 of 8 tables, above both raw and trees on 0 of 8" in text
     # Trees, which are above it, have no rank among features.
-    assert "cMIM's mean rank is 1.00, place 1 of 11" in text
+    assert "cMIM's mean rank is 1.00, place 1 of 12" in text
     for half in (slice(0, 4), slice(4, 8)):
         assert f"| 4 of 4 | {gain.iloc[half].mean():+.3f} ± " in text
     assert "chosen on: table A, table B, table C and table D; confirmed on: table E" in text
+    assert ". Halves were drawn by a fair coin.\n" in text
     assert "Run on a processor with 1 thread. Versions: numpy 1.2.3." in text
+    assert "Failed pieces: UMAP on table A, 1; SubTab on table B, 0." in text
+    assert "Seconds: 2 pieces at a time, 1 thread each, to fit includes preparing" in text
+    for name in ("UMAP", "SCARF", "SubTab"):
+        assert f" {name}: {sections.NOTES[name]}." in text
     assert "second sample" in text
     assert "hidden_layer_sizes**, default (256, 256): (512, 512, 512) +0.0" in text
+
+
+def test_report_sets_training_against_none(tidy, folder):
+    text = (folder / "RESULTS.md").read_text()
+    for regime, label in (("all", "all labels"), ("few", "few labels")):
+        rows = select(tidy, experiment="rivals", regime=regime)
+        gain = paired(wide(rows), "cMIM", "untrained")
+        assert (
+            f"- **Training adds to the features of an untrained network ({label}): holds "
+            f"(better).** {gain.mean:+.3f} ± {gain.error:.3f} (8 wins, 0 losses;"
+        ) in text
+    assert (
+        "- **Training MIM adds to the features of an untrained network: 12 better, 0 no worse, "
+        "0 worse and 0 open of 12 comparisons; it holds.**"
+    ) in text
+    assert "| MIM, informative, linear, few labels |" in text
+    assert "| cMIM over untrained |" in text[text.index("## Several targets") :]
+
+
+def test_report_says_that_training_was_not_compared(tidy, tmp_path):
+    rows = tidy[tidy["experiment"].isin(["rivals", "family", "targets"])]
+    write_report(rows[rows["arm"] != "untrained"], tmp_path, context={})
+    text = (tmp_path / "RESULTS.md").read_text()
+    for label in ("all labels", "few labels"):
+        assert f"untrained network ({label}): not run.**" in text
+    assert text.count("untrained network: not run.**") == 2
+    assert "update.\n\nNot run." in text
+    assert text.count("| cMIM over untrained | - | - | - | 0-0 | 0 tables, 0 seeds | not run |") > 2
+
+
+def test_report_says_how_large_the_contrastive_term_is(folder):
+    text = (folder / "RESULTS.md").read_text()
+    assert (
+        "- The contrastive term ends at a median of 0.004 nats a row for cAE (0.05 % of the loss), "
+        "0.004 nats a row for cVAE (0.05 % of the loss) and 0.004 nats a row for cMIM"
+    ) in text
+    assert "and 0.4 nats a row at weight 100 (10 % of the loss)." in text
+    assert "| 100 | 0.4 | 10 | 8 tables, 2 seeds |" in text
+
+
+def test_batch_is_decided_by_slopes_at_the_mean_first(tidy, folder, tmp_path):
+    text = (folder / "RESULTS.md").read_text()
+    findings = [line for line in text.splitlines() if line.startswith("- **(d)")]
+    for finding, place in zip(findings, ("mean", "layers"), strict=True):
+        assert f"the control ({place}, linear): 2 better, 0 no worse, 0 worse and 0" in finding
+        # Slopes of 0.001 and 0.02 over 6 doublings.
+        assert "Lowest: MIM's slope less cMIM's, times 6 doublings +0.006" in finding
+        assert "Highest: InfoNCE's slope less cMIM's, times 6 doublings +0.120" in finding
+        assert "InfoNCE +0.0200 ± 0.0000" in finding
+    old = tidy[(tidy["arm"] != "InfoNCE") | (tidy["embedding"] == "mean")]
+    said = "Without a layers embedding, and shown at another: InfoNCE (mean)."
+    assert said not in text
+    write_report(old[old["experiment"] == "batch"], tmp_path, context={})
+    assert (tmp_path / "RESULTS.md").read_text().count(said) == 1
+
+
+def test_few_tables_and_many_arms_leave_little_power(tidy, tmp_path):
+    rows = tidy[(tidy["experiment"] == "family") & tidy["table"].isin(TABLES[:5])].copy()
+    rows["score"] = np.random.RandomState(0).rand(len(rows))
+    write_report(rows, tmp_path, context={})
+    [finding, _] = [
+        line
+        for line in (tmp_path / "RESULTS.md").read_text().splitlines()
+        if line.startswith("- **(e) cMIM is at least")
+    ]
+    assert "Ranks are not told apart at all (Friedman p = 0." in finding
+    assert "A critical difference of 6.06 ranks, 9 being the largest possible, " in finding
+    assert "Not told apart from it" not in finding
 
 
 def test_report_shows_every_figure_that_it_draws(folder):
     text = (folder / "RESULTS.md").read_text()
     drawn = sorted(path.name for path in (folder / "figures").iterdir())
-    assert len(drawn) == 14
+    assert len(drawn) == 16
     for name in drawn:
         assert text.count(f"](figures/{name})") == 1
         assert (folder / "figures" / name).read_bytes().startswith(b"\x89PNG")
@@ -445,9 +350,18 @@ def test_a_failing_claim_is_said_to_fail(tidy, tmp_path):
     write_report(rows, tmp_path, context={})
     text = (tmp_path / "RESULTS.md").read_text()
     [finding] = [line for line in text.splitlines() if line.startswith("- **(a)")]
-    assert "under every probe: does not hold.**" in finding
-    assert "holds in 7, is within noise in 0 and fails in 1 of 8 comparisons" in finding
-    assert "Failing: mean, MLP -0.08" in finding
+    assert "7 better, 0 no worse, 1 worse and 0 open of 8 comparisons" in finding
+    assert "; it does not hold in 1 of 8.**" in finding
+    assert "Worse: mean, MLP -0.08" in finding
+
+
+def test_a_claim_that_was_run_in_part_does_not_hold(tidy, tmp_path):
+    rows = tidy[(tidy["experiment"] == "family") & (tidy["probe"] == "linear")]
+    write_report(rows, tmp_path, context={})
+    text = (tmp_path / "RESULTS.md").read_text()
+    [finding] = [line for line in text.splitlines() if line.startswith("- **(a)")]
+    assert "2 better, 0 no worse, 0 worse, 0 open and 6 lacking of 8 comparisons; " in finding
+    assert "it is open in 6 of 8.** Run: mean, linear; layers, linear; lacking are" in finding
 
 
 @pytest.mark.parametrize("experiment", ["family", "batch", "rivals", "targets", "time", "positive"])

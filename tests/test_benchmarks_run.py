@@ -1,6 +1,9 @@
 """The evidence benchmark: what is planned is fitted once, kept, and gone on from."""
 
+import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_digits, load_wine
 
 from benchmarks import plan as planned
-from benchmarks.arms import FAMILY, OTHERS
-from benchmarks.measure import measure, n_epochs
+from benchmarks import rivals
+from benchmarks.arms import COSTS, FAMILY, OTHERS
+from benchmarks.measure import ask, measure, n_epochs
 from benchmarks.plan import (
     ABLATIONS,
     LENGTH,
@@ -24,7 +29,7 @@ from benchmarks.plan import (
     pieces,
 )
 from benchmarks.rivals import RIVALS
-from benchmarks.run import gather, quick, run, stored_scores
+from benchmarks.run import context, gather, quick, run
 from cmim_sklearn import CMIMEncoder
 
 TABLES = tuple(sorted({*planned.ABLATION_TABLES, *planned.CHOSEN_ON, *TARGETS}))
@@ -104,13 +109,14 @@ def test_length_of_a_fit(params, epochs):
 
 
 def fake(made):
-    """Stands in for `measure`: fails on one arm."""
+    """Stands in for `measure`: fails on one arm, and brings the process down on another."""
     if made.arm == "PCA" and made.table == "two":
         raise ValueError("no such luck")
+    if made.arm == "raw":
+        os._exit(9)
     scores = {"embedding": "mean", "probe": "linear", "regime": "all", "score": made.seed + 0.5}
-    costs = dict.fromkeys(["fit_s", "transform_rows_s", "peak_mb"], 1.0)
-    return [{**scores, **costs, "seed": made.seed, "n_labels": 3, "n_features": 2, "bytes": 9,
-             "n_rows": 4}]  # fmt: skip
+    costs = dict.fromkeys([*COSTS, "loss", "contrast"], 1.0)
+    return [scores | costs | {"seed": made.seed, "n_labels": 3, "n_features": 2, "n_rows": 4}]
 
 
 def never(made):
@@ -119,30 +125,39 @@ def never(made):
 
 def test_scores_are_kept_failures_told_and_a_run_goes_on(tmp_path):
     todo = pieces(SMALL, [0, 1])
-    assert run(todo, tmp_path, 2, fake) == 2
-    failed = sorted((tmp_path / "failed").glob("*.txt"))
-    assert len(failed) == 2
-    assert "no such luck" in failed[0].read_text()
-    assert "table='two'" in failed[0].read_text()
+    failed = run(todo, tmp_path, 2, fake)
+    assert sorted(failed) == ["PCA on two, seed 0", "PCA on two, seed 1"]
+    texts = [path.read_text() for path in (tmp_path / "failed").glob("*.txt")]
+    assert len(texts) == 2
+    assert all("no such luck" in text and "table='two'" in text for text in texts)
     results = gather(SMALL, tmp_path)
     assert len(results) == 6
     assert set(results["seed"]) == {0, 1}
     assert (results["score"] == results["seed"] + 0.5).all()
-    assert list((tmp_path / "scores").iterdir()) == []
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), results)
-    # Of one seed, then of what is left: the others' scores stay.
+    # From the file alone, as in a fresh clone.
+    shutil.rmtree(tmp_path / "scores")
     done = [one for one in todo if one.table == "one"]
-    assert run(done, tmp_path, 1, never) == 0
+    assert run(done, tmp_path, 1, never) == []
     pd.testing.assert_frame_equal(gather(SMALL, tmp_path), results)
 
 
-def test_scores_of_what_is_no_longer_planned_are_dropped(tmp_path):
+def test_a_process_that_dies_takes_no_other_with_it(tmp_path):
+    plan = {"a": SMALL["a"]._replace(arms={("raw", ""): {}, ("cMIM", ""): {}})}
+    failed = run(pieces(plan, [0]), tmp_path, 2, fake)
+    assert sorted(failed) == ["raw on one, seed 0", "raw on two, seed 0"]
+    (text, _) = [path.read_text() for path in (tmp_path / "failed").glob("*.txt")]
+    assert "ended with code 9" in text
+    assert gather(plan, tmp_path)["arm"].tolist() == ["cMIM", "cMIM"]
+
+
+def test_scores_of_what_is_not_planned_now_are_kept_but_not_reported(tmp_path):
     run(pieces(SMALL, [0]), tmp_path, 1, fake)
-    gather(SMALL, tmp_path)
+    whole = gather(SMALL, tmp_path)
     other = {"b": SMALL["a"]._replace(section="b", arms={("cMIM", "here"): {}}, tables=("one",))}
     results = gather(other, tmp_path)
     assert results[["experiment", "arm", "setting"]].to_numpy().tolist() == [["b", "cMIM", "here"]]
-    assert len(stored_scores(tmp_path)) == 1
+    pd.testing.assert_frame_equal(gather(SMALL, tmp_path), whole)
 
 
 def test_a_piece_under_two_labels_has_its_scores_under_both(tmp_path):
@@ -162,7 +177,7 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     X, y = load_wine(return_X_y=True, as_frame=True)
     X["cut"] = pd.cut(X.pop("alcohol"), 4, labels=list("abcd"))
-    X.loc[::7, "hue"] = np.nan
+    X.loc[::7, ["hue", "cut"]] = np.nan
     X.assign(target=y.map(lambda k: f"kind {k}").astype("category")).to_parquet(
         folder / "wine.parquet"
     )
@@ -175,7 +190,7 @@ def test_measured_scores_are_finite_and_complete(data_dir, arm):
     one = piece(arm=arm, params=params, regimes=("all", "few"))
     rows = pd.DataFrame(measure(data_dir, None, 1, one))
     json.dumps(rows.to_dict("records"))
-    expected = ["layers", "mean"] if arm == "cMIM" else ["mean"] if arm == "InfoNCE" else [""]
+    expected = ["layers", "mean"] if arm in FAMILY else [""]
     linear = rows[rows["probe"] == "linear"]
     assert linear[["embedding", "regime"]].to_numpy().tolist() == [
         [embedding, regime] for regime in ("all", "few") for embedding in expected
@@ -184,6 +199,7 @@ def test_measured_scores_are_finite_and_complete(data_dir, arm):
     assert (linear.loc[linear["regime"] == "few", "n_labels"] == 60).all()
     assert (linear.loc[linear["regime"] == "all", "n_labels"] == 84).all()
     assert (rows["probe"] == "reconstruction").sum() == (arm == "cMIM")
+    assert rows[list(COSTS)].notna().all(axis=None)
 
 
 def test_columns_that_are_targets_are_not_shown_to_the_encoder(data_dir, monkeypatch):
@@ -193,8 +209,49 @@ def test_columns_that_are_targets_are_not_shown_to_the_encoder(data_dir, monkeyp
     assert rows["regime"].tolist() == ["target:target", "target:cut", "target:hue"]
     assert (rows["n_features"] == 11).all()
     known = rows.set_index("regime")["n_labels"]
-    assert known["target:hue"] < known["target:cut"] == 84
-    assert rows["score"].iloc[2] < 1
+    # Rows without a target, be it a number or a level, are no rows of that target.
+    assert known["target:target"] == 84
+    assert known["target:cut"] < 80
+    assert known["target:hue"] < 80
+    assert one.key != piece(arm="raw", params={}, regimes=("targets",), table="adult").key
+
+
+def test_features_of_others_count_at_the_better_of_two_scales():
+    rng = np.random.RandomState(0)
+    X = rng.randn(300, 2)
+    y = np.where(X[:, 0] > 0, "a", "b")
+    X[:, 0] *= 1e-4  # lost to a penalised model as it comes
+    data = "linear", X[:200], y[:200], X[200:], y[200:], False
+    theirs, _ = ask(piece(arm="PCA"), *data)
+    ours, _ = ask(piece(arm="cMIM"), *data)
+    assert theirs > 0.95
+    assert ours < 0.7
+
+
+def test_rivals_get_as_many_threads_as_all(data_dir, monkeypatch):
+    asked = {}
+
+    def embed(name, X_train, X_test, raw_train, raw_test, seed, env_dir, threads):
+        asked.update(threads=threads, env_dir=env_dir, rows=(len(raw_train), len(raw_test)))
+        return rivals.Embedded(raw_train[:, :3], raw_test[:, :3], 1.0, 2.0, 3.0, 4)
+
+    monkeypatch.setattr(rivals, "embed", embed)
+    rows = measure(data_dir, "there", 7, piece(arm="UMAP", params={}))
+    assert asked == {"threads": 7, "env_dir": "there", "rows": (84, 36)}
+    assert [row["n_features"] for row in rows] == [3]
+    assert {name: rows[0][name] for name in COSTS} == {
+        "fit_s": 1.0, "transform_rows_s": 2.0, "peak_mb": 3.0, "bytes": 4
+    }  # fmt: skip
+    torch.set_num_threads(1)
+
+
+def test_the_report_is_told_which_tables_chose_and_which_confirm():
+    args = argparse.Namespace(threads=1, jobs=2)
+    about = context(TABLES, args)
+    assert set(about["chosen_on"]) == set(planned.CHOSEN_ON)
+    assert sorted(about["chosen_on"] + about["confirmed_on"]) == list(TABLES)
+    for name, values in ABLATIONS.items():
+        assert about["defaults"][name] in map(planned.shown, values)
 
 
 def test_quick_is_a_part_of_the_plan():

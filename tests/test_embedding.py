@@ -55,14 +55,21 @@ def test_hidden_states_end_where_the_output_layer_begins(sizes):
         assert_close(layers(model, x, [name])[name], parts)
 
 
-@pytest.mark.parametrize("part", ["body", "output"])
-def test_an_encoder_without_the_parts_of_a_network_adds_no_layer(part):
+def test_an_encoder_of_ones_own_adds_no_layer_and_is_called_as_it_is():
+    class Own(nn.Module):  # has the parts of a network, but is more than their chain
+        def __init__(self, inner):
+            super().__init__()
+            self.body, self.output = inner.body, inner.output
+
+        def forward(self, x):
+            return self.output(self.body(x)) + x.sum(1, keepdim=True)
+
     model, x = build(sizes=(8,))
-    whole = model.encoder
-    model.encoder = nn.Sequential(OrderedDict([(part, whole)]))
+    model.encoder = Own(model.encoder)
     z = model.posterior_mean(x)
-    assert_close(layers(model, x)["layers"], hidden_states(model.decoder, z))
-    assert_close(layers(model, x)["mean"], [z])
+    found = layers(model, x)
+    assert_close(found["layers"], hidden_states(model.decoder, z))
+    assert_close(found["mean"], [z])
 
 
 def test_layers_share_one_variance_and_keep_their_shape():

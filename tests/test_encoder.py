@@ -44,7 +44,9 @@ def same_weights(one, two):
 # Embeddings. --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("embedding", "width"), [("informative", 16), ("hidden", 40), ("mean", 4)])
+@pytest.mark.parametrize(
+    ("embedding", "width"), [("informative", 16), ("hidden", 40), ("layers", 80), ("mean", 4)]
+)
 def test_embedding_decides_the_width_and_inverts(mixed, quick, embedding, width):
     encoder = CMIMEncoder(**quick | {"hidden_layer_sizes": (24, 16)}, embedding=embedding)
     Z = encoder.fit_transform(mixed)
