@@ -36,6 +36,7 @@ from cmim_sklearn.net import (
     with_callbacks,
 )
 from cmim_sklearn.networks import build as build_network
+from cmim_sklearn.persistence import load_encoder, save_encoder
 from cmim_sklearn.table import Table
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -573,6 +574,81 @@ class _LatentEncoder(
             file.write(model.SerializeToString())
 
     # -- state -------------------------------------------------------------------------------------
+
+    def save(self, path):
+        """Write the fitted encoder to one file that holds no code.
+
+        The file has the parameters and all that was learnt, no training row, and is written whole
+        or not at all. What only training needs and is no plain value is left out with a warning: a
+        `view` of your own, `net_params` with objects in them (then all of them), a RandomState
+        instance, scikit-learn's callbacks and metadata requests. Functions given as `encoder` and
+        `decoder` are written by name alone, for the message of `load`, which asks for them.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the file, whatever its ending; what is there is replaced.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before fit.
+        TypeError
+            If the class is not the library's own, or a parameter or an attribute that you have set
+            holds something that JSON and numpy arrays cannot.
+        EncoderFileError
+            If the file would not load, as one that is too large.
+        OSError
+            If the file cannot be written; what was there is there still.
+
+        See Also
+        --------
+        load : Read it.
+        """
+        save_encoder(self, path)
+
+    @classmethod
+    def load(cls, path, device="auto", encoder=None, decoder=None):
+        """Read a fitted encoder of this class from a file that `save` wrote.
+
+        Loading runs no code from the file: nothing is unpickled, nothing that it names is imported
+        or called, and all sizes are checked against the bytes that are there before anything is
+        allocated. A file of a stranger can so give wrong features, no more. The loaded encoder does
+        on the same machine's CPU, with the same libraries, what the saved one did to the bit. Files
+        of this release will load in later ones.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the file.
+        device : str, default="auto"
+            The `device` of the loaded encoder, whatever the saved one's was; looked for when it is
+            used, not now.
+        encoder, decoder : callable, default=None
+            What made the saved encoder's networks, where those were functions of your own; else
+            None.
+
+        Returns
+        -------
+        encoder : object
+            Of this class, fitted.
+
+        Raises
+        ------
+        cmim_sklearn.archive.EncoderFileError
+            A ValueError, with the path and what is wrong: the file is none of an encoder, or one of
+            another class, is cut short, damaged or tampered with, has a format that this release
+            does not know, or asks for `encoder` or `decoder`.
+        TypeError
+            If the class is not the library's own.
+        OSError
+            If the file cannot be read.
+
+        See Also
+        --------
+        save : Write it.
+        """
+        return load_encoder(cls, path, device, {"encoder": encoder, "decoder": decoder})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

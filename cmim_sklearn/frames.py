@@ -299,6 +299,41 @@ def write(layout, columns, types, index=None):
     return _WRITERS[layout.library](layout, columns, types, index)
 
 
+def check_layout(layout):
+    """Raise where a layout, of a file of unknown origin, is none that `read` makes.
+
+    `write` looks dtypes up by their names in the libraries, which have much else under names.
+
+    Raises
+    ------
+    ValueError
+        Naming the library or the dtype.
+    """
+    if layout.library not in _DTYPES:
+        raise ValueError(f"There are no tables of {layout.library!r}.")
+    if (layout.names is None) != (layout.library == "numpy"):
+        raise ValueError(f"Columns of {layout.library} cannot be called {layout.names!r}.")
+    if len(layout.dtypes) != (1 if layout.names is None else len(layout.names)):
+        raise ValueError(f"There are {len(layout.dtypes)} dtypes for {layout.names!r}.")
+    for name in layout.names or []:
+        if not isinstance(name, str | int | float):
+            raise ValueError(f"{name!r} is no name of a column.")
+    for description in layout.dtypes:
+        _check_dtype(layout.library, description)
+
+
+def _check_dtype(library, description):
+    name, options = description["dtype"], set(description) - {"dtype"}
+    known = [own for pattern, own in _DTYPES[library].items() if re.fullmatch(pattern, name)]
+    if options not in known:
+        raise ValueError(f"{description!r} is no dtype of {library}.")
+    if name == "dictionary":
+        for part in ("index", "of"):
+            _check_dtype(library, {"dtype": description[part]})
+    elif "of" in options:
+        _check_dtype("pyarrow" if name == "arrow" else library, description["of"])
+
+
 def is_missing(values):
     """Which of a column's values (n,) are missing, as `read` gives them."""
     return np.equal(values, None) if values.dtype == object else np.isnan(values)
@@ -594,4 +629,25 @@ _WRITERS = {
     "pandas": _write_pandas,
     "polars": _write_polars,
     "pyarrow": _write_pyarrow,
+}
+
+# Patterns of the dtypes of each library, and what else their descriptions hold.
+_DTYPES = {
+    "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},
+    "pandas": {
+        r"bool|boolean|object|(u?i|UI|I)nt\d+|[fF]loat\d+|Sparse\[\w+(, [-+.\w]+)?\]": set(),
+        "category": {"categories", "of", "ordered"},
+        "string": {"storage", "missing"},
+        "arrow": {"of"},
+    },
+    "polars": {
+        r"U?Int\d+|Float\d+|Boolean|String|Categorical|Null": set(),
+        "Enum": {"categories"},
+        "Decimal": {"precision", "scale"},
+    },
+    "pyarrow": {
+        r"u?int\d+|halffloat|float|double|bool|null|(large_)?string|string_view": set(),
+        "dictionary": {"index", "of", "ordered"},
+        r"decimal\d+": {"precision", "scale"},
+    },
 }

@@ -34,6 +34,8 @@ def test_python_blocks_run(monkeypatch, tmp_path):
     assert (namespace["coast"]["ocean_proximity"] == "NEAR OCEAN").all()
     assert namespace["full"].notna().all(axis=None)
     assert len(namespace["several"]) == 5
+    some = namespace["table"][:9]
+    assert namespace["again"].score(some) == namespace["model"].score(some)
     assert namespace["culprit"] in namespace["table"].columns
     assert namespace["encoder"].mutual_information(namespace["houses"], noise=0.3).estimate > 0
     wanted = namespace["encoder"].transform(namespace["houses"])
