@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cmim_sklearn.contrastive import _ContrastiveEncoder
 from cmim_sklearn.latents import PointPosterior
 from cmim_sklearn.net import ObjectiveLoss
-from cmim_sklearn.networks import MLP, reset_parameters
+from cmim_sklearn.networks import MLP
 from cmim_sklearn.parameters import shared_parameters
 from cmim_sklearn.views import Corruption, two_views
 
@@ -223,10 +223,8 @@ class AMDIMEncoder(_ContrastiveEncoder):
                 "projector_layer_sizes of AMDIMEncoder must have a width at least, that of what is "
                 f"compared. Got {self.projector_layer_sizes!r} instead."
             )
-        local = MLP(likelihood.n_inputs, widths[-1], widths[:-1], activation)
-        source = MLP(d, widths[-1], (), activation)
-        for module in (local, source):
-            reset_parameters(module, generator)
+        local = MLP(likelihood.n_inputs, widths[-1], widths[:-1], activation, generator)
+        source = MLP(d, widths[-1], (), activation, generator)
         n_columns = likelihood.n_columns
         n_groups = min(architecture["n_groups"], n_columns)
         group = torch.arange(n_columns) * n_groups // n_columns

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, normalize, relu
 from cmim_sklearn.base import _LatentEncoder
 from cmim_sklearn.latents import DiagonalNormal, LearnedPosterior, PointPosterior, standard_normal
 from cmim_sklearn.net import ObjectiveLoss
-from cmim_sklearn.networks import MLP, reset_parameters
+from cmim_sklearn.networks import MLP
 from cmim_sklearn.parameters import shared_parameters
 from cmim_sklearn.views import Corruption, TwoViewModel, Views
 
@@ -50,8 +50,8 @@ class _ContrastiveEncoder(_LatentEncoder):
         encoder = self._build_encoder(likelihood, architecture, n_outputs, generator)
         projector, widths = nn.Identity(), architecture["projector_layer_sizes"]
         if widths:
-            projector = MLP(d, widths[-1], widths[:-1], architecture["activation"])
-            reset_parameters(projector, generator)
+            shape = widths[-1], widths[:-1], architecture["activation"]
+            projector = MLP(d, *shape, generator)
         return TwoViewModel(encoder, posterior, projector, likelihood, self._default_view)
 
 

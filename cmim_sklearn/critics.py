@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import nn
 
 from cmim_sklearn.net import resolve_device
-from cmim_sklearn.networks import ACTIVATIONS, MLP, reset_parameters
+from cmim_sklearn.networks import ACTIVATIONS, MLP
 from cmim_sklearn.scaling import quantile_map
 
 MIN_ROWS = 10
@@ -42,12 +42,15 @@ CAP_SHARE, CAP_NATS = 0.1, 0.3
 
 
 class SeparableCritic(nn.Module):
-    """f(x, z) = <g(x), h(z)>: a network for each side, so all pairs cost as much as the rows."""
+    """f(x, z) = <g(x), h(z)>: a network for each side, so all pairs cost as much as the rows.
 
-    def __init__(self, n_x, n_z, hidden_layer_sizes, activation):
+    ``shape`` is the hidden layer sizes, activation and generator of an `MLP`.
+    """
+
+    def __init__(self, n_x, n_z, *shape):
         super().__init__()
-        self.g = MLP(n_x, SEPARABLE_WIDTH, hidden_layer_sizes, activation)
-        self.h = MLP(n_z, SEPARABLE_WIDTH, hidden_layer_sizes, activation)
+        self.g = MLP(n_x, SEPARABLE_WIDTH, *shape)
+        self.h = MLP(n_z, SEPARABLE_WIDTH, *shape)
 
     def forward(self, x, z):
         """Scores (n, m) of all pairs of x (n, n_x) and z (m, n_z)."""
@@ -55,11 +58,14 @@ class SeparableCritic(nn.Module):
 
 
 class ConcatCritic(nn.Module):
-    """f(x, z) = g([x; z]): one network for both sides, run once for each pair."""
+    """f(x, z) = g([x; z]): one network for both sides, run once for each pair.
 
-    def __init__(self, n_x, n_z, hidden_layer_sizes, activation):
+    ``shape`` is as for `SeparableCritic`.
+    """
+
+    def __init__(self, n_x, n_z, *shape):
         super().__init__()
-        self.g = MLP(n_x + n_z, 1, hidden_layer_sizes, activation)
+        self.g = MLP(n_x + n_z, 1, *shape)
 
     def forward(self, x, z):
         """Scores (n, m) of all pairs of x (n, n_x) and z (m, n_z)."""
@@ -208,8 +214,8 @@ class NeuralEstimator(PairEstimator):
         self._seed = check_random_state(self.random_state).randint(2**31 - 1)
         generator = torch.Generator().manual_seed(self._seed)
         self._scalings = Scaling(X), Scaling(Z)
-        critic = CRITICS[self.critic](X.shape[1], Z.shape[1], tuple(sizes), self.activation)
-        reset_parameters(critic, generator)
+        shape = tuple(sizes), self.activation, generator
+        critic = CRITICS[self.critic](X.shape[1], Z.shape[1], *shape)
         vars(self).pop("n_iter_", None)  # not fitted until it is trained
         self.critic_ = critic.to(resolve_device(self.device))
         order = torch.randperm(len(X), generator=generator)

@@ -33,6 +33,15 @@ class MLP(nn.Module):
     With ``hidden_layer_sizes=()`` it is the linear output alone. The norm acts on a row, not on a
     batch, so that no row's features depend on another's; it pays on small tables.
 
+    Parameters
+    ----------
+    n_in, n_out : int
+    hidden_layer_sizes : sequence of int
+    activation : str
+        One of `ACTIVATIONS`.
+    generator : torch.Generator, default=None
+        That draws the weights; None is torch's global one, as for any module.
+
     Attributes
     ----------
     body : nn.Sequential
@@ -40,7 +49,7 @@ class MLP(nn.Module):
     output : nn.Linear
     """
 
-    def __init__(self, n_in, n_out, hidden_layer_sizes, activation):
+    def __init__(self, n_in, n_out, hidden_layer_sizes, activation, generator=None):
         super().__init__()
         widths = [n_in, *hidden_layer_sizes]
         self.body = nn.Sequential(
@@ -50,6 +59,7 @@ class MLP(nn.Module):
             )
         )
         self.output = linear(widths[-1], n_out)
+        reset_parameters(self, generator)
 
     def forward(self, x):
         """Map (n, n_in) to (n, n_out)."""
@@ -96,9 +106,7 @@ def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is
     """
     arguments = n_in, n_out, hidden_layer_sizes, activation
     if isinstance(network, str):
-        module = NETWORKS[network](*arguments)
-        reset_parameters(module, generator)
-        return module
+        return NETWORKS[network](*arguments, generator=generator)
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -2,16 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from cmim_sklearn.networks import ACTIVATIONS, NETWORKS, linear, reset_parameters
+from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.networks import ACTIVATIONS, MLP, NETWORKS, linear, reset_parameters
 
 
 def build(name, sizes=(8, 6), activation="silu", seed=0):
-    network = NETWORKS[name](5, 3, sizes, activation)
-    reset_parameters(network, torch.Generator().manual_seed(seed))
-    return network
+    return NETWORKS[name](5, 3, sizes, activation, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -57,3 +57,13 @@ def test_initial_weights_fill_their_range():
     bound = 1 / math.sqrt(400)
     assert layer.weight.abs().max() <= bound
     assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+def test_an_mlp_draws_its_weights_also_where_a_user_makes_it(quick):
+    torch.manual_seed(7)
+    alone = MLP(200, 50, (), "silu").output.weight
+    assert 0.9 < alone.abs().max() * 200**0.5 <= 1
+    rows = np.random.RandomState(0).randn(60, 3)
+    fits = [CMIMEncoder(**quick, encoder=MLP, decoder=MLP).fit(rows) for _ in range(2)]
+    assert np.isfinite(fits[0].loss_curve_).all()
+    np.testing.assert_array_equal(fits[0].transform(rows), fits[1].transform(rows))

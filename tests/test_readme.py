@@ -50,6 +50,7 @@ def test_set_up_is_two_commands_of_one_line():
         assert command.startswith("pip install")
         assert "\n" not in command
     assert "pytest" in commands[1]
-    assert "RESULTS" not in README
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
     for script in re.findall(r"(?:examples|benchmarks|tests)/\w+\.py", README):
         assert (ROOT / script).exists()
