@@ -136,7 +136,7 @@ def report(results):
     for chosen in (default, *(name for name in EMBEDDINGS if name != default)):
         means = compare(results, chosen)
         print(
-            f"\n{chosen}: at or above both others on {not_beaten(means, 0)} of {len(means)} "
+            f"\n{chosen}: at or above all others on {not_beaten(means, 0)} of {len(means)} "
             f"tables, or within one standard error on {not_beaten(means, 1)}, two on "
             f"{not_beaten(means, 2)}"
         )
