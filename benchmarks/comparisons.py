@@ -101,12 +101,12 @@ def wide(rows, columns="arm", values="score"):
 
 
 def complete(frame):
-    """The pairs that all columns have, without columns that have fewer than half of the most.
+    """The pairs that all columns have, without columns that have fewer than half of the tables.
 
-    A run that was cut off then costs either an arm or some tables, but not both.
+    A run that was cut off then costs an arm, some seeds or some tables, but not all of them.
     """
-    counts = frame.count()
-    return frame.loc[:, counts >= counts.max() / 2].dropna()
+    tables = frame.notna().groupby("table").any().sum()
+    return frame.loc[:, tables >= tables.max() / 2].dropna()
 
 
 def by_table(frame):

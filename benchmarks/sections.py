@@ -283,7 +283,10 @@ def rivals_by_regime(writer, frame, regime):
     text = f"cMIM's features are at least as good as raw columns ({label})"
     finding = f"{claim(text, {'raw': paired(frame, 'cMIM', 'raw')})} {sentence}".strip()
     blocks = [
-        "A linear model on features; trees are models of their own, on raw columns.",
+        (
+            "A linear model on features; trees are models of their own, on raw columns. Means are "
+            "over the seeds that an arm has; ranks and differences are on those that are shared."
+        ),
         score_table(frame),
         "Ranks are those of features, without the trees.",
         *ranked,
