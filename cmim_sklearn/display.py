@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MAX_CLASSES, MAX_LEVELS, MAX_PANELS, MAX_WRITTEN = 8, 10, 12, 5
-N_BINS, GRID_STEPS, PANELS_ACROSS = 30, 100, 4
+N_BINS, GRID_STEPS = 30, 100
 SHOWN_SHARE = 99.0
 """Per cent of the values within the range of colours and histograms: few must not hide most."""
 
@@ -290,18 +290,17 @@ class LatentSpaceDisplay:
         missing = np.zeros(len(self.codes), bool)
         if self.color is not None:
             missing = np.isnan(self.color)
-            if missing.any():
-                self._scatter("missing", missing, color=MISSING_COLOUR)
         if self.color is None or missing.all():
             self._scatter("rows", ~missing, color=REAL_COLOUR)
         elif self.levels is None:
             self._plot_numbers(~missing)
         else:
             self._plot_classes()
-        if self.color is not None and (self.levels is not None or missing.any()):
+        self._scatter("missing", missing, color=MISSING_COLOUR, zorder=0.9)
+        if self.colorbar_ is None and self.color is not None:
             self.legend_ = ax.legend(title=self.color_name, markerscale=1.5, **place)
-        if self.colorbar_ is not None and self.legend_ is not None:
-            self.legend_.set(loc="upper right", title=None)
+        elif missing.any():
+            self.legend_ = ax.legend(handles=[self.scatters_["missing"]], loc="upper right")
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
         if self.image is not None:
             ax.set_title(f"{self.color_name}: plane as decoded, points as they are")
@@ -419,10 +418,11 @@ class ReconstructionDisplay:
         self : ReconstructionDisplay
         """
         check_matplotlib_support("ReconstructionDisplay.plot")
-        shape, cells = _grid(len(self.real))
+        shape, cells = _grid(len(self.real), min(len(self.real), 3))
         self.axes_ = _panels(ax, shape, cells, (2.8, 2.8))
         self.figure_ = self.axes_[0].figure
         self.artists_, self.identity_ = {}, {}
+        _label(self.axes_, shape, ax, "reconstructed", "real")
         for name, axis in zip(self.real, self.axes_, strict=True):
             both = self.real[name], self.reconstructed[name]
             seen = ~np.isnan(both).any(axis=0)
@@ -432,15 +432,13 @@ class ReconstructionDisplay:
                 word = f"accuracy {np.mean(real == rebuilt):.2f}" if len(real) else "no value"
             else:
                 style = {"s": 8, "alpha": 0.5, "linewidths": 0, "color": REAL_COLOUR, **kwargs}
-                self.artists_[name] = axis.scatter(real, rebuilt, **style)
+                self.artists_[name] = axis.scatter(rebuilt, real, **style)
                 ends = [np.min([real, rebuilt]), np.max([real, rebuilt])] if len(real) else [0, 1]
                 style = {"color": "black", "linewidth": 1, "linestyle": "--"}
                 (self.identity_[name],) = axis.plot(ends, ends, **style)
                 word = _r2(real, rebuilt)
                 axis.locator_params(nbins=4)
-            axis.set(xlabel="real", ylabel="reconstructed")
-            if name in self.levels:
-                axis.set(xlabel="reconstructed", ylabel="real")
+                axis.set_box_aspect(1)
             axis.set_title(f"{name}\n{word}", fontsize="medium")
         return self
 
@@ -468,6 +466,7 @@ class SampleQualityDisplay:
     figure_ : matplotlib figure
     marginals_ : dict of str to pair of matplotlib artists
         By column, of real and of synthetic rows: steps, or bars.
+    legend_ : matplotlib legend
     images_ : pair of matplotlib images
     colorbar_ : matplotlib colour bar
 
@@ -530,10 +529,10 @@ class SampleQualityDisplay:
         self : SampleQualityDisplay
         """
         check_matplotlib_support("SampleQualityDisplay.plot")
-        (n_rows, _), cells = _grid(len(self.real), across=PANELS_ACROSS)
-        below, half = slice(n_rows, n_rows + 2), PANELS_ACROSS // 2
-        cells += [(below, slice(0, half)), (below, slice(half, None))]
-        self.axes_ = _panels(ax, (n_rows + 2, PANELS_ACROSS), cells, (2.6, 2.0))
+        (n_rows, _), cells = _grid(len(self.real), 4)
+        below = slice(n_rows, n_rows + 2)
+        cells += [(below, slice(0, 2)), (below, slice(2, 4))]
+        self.axes_ = _panels(ax, (n_rows + 2, 4), cells, (2.4, 2.0))
         self.figure_ = self.axes_[0].figure
         self.marginals_ = {}
         for name, axis in zip(self.real, self.axes_, strict=False):
@@ -542,7 +541,11 @@ class SampleQualityDisplay:
             self.marginals_[name] = draw(axis, *both, self.levels.get(name))
             axis.set_title(name, fontsize="medium")
             axis.locator_params(axis="y", nbins=4)
-        self.axes_[0].legend(fontsize="small")
+        if ax is None:
+            handles = self.marginals_[next(iter(self.real))]
+            self.legend_ = self.figure_.legend(handles=handles, loc="outside upper center", ncols=2)
+        else:
+            self.legend_ = self.axes_[0].legend(fontsize="small")
         self.axes_[0].set_ylabel("share of rows")
         maps = self.axes_[-2:]
         self.images_ = tuple(
@@ -708,9 +711,8 @@ def _plane(codes):
 # On paper. ----------------------------------------------------------------------------------------
 
 
-def _grid(n_panels, across=None):
+def _grid(n_panels, across):
     """The shape of a grid for n panels, and their cells."""
-    across = across or min(n_panels, PANELS_ACROSS)
     return (-(-n_panels // across), across), [divmod(k, across) for k in range(n_panels)]
 
 
@@ -733,7 +735,8 @@ def _panels(ax, shape, cells, size, share_x=False):
         for old in [old for old in figure.axes if old.get_gid() == mark]:
             old.remove()  # of an earlier picture in these axes
         ax.set_axis_off()
-        space, place = {"wspace": 0.5, "hspace": 0.8}, ax.get_subplotspec()
+        free = figure.get_layout_engine() is None
+        space, place = {"wspace": 0.5, "hspace": 0.8} if free else {}, ax.get_subplotspec()
         if place is None:
             box = ax.get_position()
             space |= {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
@@ -748,6 +751,16 @@ def _panels(ax, shape, cells, size, share_x=False):
         if share_x:
             axes[k].tick_params(labelbottom=k == len(cells) - 1)
     return axes
+
+
+def _label(axes, shape, ax, across, up):
+    """Label the outer axes of a grid, or all of those that are given."""
+    is_own = np.ndim(ax) == 0
+    for k, axis in enumerate(axes):
+        if not is_own or k + shape[1] >= len(axes):
+            axis.set_xlabel(across)
+        if not is_own or k % shape[1] == 0:
+            axis.set_ylabel(up)
 
 
 def _central_range(values):
@@ -820,7 +833,7 @@ def _steps(axis, real, synthetic, levels):
     pooled = np.concatenate([real, synthetic])
     edges = _edges(pooled) if len(pooled) else np.array([0.0, 1.0])
     shares = [np.histogram(v, edges)[0] / max(len(v), 1) for v in (real, synthetic)]
-    axis.locator_params(axis="x", nbins=4)
+    axis.locator_params(axis="x", nbins=3)
     return (
         axis.stairs(shares[0], edges, fill=True, alpha=0.45, color=REAL_COLOUR, label="real"),
         axis.stairs(shares[1], edges, color=MODEL_COLOUR, linewidth=1.5, label="synthetic"),
