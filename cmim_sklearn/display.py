@@ -35,6 +35,7 @@ CLASS_COLOURS = (
 )  # fmt: skip
 OTHER_COLOUR, MISSING_COLOUR = "#777777", "#D3D3D3"
 REAL_COLOUR, MODEL_COLOUR = CLASS_COLOURS[:2]
+RINGED = {"edgecolors": "white", "linewidths": 0.5}
 
 OTHER_UNITS = {"invariance", "variance", "covariance", "redundancy", "scores"}
 """Loss terms of the family that are no nats."""
@@ -88,11 +89,14 @@ class TrainingDisplay:
         """
         _check(cls, "from_estimator", encoder)
         epochs = [row for row in encoder.net_.history if "train_loss" in row]
-        names = [
+        if not epochs:
+            raise ValueError(f"{type(encoder).__name__} was interrupted in its first epoch.")
+        names = dict.fromkeys(
             name.removeprefix("train_")
-            for name, value in epochs[0].items()
+            for row in epochs
+            for name, value in row.items()
             if name.startswith("train_") and isinstance(value, float)
-        ]
+        )
 
         def means(prefix):
             return {
@@ -284,19 +288,19 @@ class LatentSpaceDisplay:
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
         self.ax_, self.figure_ = ax, ax.figure
         self.scatters_, self.legend_, self.colorbar_, self.image_ = {}, None, None, None
-        self._style = {"s": 14, "linewidths": 0, **kwargs}
-        if self.image is not None:
-            self._style = {"s": 18, "edgecolors": "white", "linewidths": 0.4, **kwargs}
+        self._kwargs = kwargs
         missing = np.zeros(len(self.codes), bool)
         if self.color is not None:
             missing = np.isnan(self.color)
-        if self.color is None or missing.all():
+        if self.color is None:
             self._scatter("rows", ~missing, color=REAL_COLOUR)
-        elif self.levels is None:
-            self._plot_numbers(~missing)
-        else:
+        elif self.levels is not None:
             self._plot_classes()
-        self._scatter("missing", missing, color=MISSING_COLOUR, zorder=0.9)
+        elif not missing.all():
+            self._plot_numbers(~missing)
+        if missing.any():
+            edge = {} if self.image is None else {"edgecolors": "black"}
+            self._scatter("missing", missing, facecolors=MISSING_COLOUR, zorder=0.9, **edge)
         if self.colorbar_ is None and self.color is not None:
             self.legend_ = ax.legend(title=self.color_name, markerscale=1.5, **place)
         elif missing.any():
@@ -307,9 +311,9 @@ class LatentSpaceDisplay:
         return self
 
     def _scatter(self, name, rows, **style):
-        if rows.any():
-            style = {**style, "label": name, **self._style}
-            self.scatters_[name] = self.ax_.scatter(*self.codes[rows].T, **style)
+        common = {"s": 14, "linewidths": 0} if self.image is None else {"s": 18, **RINGED}
+        style = {**common, **style, "label": name, **self._kwargs}
+        self.scatters_[name] = self.ax_.scatter(*self.codes[rows].T, **style)
 
     def _show(self, image, **style):
         options = {"origin": "lower", "aspect": "auto", "zorder": 0, "extent": self.extent}
@@ -333,12 +337,13 @@ class LatentSpaceDisplay:
         fold, names = _fold(self.color, self.levels, MAX_CLASSES)
         colours = [*CLASS_COLOURS[: min(len(names), MAX_CLASSES)], OTHER_COLOUR][: len(names)]
         codes = _folded(self.color, fold)
+        image = None if self.image is None else _folded(self.image, fold)
         for code, (name, colour) in enumerate(zip(names, colours, strict=True)):
-            self._scatter(name, codes == code, color=colour)
-        if self.image is not None:
-            cmap = ListedColormap(colours)
-            style = {"vmin": -0.5, "vmax": len(names) - 0.5, "interpolation": "nearest"}
-            self._show(_folded(self.image, fold), cmap=cmap, alpha=0.35, **style)
+            if code in codes or (image is not None and code in image):
+                self._scatter(name, codes == code, color=colour)
+        if image is not None:
+            style = {"cmap": ListedColormap(colours), "alpha": 0.35, "interpolation": "nearest"}
+            self._show(image, vmin=-0.5, vmax=len(names) - 0.5, **style)
 
 
 class ReconstructionDisplay:
@@ -418,7 +423,8 @@ class ReconstructionDisplay:
         self : ReconstructionDisplay
         """
         check_matplotlib_support("ReconstructionDisplay.plot")
-        shape, cells = _grid(len(self.real), min(len(self.real), 3))
+        n_columns = len(self.real)
+        shape, cells = _grid(n_columns, 2 if n_columns == 4 else min(n_columns, 3))
         self.axes_ = _panels(ax, shape, cells, (2.8, 2.8))
         self.figure_ = self.axes_[0].figure
         self.artists_, self.identity_ = {}, {}
@@ -437,9 +443,9 @@ class ReconstructionDisplay:
                 style = {"color": "black", "linewidth": 1, "linestyle": "--"}
                 (self.identity_[name],) = axis.plot(ends, ends, **style)
                 word = _r2(real, rebuilt)
-                axis.locator_params(nbins=4)
                 axis.set_box_aspect(1)
-            axis.set_title(f"{name}\n{word}", fontsize="medium")
+                _few_ticks(axis, "xy")
+            axis.set_title(f"{_short(name, 24)}\n{word}", fontsize="medium")
         return self
 
 
@@ -529,18 +535,19 @@ class SampleQualityDisplay:
         self : SampleQualityDisplay
         """
         check_matplotlib_support("SampleQualityDisplay.plot")
-        (n_rows, _), cells = _grid(len(self.real), 4)
-        below = slice(n_rows, n_rows + 2)
-        cells += [(below, slice(0, 2)), (below, slice(2, 4))]
-        self.axes_ = _panels(ax, (n_rows + 2, 4), cells, (2.4, 2.0))
+        half = 1 if len(self.real) < 3 else 2
+        (n_rows, across), cells = _grid(len(self.real), 2 * half)
+        below = slice(n_rows, n_rows + half)
+        cells += [(below, slice(0, half)), (below, slice(half, None))]
+        self.axes_ = _panels(ax, (n_rows + half, across), cells, (4.8 / half, 4.0 / half))
         self.figure_ = self.axes_[0].figure
         self.marginals_ = {}
         for name, axis in zip(self.real, self.axes_, strict=False):
             draw = _bars if name in self.levels else _steps
             both = [v[~np.isnan(v)] for v in (self.real[name], self.synthetic[name])]
             self.marginals_[name] = draw(axis, *both, self.levels.get(name))
-            axis.set_title(name, fontsize="medium")
-            axis.locator_params(axis="y", nbins=4)
+            axis.set_title(_short(name, 20), fontsize="medium")
+            _few_ticks(axis, "y")
         if ax is None:
             handles = self.marginals_[next(iter(self.real))]
             self.legend_ = self.figure_.legend(handles=handles, loc="outside upper center", ncols=2)
@@ -812,8 +819,18 @@ def _confusion(axis, real, rebuilt, levels):
     return image
 
 
+def _short(name, length):
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def _few_ticks(axis, which):
+    for one in which:
+        axis.locator_params(axis=one, nbins=4, steps=[1, 2, 5, 10])
+        axis.tick_params(axis=one, labelsize="small")
+
+
 def _name_ticks(axis, which, names):
-    shown = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+    shown = [_short(name, 14) for name in names]
     style = {"fontsize": "small"}
     if which == "x" and sum(map(len, shown)) > 14:
         style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -833,7 +850,7 @@ def _steps(axis, real, synthetic, levels):
     pooled = np.concatenate([real, synthetic])
     edges = _edges(pooled) if len(pooled) else np.array([0.0, 1.0])
     shares = [np.histogram(v, edges)[0] / max(len(v), 1) for v in (real, synthetic)]
-    axis.locator_params(axis="x", nbins=3)
+    _few_ticks(axis, "x")
     return (
         axis.stairs(shares[0], edges, fill=True, alpha=0.45, color=REAL_COLOUR, label="real"),
         axis.stairs(shares[1], edges, color=MODEL_COLOUR, linewidth=1.5, label="synthetic"),
