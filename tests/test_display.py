@@ -193,6 +193,15 @@ def test_numbers_have_a_colour_bar_and_missing_is_grey(flat, table):
     np.testing.assert_array_equal(missing.get_offsets(), display.codes[table["income"].isna()])
 
 
+def test_the_colour_bar_points_to_where_values_lie_outside_it(flat, table):
+    color = np.maximum(0, np.arange(150) - 9.5)
+    for sign, extend in ((1, "max"), (-1, "min")):
+        display = LatentSpaceDisplay.from_estimator(flat, table, color=sign * color)
+        assert display.colorbar_.extend == extend
+    display = LatentSpaceDisplay.from_estimator(flat, table, color=np.full(150, 0.5))
+    assert display.colorbar_.extend == "neither"
+
+
 def test_color_of_nothing_but_missing_values(flat, table):
     display = LatentSpaceDisplay.from_estimator(flat, table, color=np.full(150, np.nan))
     assert list(display.scatters_) == ["missing"]
@@ -214,6 +223,7 @@ def test_grid_is_what_the_decoder_makes_of_the_plane(flat, table):
     np.testing.assert_allclose(image[[0, 0, -1, -1], [0, -1, 0, -1]], expected, rtol=1e-4)
     assert display.ax_.get_title().startswith("income: plane as decoded")
     assert display.ax_.get_xlim() == (left, right)
+    assert display.image_.origin == "lower"
 
 
 def test_grid_of_classes_has_their_colours(flat, table):
@@ -276,6 +286,17 @@ def test_twelve_columns_at_most_unless_asked_for():
     assert list(display.real) == [f"x{k}" for k in range(12)]
     display = ReconstructionDisplay.from_estimator(encoder, X, columns=range(14))
     assert len(display.axes_) == len(display.artists_) == 14
+
+
+def test_outer_axes_have_labels_and_given_ones_all(flat, table):
+    columns = list(table.columns[:5])
+    display = ReconstructionDisplay.from_estimator(flat, table, columns=columns)
+    assert [bool(axis.get_xlabel()) for axis in display.axes_] == [False, False, True, True, True]
+    assert [bool(axis.get_ylabel()) for axis in display.axes_] == [True, False, False, True, False]
+    _, axes = plt.subplots(1, 5, figsize=(20, 4))
+    display.plot(axes)
+    assert {axis.get_xlabel() for axis in axes} == {"reconstructed"}
+    assert {axis.get_ylabel() for axis in axes} == {"real"}
 
 
 def test_rare_levels_are_one():
@@ -365,6 +386,12 @@ def test_association_of_known_pairs():
     two = {"a": ["0", "1"], "b": ["0", "1"]}
     for known in ({}, {"a": two["a"]}, two):  # 0.6 for all three of the measures
         assert association(halves, known)[0, 1] == pytest.approx(0.6)
+    rng = np.random.RandomState(0)
+    few = (rng.rand(60) < 0.2) * 1.0
+    pair = {"few": few, "number": few + rng.randn(60)}
+    plain = association(pair, {})[0, 1]
+    assert 0.2 < plain < 0.8
+    assert association(pair, {"few": ["no", "yes"]})[0, 1] == pytest.approx(plain)
 
 
 # -- all of them -----------------------------------------------------------------------------------
