@@ -7,11 +7,32 @@ A column is held as numbers (n,), NaN where missing: its values, or positions in
 """
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.decomposition import PCA
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn.base import _LatentEncoder
+from cmim_sklearn.drawing import (
+    CLASS_COLOURS,
+    MISSING_COLOUR,
+    MODEL_COLOUR,
+    OTHER_COLOUR,
+    REAL_COLOUR,
+    RINGED,
+    association,
+    bars,
+    central_range,
+    confusion,
+    few_ticks,
+    grid_cells,
+    heat_map,
+    label_outer,
+    merge_rare,
+    merged,
+    panels,
+    r2_text,
+    shorten,
+    steps,
+)
 from cmim_sklearn.frames import BOOLEAN, NUMBER, as_numbers, as_objects, read
 from cmim_sklearn.generative import _GenerativeEncoder
 from cmim_sklearn.model import on_rows
@@ -24,18 +45,7 @@ __all__ = [
     "TrainingDisplay",
 ]
 
-MAX_CLASSES, MAX_LEVELS, MAX_PANELS, MAX_WRITTEN = 8, 10, 12, 5
-N_BINS, GRID_STEPS = 30, 100
-SHOWN_SHARE = 99.0
-"""Per cent of the values within the range of colours and histograms: few must not hide most."""
-
-# Okabe and Ito's colours, which the colour-blind can tell; yellow, faint on white, comes last.
-CLASS_COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442"
-)  # fmt: skip
-OTHER_COLOUR, MISSING_COLOUR = "#777777", "#D3D3D3"
-REAL_COLOUR, MODEL_COLOUR = CLASS_COLOURS[:2]
-RINGED = {"edgecolors": "white", "linewidths": 0.5}
+MAX_CLASSES, MAX_PANELS, GRID_STEPS = 8, 12, 100
 
 OTHER_UNITS = {"invariance", "variance", "covariance", "redundancy", "scores"}
 """Loss terms of the family that are no nats."""
@@ -125,7 +135,7 @@ class TrainingDisplay:
         check_matplotlib_support("TrainingDisplay.plot")
         n_terms = len(self.terms)
         cells = [(row, 0) for row in range(n_terms)]
-        self.axes_ = _panels(ax, (n_terms, 1), cells, (5.5, 1.5), share_x=True)
+        self.axes_ = panels(ax, (n_terms, 1), cells, (5.5, 1.5), share_x=True)
         self.figure_ = self.axes_[0].figure
         self.lines_, self.held_out_lines_ = [], None if self.held_out is None else []
         unit = "mean of rows" if OTHER_UNITS & self.terms.keys() else "nats a row"
@@ -320,7 +330,7 @@ class LatentSpaceDisplay:
         self.image_ = self.ax_.imshow(image, **options, **style)
 
     def _plot_numbers(self, rows):
-        low, high = _central_range(self.color[rows])
+        low, high = central_range(self.color[rows])
         style = {"vmin": low, "vmax": high, "cmap": "cividis"}
         self._scatter("rows", rows, c=self.color[rows], **style)
         if self.image is not None:
@@ -334,10 +344,10 @@ class LatentSpaceDisplay:
     def _plot_classes(self):
         from matplotlib.colors import ListedColormap
 
-        fold, names = _fold(self.color, self.levels, MAX_CLASSES)
+        target, names = merge_rare(self.color, self.levels, MAX_CLASSES)
         colours = [*CLASS_COLOURS[: min(len(names), MAX_CLASSES)], OTHER_COLOUR][: len(names)]
-        codes = _folded(self.color, fold)
-        image = None if self.image is None else _folded(self.image, fold)
+        codes = merged(self.color, target)
+        image = None if self.image is None else merged(self.image, target)
         for code, (name, colour) in enumerate(zip(names, colours, strict=True)):
             if code in codes or (image is not None and code in image):
                 self._scatter(name, codes == code, color=colour)
@@ -424,17 +434,17 @@ class ReconstructionDisplay:
         """
         check_matplotlib_support("ReconstructionDisplay.plot")
         n_columns = len(self.real)
-        shape, cells = _grid(n_columns, 2 if n_columns == 4 else min(n_columns, 3))
-        self.axes_ = _panels(ax, shape, cells, (2.8, 2.8))
+        shape, cells = grid_cells(n_columns, 2 if n_columns == 4 else min(n_columns, 3))
+        self.axes_ = panels(ax, shape, cells, (2.8, 2.8))
         self.figure_ = self.axes_[0].figure
         self.artists_, self.identity_ = {}, {}
-        _label(self.axes_, shape, ax, "reconstructed", "real")
+        label_outer(self.axes_, shape, ax, "reconstructed", "real")
         for name, axis in zip(self.real, self.axes_, strict=True):
             both = self.real[name], self.reconstructed[name]
             seen = ~np.isnan(both).any(axis=0)
             real, rebuilt = (values[seen] for values in both)
             if name in self.levels:
-                self.artists_[name] = _confusion(axis, real, rebuilt, self.levels[name])
+                self.artists_[name] = confusion(axis, real, rebuilt, self.levels[name])
                 word = f"accuracy {np.mean(real == rebuilt):.2f}" if len(real) else "no value"
             else:
                 style = {"s": 8, "alpha": 0.5, "linewidths": 0, "color": REAL_COLOUR, **kwargs}
@@ -442,10 +452,10 @@ class ReconstructionDisplay:
                 ends = [np.min([real, rebuilt]), np.max([real, rebuilt])] if len(real) else [0, 1]
                 style = {"color": "black", "linewidth": 1, "linestyle": "--"}
                 (self.identity_[name],) = axis.plot(ends, ends, **style)
-                word = _r2(real, rebuilt)
+                word = r2_text(real, rebuilt)
                 axis.set_box_aspect(1)
-                _few_ticks(axis, "xy")
-            axis.set_title(f"{_short(name, 24)}\n{word}", fontsize="medium")
+                few_ticks(axis, "xy")
+            axis.set_title(f"{shorten(name, 24)}\n{word}", fontsize="medium")
         return self
 
 
@@ -536,18 +546,18 @@ class SampleQualityDisplay:
         """
         check_matplotlib_support("SampleQualityDisplay.plot")
         half = 1 if len(self.real) < 3 else 2
-        (n_rows, across), cells = _grid(len(self.real), 2 * half)
+        (n_rows, across), cells = grid_cells(len(self.real), 2 * half)
         below = slice(n_rows, n_rows + half)
         cells += [(below, slice(0, half)), (below, slice(half, None))]
-        self.axes_ = _panels(ax, (n_rows + half, across), cells, (4.8 / half, 4.0 / half))
+        self.axes_ = panels(ax, (n_rows + half, across), cells, (4.8 / half, 4.0 / half))
         self.figure_ = self.axes_[0].figure
         self.marginals_ = {}
         for name, axis in zip(self.real, self.axes_, strict=False):
-            draw = _bars if name in self.levels else _steps
+            draw = bars if name in self.levels else steps
             both = [v[~np.isnan(v)] for v in (self.real[name], self.synthetic[name])]
             self.marginals_[name] = draw(axis, *both, self.levels.get(name))
-            axis.set_title(_short(name, 20), fontsize="medium")
-            _few_ticks(axis, "y")
+            axis.set_title(shorten(name, 20), fontsize="medium")
+            few_ticks(axis, "y")
         if ax is None:
             handles = self.marginals_[next(iter(self.real))]
             self.legend_ = self.figure_.legend(handles=handles, loc="outside upper center", ncols=2)
@@ -556,7 +566,7 @@ class SampleQualityDisplay:
         self.axes_[0].set_ylabel("share of rows")
         maps = self.axes_[-2:]
         self.images_ = tuple(
-            _heat_map(axis, association(table, self.levels), list(self.real), title)
+            heat_map(axis, association(table, self.levels), list(self.real), title)
             for axis, table, title in zip(
                 maps, (self.real, self.synthetic), ("real", "synthetic"), strict=True
             )
@@ -567,57 +577,6 @@ class SampleQualityDisplay:
         )
         self.colorbar_.ax.set_gid(maps[0].get_gid())
         return self
-
-
-def association(table, levels):
-    """How strongly each pair of columns depends, (n_columns, n_columns), over rows that show both.
-
-    See `SampleQualityDisplay`; NaN where a column is constant, or no row shows both.
-
-    Parameters
-    ----------
-    table : dict of str to array of shape (n,)
-    levels : dict of str to list of str
-    """
-    names = list(table)
-    out = np.full((len(names), len(names)), np.nan)
-    for i, one in enumerate(names):
-        for j, other in enumerate(names[: i + 1]):
-            seen = ~np.isnan([table[one], table[other]]).any(axis=0)
-            a, b = (
-                values[seen].astype(int) if name in levels else rankdata(values[seen])
-                for name, values in ((one, table[one]), (other, table[other]))
-            )
-            if not (len(a) and np.ptp(a) and np.ptp(b)):
-                continue
-            if one in levels and other in levels:
-                value = _cramers_v(a, b)
-            elif one in levels or other in levels:
-                value = _correlation_ratio(*((a, b) if one in levels else (b, a)))
-            else:
-                value = np.corrcoef(a, b)[0, 1]
-            out[i, j] = out[j, i] = value
-    return out
-
-
-def _cramers_v(a, b):
-    counts = _cross(a, b, a.max() + 1, b.max() + 1)
-    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
-    expected = np.outer(counts.sum(1), counts.sum(0)) / len(a)
-    chi2 = np.sum((counts - expected) ** 2 / expected)
-    return np.sqrt(chi2 / len(a) / (min(counts.shape) - 1))
-
-
-def _correlation_ratio(codes, ranks):
-    sizes = np.bincount(codes)
-    means = np.bincount(codes, ranks) / np.maximum(sizes, 1)
-    return np.sqrt(np.average((means - ranks.mean()) ** 2, weights=sizes) / ranks.var())
-
-
-def _cross(a, b, n_a, n_b):
-    counts = np.zeros((n_a, n_b))
-    np.add.at(counts, (a.astype(int), b.astype(int)), 1)
-    return counts
 
 
 # Out of encoders and tables. ----------------------------------------------------------------------
@@ -713,170 +672,3 @@ def _plane(codes):
     across, up = (np.linspace(a, b, GRID_STEPS) for a, b in zip(low, high, strict=True))
     plane = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
     return (low[0], high[0], low[1], high[1]), plane
-
-
-# On paper. ----------------------------------------------------------------------------------------
-
-
-def _grid(n_panels, across):
-    """The shape of a grid for n panels, and their cells."""
-    return (-(-n_panels // across), across), [divmod(k, across) for k in range(n_panels)]
-
-
-def _panels(ax, shape, cells, size, share_x=False):
-    """Axes at the cells of a grid: in a new figure, inside one axes, or those that are given."""
-    import matplotlib.pyplot as plt
-    from matplotlib.axes import Axes
-
-    if ax is not None and not isinstance(ax, Axes):
-        axes = np.asarray(ax, dtype=object).ravel()
-        if len(axes) != len(cells):
-            raise ValueError(f"ax holds {len(axes)} axes, and there are {len(cells)} to draw.")
-        return axes
-    if ax is None:
-        figsize = size[0] * shape[1], size[1] * shape[0]
-        figure, mark = plt.figure(figsize=figsize, layout="constrained"), None
-        grid = figure.add_gridspec(*shape)
-    else:
-        figure, mark = ax.figure, f"panel of {id(ax)}"
-        for old in [old for old in figure.axes if old.get_gid() == mark]:
-            old.remove()  # of an earlier picture in these axes
-        ax.set_axis_off()
-        free = figure.get_layout_engine() is None
-        space, place = {"wspace": 0.5, "hspace": 0.8} if free else {}, ax.get_subplotspec()
-        if place is None:
-            box = ax.get_position()
-            space |= {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
-            grid = figure.add_gridspec(*shape, **space)
-        else:
-            grid = place.subgridspec(*shape, **space)
-    axes = np.empty(len(cells), dtype=object)
-    for k, cell in enumerate(cells):
-        axes[k] = figure.add_subplot(
-            grid[cell], gid=mark, sharex=axes[0] if share_x and k else None
-        )
-        if share_x:
-            axes[k].tick_params(labelbottom=k == len(cells) - 1)
-    return axes
-
-
-def _label(axes, shape, ax, across, up):
-    """Label the outer axes of a grid, or all of those that are given."""
-    is_own = np.ndim(ax) == 0
-    for k, axis in enumerate(axes):
-        if not is_own or k + shape[1] >= len(axes):
-            axis.set_xlabel(across)
-        if not is_own or k % shape[1] == 0:
-            axis.set_ylabel(up)
-
-
-def _central_range(values):
-    """Lowest and highest value but for the outermost, and never the same."""
-    rest = (100 - SHOWN_SHARE) / 2
-    low, high = np.percentile(values, [rest, 100 - rest])
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _fold(codes, levels, at_most):
-    """Keep the most common levels: where each goes, and the names of what is left."""
-    if len(levels) <= at_most:
-        return np.arange(len(levels)), levels
-    counts = np.bincount(codes[~np.isnan(codes)].astype(int), minlength=len(levels))
-    kept = np.sort(np.argsort(-counts, kind="stable")[:at_most])
-    fold = np.full(len(levels), at_most)
-    fold[kept] = np.arange(at_most)
-    return fold, [*(levels[k] for k in kept), "other"]
-
-
-def _folded(codes, fold):
-    out = np.full(codes.shape, np.nan)
-    seen = ~np.isnan(codes)
-    out[seen] = fold[codes[seen].astype(int)]
-    return out
-
-
-def _r2(real, rebuilt):
-    if len(real) == 0:
-        return "no value"
-    if real.var() == 0:
-        return "constant"
-    return f"R² {1 - np.mean((real - rebuilt) ** 2) / real.var():.2f}"
-
-
-def _confusion(axis, real, rebuilt, levels):
-    fold, names = _fold(real, levels, MAX_LEVELS)
-    n = len(names)
-    counts = _cross(_folded(real, fold), _folded(rebuilt, fold), n, n)
-    with np.errstate(invalid="ignore"):
-        shares = counts / counts.sum(1, keepdims=True)
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(np.isfinite(shares)) if n <= MAX_WRITTEN else ():
-        value = shares[row, column]
-        style = {"ha": "center", "va": "center", "fontsize": "small"}
-        axis.text(column, row, f"{value:.2f}", color="white" if value > 0.5 else "black", **style)
-    _name_ticks(axis, "x", names)
-    _name_ticks(axis, "y", names)
-    return image
-
-
-def _short(name, length):
-    return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
-def _few_ticks(axis, which):
-    for one in which:
-        axis.locator_params(axis=one, nbins=4, steps=[1, 2, 5, 10])
-        axis.tick_params(axis=one, labelsize="small")
-
-
-def _name_ticks(axis, which, names):
-    shown = [_short(name, 14) for name in names]
-    style = {"fontsize": "small"}
-    if which == "x" and sum(map(len, shown)) > 14:
-        style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    getattr(axis, f"set_{which}ticks")(range(len(shown)), shown, **style)
-
-
-def _edges(values):
-    """Bins for numbers: of whole width, around whole numbers, where they are all whole."""
-    low, high = _central_range(values)
-    if (values != np.round(values)).any():
-        return np.linspace(low, high, N_BINS + 1)
-    width = max(1, round((high - low) / N_BINS))
-    return np.arange(np.floor(low) - 0.5, high + width, width)
-
-
-def _steps(axis, real, synthetic, levels):
-    pooled = np.concatenate([real, synthetic])
-    edges = _edges(pooled) if len(pooled) else np.array([0.0, 1.0])
-    shares = [np.histogram(v, edges)[0] / max(len(v), 1) for v in (real, synthetic)]
-    _few_ticks(axis, "x")
-    return (
-        axis.stairs(shares[0], edges, fill=True, alpha=0.45, color=REAL_COLOUR, label="real"),
-        axis.stairs(shares[1], edges, color=MODEL_COLOUR, linewidth=1.5, label="synthetic"),
-    )
-
-
-def _bars(axis, real, synthetic, levels):
-    fold, names = _fold(real, levels, MAX_LEVELS)
-    shares = [
-        np.bincount(_folded(v, fold).astype(int), minlength=len(names)) / max(len(v), 1)
-        for v in (real, synthetic)
-    ]
-    places = np.arange(len(names))
-    _name_ticks(axis, "x", names)
-    return (
-        axis.bar(places - 0.2, shares[0], 0.4, alpha=0.45, color=REAL_COLOUR, label="real"),
-        axis.bar(places + 0.2, shares[1], 0.4, color=MODEL_COLOUR, label="synthetic"),
-    )
-
-
-def _heat_map(axis, values, names, title):
-    import matplotlib as mpl
-
-    cmap = mpl.colormaps["RdBu_r"].with_extremes(bad=MISSING_COLOUR)
-    image = axis.imshow(values, cmap=cmap, vmin=-1, vmax=1)
-    _name_ticks(axis, "x", names)
-    _name_ticks(axis, "y", names)
-    axis.set_title(title, fontsize="medium")
-    return image

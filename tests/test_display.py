@@ -16,8 +16,8 @@ from cmim_sklearn.display import (
     ReconstructionDisplay,
     SampleQualityDisplay,
     TrainingDisplay,
-    association,
 )
+from cmim_sklearn.drawing import association
 from tests.conftest import make_mixed
 
 mpl = pytest.importorskip("matplotlib")
