@@ -258,11 +258,11 @@ class LatentSpaceDisplay:
             if width != 2:
                 raise ValueError(f"grid=True takes n_components=2; the encoder has {width}.")
             extent, plane = _plane(codes)
-            rows = on_rows(model, lambda z: {"x": model.likelihood.point(model.decoder(z))}, plane)[
-                "x"
-            ]
-            decoded = encoder.table_.raw_columns(rows)[position]
-            columns = [frame.columns[position], decoded]
+            decoded = on_rows(
+                model, lambda z: {"x": model.likelihood.point(model.decoder(z))}, plane
+            )
+            cells = encoder.table_.raw_columns(decoded["x"])
+            columns = [frame.columns[position], cells[position]]
             (values, image), levels, _ = _column(encoder, position, columns)
             drawn = {"image": image.reshape(GRID_STEPS, GRID_STEPS), "extent": extent}
         elif width > 2:
@@ -332,6 +332,8 @@ class LatentSpaceDisplay:
     def _plot_numbers(self, rows):
         low, high = central_range(self.color[rows])
         style = {"vmin": low, "vmax": high, "cmap": "cividis"}
+        style |= {name: value for name, value in self._kwargs.items() if name in style}
+        low, high = style["vmin"], style["vmax"]
         self._scatter("rows", rows, c=self.color[rows], **style)
         if self.image is not None:
             self._show(self.image, **style)
@@ -345,7 +347,7 @@ class LatentSpaceDisplay:
         from matplotlib.colors import ListedColormap
 
         target, names = merge_rare(self.color, self.levels, MAX_CLASSES)
-        colours = [*CLASS_COLOURS[: min(len(names), MAX_CLASSES)], OTHER_COLOUR][: len(names)]
+        colours = [*CLASS_COLOURS, OTHER_COLOUR][: len(names)]
         codes = merged(self.color, target)
         image = None if self.image is None else merged(self.image, target)
         for code, (name, colour) in enumerate(zip(names, colours, strict=True)):

@@ -108,7 +108,7 @@ def r2_text(real, rebuilt):
 
 def confusion(axis, real, rebuilt, levels):
     """Draw how often each level is rebuilt as which, and return the image."""
-    target, names = merge_rare(real, levels, MAX_LEVELS)
+    target, names = merge_rare(real, levels or ["none"], MAX_LEVELS)
     n = len(names)
     counts = _cross(merged(real, target), merged(rebuilt, target), n, n)
     with np.errstate(invalid="ignore"):

@@ -224,6 +224,11 @@ def test_grid_is_what_the_decoder_makes_of_the_plane(flat, table):
     assert display.ax_.get_title().startswith("income: plane as decoded")
     assert display.ax_.get_xlim() == (left, right)
     assert display.image_.origin == "lower"
+    display.plot(cmap="magma", vmin=0, vmax=2e4)
+    for artist in (display.image_, display.scatters_["rows"]):
+        assert artist.get_cmap().name == "magma"
+        assert artist.get_clim() == (0, 2e4)
+    assert display.colorbar_.extend == "max"
 
 
 def test_grid_of_classes_has_their_colours(flat, table):
@@ -466,6 +471,21 @@ def test_tables_of_other_libraries(table, library):
     member = "x4" if library == "numpy" else "member"
     assert display.levels[member] == ["False", "True"]
     assert SampleQualityDisplay.from_estimator(encoder, X).levels == display.levels
+
+
+def test_columns_without_a_value_and_with_a_single_one():
+    frame = pd.DataFrame({"a": np.arange(40) / 7, "one": "x", "three": 3, "hole": np.nan})
+    frame["none"] = pd.Series([None] * 40, dtype=object)
+    encoder = CMIMEncoder(2, **QUICK).fit(frame)
+    display = ReconstructionDisplay.from_estimator(encoder, frame)
+    words = [axis.get_title().split("\n")[1] for axis in display.axes_[1:]]
+    assert words == ["accuracy 1.00", "constant", "no value", "no value"]
+    display = SampleQualityDisplay.from_estimator(encoder, frame)
+    known = np.isfinite(np.asarray(display.images_[0].get_array().filled(np.nan)))
+    assert known.sum() == known[0, 0] == 1
+    for column in frame:
+        display = LatentSpaceDisplay.from_estimator(encoder, frame, color=column, grid=True)
+        assert ("missing" in display.scatters_) == (column in ("hole", "none"))
 
 
 def test_the_encoder_is_left_as_it_is(flat, table):

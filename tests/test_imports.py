@@ -107,7 +107,7 @@ def test_import_is_light_and_makes_no_cuda_context():
     lazy = ["matplotlib", "onnx", "pandas", "polars", "pyarrow", "rich", "safetensors"]
     lazy += ["skl2onnx", "transformers"]
     code = (
-        "import sys, cmim_sklearn, torch; cmim_sklearn.CMIMEncoder();"
+        "import sys, cmim_sklearn.display, torch; cmim_sklearn.CMIMEncoder();"
         f"found = [m for m in {lazy} if m in sys.modules];"
         "assert not found, found; assert not torch.cuda.is_initialized()"
     )
