@@ -322,7 +322,8 @@ class LatentSpaceDisplay:
 
     def _scatter(self, name, rows, **style):
         common = {"s": 14, "linewidths": 0} if self.image is None else {"s": 18, **RINGED}
-        style = {**common, **style, "label": name, **self._kwargs}
+        own = self._kwargs if "c" in style else _without(self._kwargs, "cmap", "vmin", "vmax")
+        style = {**common, **style, "label": name, **own}
         self.scatters_[name] = self.ax_.scatter(*self.codes[rows].T, **style)
 
     def _show(self, image, **style):
@@ -660,6 +661,10 @@ def _as_levels(columns, is_boolean, order=()):
     code = {value: k for k, value in enumerate(ordered)}
     codes = [np.array([code.get(value, np.nan) for value in values]) for values in columns]
     return codes, [str(bool(value)) if is_boolean else _text(value) for value in ordered]
+
+
+def _without(kwargs, *names):
+    return {name: value for name, value in kwargs.items() if name not in names}
 
 
 def _text(value):
