@@ -150,7 +150,9 @@ def ranking(writer, frame, name, caption):
 
 def ablation(writer, rows, experiment):
     """Any experiment of one arm in several settings."""
-    settings = in_order(rows["setting"].unique())
+    settings, title = in_order(rows["setting"].unique()), f"Ablation: {experiment}"
+    if len(settings) < 2:
+        return Section(title, [f"**{experiment}**: {NOT_RUN} beyond {settings[0]}."], [])
     default = str(writer.context.get("defaults", {}).get(experiment))
     role = "default"
     if default not in settings:
@@ -172,7 +174,6 @@ def ablation(writer, rows, experiment):
         }
         if (probe, regime) == ("linear", "all"):
             drawn[group] = against
-    title = f"Ablation: {experiment}"
     blocks = [
         (
             f"The {role} is {default}: its mean score; for other settings the difference to it on "

@@ -404,3 +404,11 @@ def test_command(tidy, tmp_path, monkeypatch):
     text = (out / "RESULTS.md").read_text()
     assert "Run on an abacus." in text
     assert "`python -m benchmarks.report --results FILE --out DIR`" in text
+
+
+def test_an_ablation_of_one_setting_is_none(tidy, tmp_path):
+    rows = tidy.query("experiment == 'temperature' and setting == '0.1'")
+    write_report(rows, tmp_path, context={})
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "**temperature**: not run beyond 0.1." in text
+    assert not (tmp_path / "figures" / "ablation_temperature.png").exists()
