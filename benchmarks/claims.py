@@ -10,6 +10,7 @@ from benchmarks import figures
 from benchmarks.comparisons import (
     BETTER,
     CONFIDENCE,
+    GRID,
     NOT_RUN,
     UNTRAINED,
     against_others,
@@ -37,7 +38,6 @@ from benchmarks.wording import (
     table,
 )
 
-GRID = ("AE", "cAE", "VAE", "cVAE", "MIM", "cMIM")
 CONTRASTIVE = ("InfoNCE", "VICReg", "BarlowTwins")
 ARMS = (*GRID, *CONTRASTIVE, UNTRAINED)
 TRAINED = ("cMIM", "MIM")

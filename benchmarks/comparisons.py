@@ -11,6 +11,8 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, t
 
 TREES = ("HistGradientBoosting", "ExtraTrees")
+GRID = ("AE", "cAE", "VAE", "cVAE", "MIM", "cMIM")
+"""The family: auto-encoders without and with contrast."""
 UNTRAINED = "untrained"
 """cMIM's network before any update: what its features have without training."""
 LEAST_LEAD = 0.02

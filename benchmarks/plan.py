@@ -10,6 +10,7 @@ import json
 from typing import NamedTuple
 
 from benchmarks.arms import FAMILY, OTHERS, WITHOUT_DECODER, make_encoder
+from benchmarks.comparisons import GRID, TREES
 from benchmarks.rivals import RIVALS
 
 ABLATION_TABLES = ("adult", "california_housing", "letter", "satimage", "splice")
@@ -26,8 +27,6 @@ CHOSEN_NOTE = (
 )
 ABLATION_ROWS, ALL_ROWS = 5000, 50_000
 EMBEDDINGS = ("layers", "informative", "mean")
-TREES = ("HistGradientBoosting", "ExtraTrees")
-GRID = ("AE", "cAE", "VAE", "cVAE", "MIM", "cMIM")
 TARGETS = {
     "abalone": ("sex", "whole_weight"),
     "adult": ("occupation", "hours_per_week"),
@@ -68,7 +67,7 @@ class Piece(NamedTuple):
     max_rows : int
         Rows of the table that are used, training and test together.
     embeddings : tuple of str
-        Of arms with a decoder; others have one.
+        Of arms of the family, as far as they have them; others have one set of features.
     probes, regimes : tuple of str
         Names in `benchmarks.probes`; "all", "few" or "targets".
     labels : tuple of (str, str)

@@ -74,10 +74,9 @@ def main():
     plan, out, seeds = experiments(tuple(there)), args.out, args.seeds
     if args.quick:
         plan, out, seeds = quick(plan), out / "quick", seeds[:1]
-    todo = pieces(plan, seeds)
     for asked, known, what in (
         (args.experiments, plan, "experiment"),
-        (args.arms, {piece.arm for piece in todo}, "arm"),
+        (args.arms, {arm for one in plan.values() for arm, _ in one.arms}, "arm"),
         (args.tables, there, "table"),
     ):
         unknown = sorted(set(asked or ()) - set(known))
