@@ -20,6 +20,7 @@ from benchmarks.arms import FAMILY, Meter, embed_family, embed_other, embed_riva
 from benchmarks.linear_probe import few_rows, load
 from benchmarks.plan import LENGTH, TARGETS, TREES
 from benchmarks.probes import score
+from cmim_sklearn.frames import read
 
 PROBE_ROWS = 8000
 
@@ -83,17 +84,19 @@ def embed(piece, X_train, X_test, env_dir, threads):
         return embed_other("raw" if piece.arm in TREES else piece.arm, *data)
     params = {k: v for k, v in piece.params.items() if k not in LENGTH}
     if set(LENGTH) & set(piece.params):
-        params["max_iter"] = n_epochs(piece, len(X_train))
+        params["max_iter"] = n_epochs(piece, X_train)
     return embed_family(piece.arm, *data, embeddings=piece.embeddings, **params)
 
 
-def n_epochs(piece, n_rows):
+def n_epochs(piece, X_train):
     """How many epochs a piece's `LENGTH` asks for."""
     default = make_encoder("cMIM", 0)
-    epochs = default._n_epochs(n_rows)
     if "n_updates" in piece.params:
         batch_size = piece.params.get("batch_size", default.batch_size)
-        epochs = round(piece.params["n_updates"] / -(-n_rows // batch_size))
+        epochs = round(piece.params["n_updates"] / -(-len(X_train) // batch_size))
+    else:
+        likelihood = default._fit_table(read(X_train)).likelihood
+        epochs = default._n_epochs(len(X_train), likelihood.n_inputs + likelihood.n_params)
     return max(1, epochs * piece.params.get("times", 1))
 
 

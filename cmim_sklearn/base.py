@@ -40,6 +40,9 @@ from cmim_sklearn.persistence import load_encoder, save_encoder
 from cmim_sklearn.table import Table
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
+AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
+"""The width, encoder inputs and decoder outputs together, beyond which "auto" makes fewer updates,
+in proportion, and how many at least."""
 SUMMARY_ROWS = 5000
 LEAST_NOISE = 1e-6
 
@@ -182,7 +185,8 @@ class _LatentEncoder(
             else self._build_model(table.likelihood, built, seed)
         )
         self._configure(model)
-        n_epochs = self._n_epochs(len(encoded))
+        width = table.likelihood.n_inputs + table.likelihood.n_params
+        n_epochs = self._n_epochs(len(encoded), width)
 
         def so_far(net):
             # For scikit-learn's callbacks, which may ask at every epoch: in short, and a copy.
@@ -313,11 +317,13 @@ class _LatentEncoder(
                 "changed since it was built. Set warm_start=False to begin anew."
             )
 
-    def _n_epochs(self, n_rows):
+    def _n_epochs(self, n_rows, width):
         if self.max_iter != "auto":
             return int(self.max_iter)
+        # An update takes time by the width: what time there is buys fewer of a wide table.
+        updates = max(AUTO_MIN_UPDATES, AUTO_UPDATES * min(1, AUTO_WIDTH / width))
         n_batches = max(1, -(-n_rows // self.batch_size))
-        return int(np.clip(-(-AUTO_UPDATES // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
+        return int(np.clip(-(-updates // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
 
     def _callback_tasks(self, n_epochs, X, y, so_far):
         """What tells scikit-learn's callbacks of the fit: one skorch callback, or none."""

@@ -7,6 +7,8 @@ columns at once: 79 Gaussian columns are one tensor operation. Training needs th
 methods; the second, from `measure` on, is what `cmim_sklearn.density` needs to weigh codes by rows.
 """
 
+from collections import Counter, defaultdict
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -159,10 +161,7 @@ class Categorical(Likelihood):
         """See `Likelihood.fit`; each column is an object array with None where unobserved."""
         levels, n_classes, shares, n_seen = [], [], [], []
         for column in columns:
-            counts = {}
-            for value in column:
-                value = value.item() if isinstance(value, np.generic) else value
-                counts[value] = counts.get(value, 0) + 1
+            counts = Counter(column.tolist())
             counts.pop(None, None)
             n_seen.append(sum(counts.values()))
             ordered = sorted(counts, key=lambda level: (type(level).__name__, level))
@@ -192,8 +191,8 @@ class Categorical(Likelihood):
         """See `Likelihood.encode`."""
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, codes) in enumerate(zip(columns, self._codes, strict=True)):
-            lookup = {**codes, None: np.nan}
-            out[:, c] = [lookup.get(value, -1.0) for value in column]
+            lookup = defaultdict(lambda: -1.0, {**codes, None: np.nan})
+            out[:, c] = list(map(lookup.__getitem__, column.tolist()))
         return out
 
     def decode(self, encoded, *, drawn=False):

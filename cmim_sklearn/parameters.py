@@ -171,7 +171,8 @@ SHARED = {
     ),
     "max_iter": Parameter(
         'int or "auto"',
-        """Epochs. "auto" makes about 3,000 updates, in 10 to 400 epochs.""",
+        """Epochs. "auto" makes about 3,000 updates, in 10 to 400 epochs, and fewer for tables of
+        more than some 400 columns: 1,500 at 800.""",
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     ),
     "early_stopping": Parameter(

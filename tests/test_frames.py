@@ -218,6 +218,21 @@ def test_odd_frames_are_refused_with_the_remedy(frame, error, message):
         read(frame)
 
 
+def test_arrow_chunks_with_dictionaries_of_their_own_are_one_column():
+    chunks = [["b", "a", None], ["c", "b"], []]
+    arrays = [pa.array(chunk, pa.string()).dictionary_encode() for chunk in chunks]
+    hole = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array([None, "d"]))
+    frame = read(pa.table({"a": pa.chunked_array([*arrays, hole])}))
+    assert frame.columns[0].tolist() == ["b", "a", None, "c", "b", None, "d"]
+
+
+def test_pandas_categories_are_read_by_their_codes():
+    values = pd.Categorical([2, None, 1, 2], categories=[3, 2, 1])
+    (column,) = read(pd.DataFrame({"a": values})).columns
+    assert column.tolist() == [2, None, 1, 2]
+    assert {type(value) for value in column} == {int, type(None)}
+
+
 def test_levels_are_plain_values():
     frame = read(pd.DataFrame({"x": ["a", Decimal("1.5"), np.int64(3), True]}, dtype=object))
     assert [type(level) for level in frame.columns[0]] == [str, float, int, bool]
