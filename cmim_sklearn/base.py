@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cmim_sklearn.embedding import TOTAL_VARIANCE, feature_scale
-from cmim_sklearn.frames import read
+from cmim_sklearn.frames import read, read_in_parts
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
 from cmim_sklearn.net import (
@@ -37,7 +37,7 @@ from cmim_sklearn.net import (
 )
 from cmim_sklearn.networks import build as build_network
 from cmim_sklearn.persistence import load_encoder, save_encoder
-from cmim_sklearn.table import Table
+from cmim_sklearn.table import Table, warn_of_unseen
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
@@ -253,7 +253,9 @@ class _LatentEncoder(
         )
 
     def _read(self, X, *, reset, min_rows):
-        frame = read(X)
+        return self._checked(read(X), reset=reset, min_rows=min_rows)
+
+    def _checked(self, frame, *, reset, min_rows):
         for count, least, what in (
             (len(frame.columns[0]) if frame.columns else min_rows, min_rows, "sample"),
             (len(frame.columns), 1, "feature"),
@@ -409,9 +411,10 @@ class _LatentEncoder(
 
     def _model(self):
         """The module in evaluation mode, on the device that `device` means now."""
-        model = self.net_.module
-        model.to(resolve_device(self.device))
-        return model.eval()
+        model, device = self.net_.module, resolve_device(self.device)
+        if model.device != device:
+            model.to(device)
+        return model.eval() if model.training else model
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -436,14 +439,24 @@ class _LatentEncoder(
             ``set_output``.
         """
         self._check_use()
-        encoded = self.table_.encode(self._read(X, reset=False, min_rows=1))
-        name, model = self._embedding, self._model()
+        name, model, unseen = self._embedding, self._model(), {}
         centre, scale = (torch.from_numpy(part).to(model.device) for part in self._scales[name])
+        factor, shift = 1 / scale, -centre / scale
 
         def embed(x):
-            return {name: (torch.cat(self._layers(model, x, name)[name], 1) - centre) / scale}
+            layers = self._layers(model, x, name)[name]
+            widths = [layer.shape[1] for layer in layers]
+            scales = zip(shift.split(widths), layers, factor.split(widths), strict=True)
+            return {name: [torch.addcmul(*parts) for parts in scales]}
 
-        return on_rows(model, embed, encoded)[name]
+        n_rows, frames = read_in_parts(X)
+        encoded = (
+            self.table_.encode(self._checked(frame, reset=False, min_rows=1), unseen)
+            for frame in frames
+        )
+        features = on_rows(model, embed, encoded, n_rows)[name]
+        warn_of_unseen(unseen)
+        return features
 
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Information that codes hold of their rows, in nats: I(x; z) of z ~ q(z | x) + noise.

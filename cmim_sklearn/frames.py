@@ -17,6 +17,8 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
+PART_CELLS, MIN_PART_ROWS = 2**20, 4096
+"""What is read at a time of a long table; some 20 MB."""
 
 DATETIME_ADVICE = (
     "Turn dates and times into numbers first, for example with skrub's DatetimeEncoder or a "
@@ -64,6 +66,8 @@ class Frame:
         What `sklearn.utils.validation.validate_data` should look at.
     index : object
         The row index of a pandas frame; None for all else.
+    first_row : int
+        What messages call its first row.
     """
 
     layout: Layout
@@ -71,6 +75,7 @@ class Frame:
     types: list
     native: Any
     index: Any = None
+    first_row: int = 0
 
     @property
     def n_rows(self):
@@ -91,8 +96,14 @@ def column_name(names, position):
     return position if names is None else names[position]
 
 
-def read(X) -> Frame:
+def read(X, first_row=0) -> Frame:
     """Read a table of any supported kind.
+
+    Parameters
+    ----------
+    X : table
+    first_row : int, default=0
+        What messages call its first row.
 
     Raises
     ------
@@ -101,20 +112,49 @@ def read(X) -> Frame:
     ValueError
         For complex or infinite numbers, naming the column; for fewer or more than two axes.
     """
-    try:
-        native = nw.from_native(X, pass_through=True)
-    except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"{error} Rename columns, so that each name stands once.") from error
+    native = _from_native(X)
     if type(X).__name__ == "RecordBatch":
         raise TypeError("A pyarrow RecordBatch came: give pyarrow.Table.from_batches([batch]).")
     if isinstance(native, nw.LazyFrame):
         raise TypeError("A lazy frame has no rows yet: call .collect() on it first.")
     if isinstance(native, nw.DataFrame):
-        return _read_frame(native)
-    return _read_array(X)
+        return _read_frame(native, first_row)
+    return _read_array(X, first_row)
 
 
-def _read_frame(frame) -> Frame:
+def read_in_parts(X):
+    """Read a table of any length in constant memory, a part of its rows at a time.
+
+    Returns
+    -------
+    n_rows : int
+    frames : iterator of Frame
+        At least one; of `PART_CELLS` cells each, or all.
+    """
+    table = _from_native(X)
+    if not isinstance(table, nw.DataFrame | np.ndarray) or len(table.shape) != 2:
+        frame = read(X)
+        return frame.n_rows, iter([frame])
+    n_rows, n_columns = table.shape
+    step = max(MIN_PART_ROWS, PART_CELLS // max(1, n_columns))
+    if n_rows <= step:
+        return n_rows, iter([read(X)])
+    return n_rows, (
+        read(nw.to_native(table[start : start + step], pass_through=True), start)
+        for start in range(0, n_rows, step)
+    )
+
+
+def _from_native(X):
+    if isinstance(X, np.ndarray):
+        return X
+    try:
+        return nw.from_native(X, pass_through=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ValueError(f"{error} Rename columns, so that each name stands once.") from error
+
+
+def _read_frame(frame, first_row) -> Frame:
     library = str(frame.implementation).lower()
     if library not in _WRITERS:
         raise TypeError(
@@ -130,16 +170,16 @@ def _read_frame(frame) -> Frame:
             )
     columns, types, dtypes = [], [], []
     for name, series in zip(names, frame.iter_columns(), strict=True):
-        values, kind = _read_series(series, name)
+        values, kind = _read_series(series, name, first_row)
         columns.append(values)
         types.append(kind)
         dtypes.append(_DESCRIBERS[library](series.to_native()))
     native = frame.to_native()
     index = native.index if library == "pandas" else None
-    return Frame(Layout(library, names, dtypes), columns, types, native, index)
+    return Frame(Layout(library, names, dtypes), columns, types, native, index, first_row)
 
 
-def _read_series(series, name):
+def _read_series(series, name, first_row):
     dtype = series.dtype
     if dtype.is_temporal():
         raise TypeError(f"Column {name!r} holds dates or times ({dtype}). {DATETIME_ADVICE}")
@@ -157,7 +197,7 @@ def _read_series(series, name):
     if dtype.is_numeric():
         if not isinstance(dtype, nw.Float64):
             series = series.cast(nw.Float64)
-        return _finite(series.to_numpy().astype(np.float64), name), NUMBER
+        return _finite(series.to_numpy().astype(np.float64, copy=False), name, first_row), NUMBER
     if dtype == nw.Object and type(series.to_native()).__module__.startswith("polars"):
         raise TypeError(f"Column {name!r} is polars Object: cast it to numbers or strings first.")
     # Categories of numbers stay categories: the dtype decides.
@@ -166,13 +206,13 @@ def _read_series(series, name):
     coded = _CODED[library](native) if library in _CODED else None
     if coded is not None:
         levels, codes = coded
-        values, kind = _read_objects([*levels, None], name, is_category=is_category)
+        values, kind = _read_objects([*levels, None], name, first_row, is_category=is_category)
         return values[codes], kind
     if library == "pandas":
         values = native.to_numpy(dtype=object, na_value=None).tolist()
     else:
         values = series.to_list()
-    return _read_objects(values, name, is_category=is_category)
+    return _read_objects(values, name, first_row, is_category=is_category)
 
 
 def _coded_pandas(series):
@@ -198,7 +238,7 @@ _CODED = {"pandas": _coded_pandas, "pyarrow": _coded_pyarrow}
 # Where a library's own lists of levels take ten times as long.
 
 
-def _read_array(X) -> Frame:
+def _read_array(X, first_row) -> Frame:
     if isinstance(X, list | tuple):
         X = np.array(X, dtype=object)
         if all(isinstance(v, int | float | np.number) and type(v) is not bool for v in X.flat):
@@ -209,20 +249,23 @@ def _read_array(X) -> Frame:
     )
     if X.dtype.kind in "biuf":
         kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
-        values = X.astype(np.float64)
-        columns = [_finite(column, c) for c, column in enumerate(values.T)]
+        values = X.astype(np.float64, copy=False)
+        columns = [_finite(column, c, first_row) for c, column in enumerate(values.T)]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
         raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
     else:
-        read_columns = [_read_objects(column.tolist(), c) for c, column in enumerate(X.T)]
+        read_columns = [
+            _read_objects(column.tolist(), c, first_row) for c, column in enumerate(X.T)
+        ]
         columns, types = [v for v, _ in read_columns], [t for _, t in read_columns]
     # numpy's variable-width strings have no name that np.dtype understands.
     dtype = "StringDType" if X.dtype.char == "T" else X.dtype.str
-    return Frame(Layout("numpy", None, [{"dtype": dtype}]), columns, types, X)
+    layout = Layout("numpy", None, [{"dtype": dtype}])
+    return Frame(layout, columns, types, X, first_row=first_row)
 
 
-def _read_objects(values, name, *, is_category=False):
+def _read_objects(values, name, first_row, *, is_category=False):
     """Read Python objects of unknown nature: all numbers, all booleans, or else categories."""
     found = set(map(type, values))
     missing = {t for t in found if t is type(None) or t.__name__ in ("NAType", "NaTType")}
@@ -252,7 +295,7 @@ def _read_objects(values, name, *, is_category=False):
         )
         if only_booleans and np.isin(as_float[~np.isnan(as_float)], [0.0, 1.0]).all():
             return as_float, BOOLEAN
-        return _finite(as_float, name), NUMBER
+        return _finite(as_float, name, first_row), NUMBER
     if any(issubclass(kind, float | np.generic | Decimal) for kind in found):
         values = [None if value != value else _plain_level(value) for value in values]
     objects = np.empty(len(values), dtype=object)
@@ -283,17 +326,18 @@ def as_objects(values):
     return objects
 
 
-def _finite(values, name):
-    rows = np.flatnonzero(np.isinf(values))
-    if len(rows):
+def _finite(values, name, first_row):
+    is_infinite = np.isinf(values)
+    if is_infinite.any():
+        row = first_row + np.flatnonzero(is_infinite)[0]
         raise ValueError(
-            f"Column {name!r} holds inf in row {rows[0]}; expected finite numbers or NaN. "
+            f"Column {name!r} holds inf in row {row}; expected finite numbers or NaN. "
             "Replace it by NaN to have it treated as missing, or by a large number."
         )
     return values
 
 
-def as_numbers(values, name):
+def as_numbers(values, name, first_row=0):
     """An object column as float64 (n,), where it was fitted as numbers.
 
     Raises
@@ -307,8 +351,8 @@ def as_numbers(values, name):
     for row, value in enumerate(values):
         if isinstance(value, str):
             raise ValueError(
-                f"Column {name!r} held numbers in fit; row {row} now holds {value!r}. Convert "
-                "the column to numbers, or fit again."
+                f"Column {name!r} held numbers in fit; row {first_row + row} now holds {value!r}. "
+                "Convert the column to numbers, or fit again."
             )
         out[row] = np.nan if value is None else float(value)
     return out

@@ -62,7 +62,7 @@ class Gaussian(Likelihood):
         seen = [column[~np.isnan(column)] for column in columns]
         maps = [SCALINGS[numeric_scaling](values) for values in seen]
         return cls(
-            [vars(m) for m in maps],
+            [m.state() for m in maps],
             [values.min() if len(values) else np.nan for values in seen],
             [values.max() if len(values) else np.nan for values in seen],
             [_decimals(values) for values in seen],
@@ -72,7 +72,7 @@ class Gaussian(Likelihood):
     def state(self):
         """See `Likelihood.state`."""
         return {
-            "maps": [dict(vars(m)) for m in self.maps],
+            "maps": [m.state() for m in self.maps],
             "low": self.low,
             "high": self.high,
             "decimals": self.decimals,
@@ -81,8 +81,10 @@ class Gaussian(Likelihood):
 
     def encode(self, columns):
         """See `Likelihood.encode`."""
-        scaled = [m.forward(column) for m, column in zip(self.maps, columns, strict=True)]
-        return np.stack(scaled, axis=1).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
+        out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
+        for c, (m, column) in enumerate(zip(self.maps, columns, strict=True)):
+            out[:, c] = np.clip(m.forward(column), -MAX_SCALED, MAX_SCALED)
+        return out
 
     def decode(self, encoded, *, drawn=False):
         """See `Likelihood.decode`; numbers get the decimals that the training values had."""

@@ -107,8 +107,8 @@ class Segments(NamedTuple):
 
 def forward_segments(m):
     """`ScalingMap.forward` in segments: a tail, then two a knot, its atom and what follows."""
-    first, last = m.tails()
-    reach = m.reach().clip(min=np.finfo(float).tiny)  # the least that runtimes tell from 0
+    first, last = m.tails
+    reach = m.reach.clip(min=np.finfo(float).tiny)  # the least that runtimes tell from 0
     starts, ends = m.x - reach, np.nextafter(m.x + reach, np.inf)
     # Beyond the range all is tail.
     starts[0], ends[-1] = m.x[0], np.nextafter(m.x[-1], np.inf)
@@ -125,7 +125,7 @@ def forward_segments(m):
 
 def inverse_segments(m):
     """`ScalingMap.inverse` in segments."""
-    first, last = m.tails()
+    first, last = m.tails
     ends, values = _alternating(m.below, m.above), np.repeat(m.x, 2)
     width, rise = np.diff(ends), np.diff(values)
     between = np.divide(rise, width, out=np.zeros(len(width)), where=width > 0)

@@ -28,6 +28,13 @@ class ScalingMap:
     below, above : array of shape (n_knots,), default=None
         Ends of each knot's interval, ``below <= y <= above``; equal to ``y`` by default, and
         wherever the knot is no atom.
+
+    Attributes
+    ----------
+    tails : tuple of float
+        Slopes below the first knot and above the last.
+    reach : array of shape (n_knots,)
+        How far from each knot a value still is its atom; -1 if it is none.
     """
 
     def __init__(self, x, y, below=None, above=None):
@@ -35,24 +42,44 @@ class ScalingMap:
         self.y = np.asarray(y, dtype=np.float64)
         self.below = self.y if below is None else np.asarray(below, dtype=np.float64)
         self.above = self.y if above is None else np.asarray(above, dtype=np.float64)
+        # Worked out once: rows may come one at a time.
+        self._gap, self._rise = np.diff(self.x), self.below[1:] - self.above[:-1]
+        self.tails = tuple((np.diff(self.y) / self._gap)[[0, -1]])
+        # What was fitted as float64 may come as float32: 0.1 is then another number. The values
+        # next to an atom are knots too, or whole numbers.
+        gaps = np.concatenate([[np.inf], self._gap, [np.inf]])
+        near = np.minimum(SINGLE_PRECISION * np.abs(self.x), np.minimum(gaps[:-1], gaps[1:]) / 8)
+        self.reach = np.where(self.above > self.below, np.minimum(near, 0.25), -1.0)
+        self._has_atoms = bool((self.reach >= 0).any())
+
+    def state(self):
+        """Return the constructor's arguments."""
+        return {"x": self.x, "y": self.y, "below": self.below, "above": self.above}
 
     def forward(self, values):
         """Map values of shape (n,) to standardised units; NaN stays NaN."""
         values = np.asarray(values, dtype=np.float64)
-        left = self._left(values)
-        gap = self.x[left + 1] - self.x[left]
-        share = ((values - self.x[left]) / gap).clip(0, 1)
-        out = self.above[left] + share * (self.below[left + 1] - self.above[left])
-        for knot in (left, left + 1):
-            out = np.where(self._is_atom(values, knot), self.y[knot], out)
-        first, last = self.tails()
-        out = np.where(values < self.x[0], self.below[0] + (values - self.x[0]) * first, out)
-        return np.where(values > self.x[-1], self.above[-1] + (values - self.x[-1]) * last, out)
+        if not self._has_atoms:
+            out = np.interp(values, self.x, self.y)
+        else:
+            left = self._left(values)
+            share = np.clip((values - self.x[left]) / self._gap[left], 0, 1)
+            out = self.above[left] + share * self._rise[left]
+            for knot in (left, left + 1):
+                out = np.where(self._is_atom(values, knot), self.y[knot], out)
+        first, last = self.tails
+        for outside, end, start, slope in (
+            (values < self.x[0], self.x[0], self.below[0], first),
+            (values > self.x[-1], self.x[-1], self.above[-1], last),
+        ):
+            if outside.any():
+                out[outside] = start + (values[outside] - end) * slope
+        return out
 
     def inverse(self, scaled):
         """Map standardised values of shape (n,) back to the column's own unit."""
         ends = np.stack([self.below, self.above], axis=1).ravel()
-        first, last = self.tails()
+        first, last = self.tails
         out = np.interp(scaled, ends, np.repeat(self.x, 2))
         out = np.where(scaled < ends[0], self.x[0] + (scaled - ends[0]) / first, out)
         return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
@@ -65,8 +92,8 @@ class ScalingMap:
         """
         values = np.asarray(values, dtype=np.float64)
         left = self._left(values)
-        out = (self.below[left + 1] - self.above[left]) / (self.x[left + 1] - self.x[left])
-        first, last = self.tails()
+        out = self._rise[left] / self._gap[left]
+        first, last = self.tails
         return np.where(values < self.x[0], first, np.where(values > self.x[-1], last, out))
 
     def interval(self, values):
@@ -89,24 +116,11 @@ class ScalingMap:
 
     def _left(self, values):
         """Position of the knot at or below each value, the last but one at most."""
-        return (np.searchsorted(self.x, values, side="right") - 1).clip(0, len(self.x) - 2)
+        return np.clip(np.searchsorted(self.x, values, side="right") - 1, 0, len(self.x) - 2)
 
     def _is_atom(self, values, knot):
         """Whether each value is the atom at its knot."""
-        return np.abs(values - self.x[knot]) <= self.reach()[knot]
-
-    def reach(self):
-        """How far from each knot, (n_knots,), a value still is its atom; -1 if it is none."""
-        # What was fitted as float64 may come as float32: 0.1 is then another number. The values
-        # next to an atom are knots too, or whole numbers.
-        gaps = np.concatenate([[np.inf], np.diff(self.x), [np.inf]])
-        near = np.minimum(SINGLE_PRECISION * np.abs(self.x), np.minimum(gaps[:-1], gaps[1:]) / 8)
-        return np.where(self.above > self.below, near.clip(max=0.25), -1.0)
-
-    def tails(self):
-        """Slopes beyond the first and last knots."""
-        slopes = np.diff(self.y) / np.diff(self.x)
-        return slopes[0], slopes[-1]
+        return np.abs(values - self.x[knot]) <= self.reach[knot]
 
 
 def quantile_map(values):

@@ -117,12 +117,13 @@ class Table:
         parts = [LIKELIHOODS[b["kind"]](**b["fitted"]) for b in state["blocks"]]
         return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts))
 
-    def encode(self, frame: Frame):
+    def encode(self, frame: Frame, unseen=None):
         """Turn a table that was read into float32 (n, C), C-contiguous.
 
-        A level or value never seen in fit is treated as unobserved, with one warning for all.
+        A level or value never seen in fit is treated as unobserved, with one warning for all; or
+        it is noted in `unseen`, a dict, for `warn_of_unseen`.
         """
-        parts, unseen = [], []
+        parts, noted = [], {} if unseen is None else unseen
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
             columns = [_as_kind(frame, p, likelihood) for p in block.positions]
             encoded = likelihood.encode(columns)
@@ -130,15 +131,12 @@ class Table:
             if likelihood.has_levels:
                 for c in np.flatnonzero((encoded == -1).any(0)):
                     values = columns[c][encoded[:, c] == -1]
-                    shown = ", ".join(sorted({repr(v) for v in values.tolist()})[:3])
-                    unseen.append(f"{frame.name(block.positions[c])!r} ({shown})")
-        if unseen:
-            warnings.warn(
-                f"Values not seen in fit are treated as missing, in column {', '.join(unseen)}.",
-                UserWarning,
-                stacklevel=4,  # the caller of transform, above scikit-learn's wrapper
-            )
-        return np.ascontiguousarray(np.concatenate(parts, axis=1))
+                    name = frame.name(block.positions[c])
+                    shown = {repr(v) for v in values.tolist()}.union(noted.get(name, ()))
+                    noted[name] = sorted(shown)[:3]
+        if unseen is None:
+            warn_of_unseen(noted, stacklevel=5)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def measure(self, frame: Frame):
         """Turn a table that was read into what densities need, float32 (n, n_cells).
@@ -282,6 +280,21 @@ class Table:
         return f"Table({len(self.types)} columns: {counts})"
 
 
+def warn_of_unseen(unseen, stacklevel=4):
+    """Warn of values never seen in fit, a few by the name of each column that has some.
+
+    By default, the line that is named is that which called the method of an encoder that calls
+    this, above scikit-learn's wrapper.
+    """
+    if unseen:
+        columns = ", ".join(f"{name!r} ({', '.join(shown)})" for name, shown in unseen.items())
+        warnings.warn(
+            f"Values not seen in fit are treated as missing, in column {columns}.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
 def _default_kind(values, kind):
     if kind == CATEGORY:
         return "categorical"
@@ -308,7 +321,7 @@ def _as_kind(frame, position, likelihood):
     values, name = frame.columns[position], frame.name(position)
     if likelihood.takes == CATEGORY:
         return as_objects(values)
-    return as_numbers(values, name)
+    return as_numbers(values, name, frame.first_row)
 
 
 def _named_positions(categorical_features, names, n_columns):

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from numpy.testing import assert_array_equal
@@ -12,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 import cmim_sklearn
-from cmim_sklearn import AEEncoder, CMIMEncoder, InfoNCEEncoder, VAEEncoder
+from cmim_sklearn import AEEncoder, CMIMEncoder, InfoNCEEncoder, VAEEncoder, frames
 from cmim_sklearn.frames import read
 from cmim_sklearn.mutual_information import index_information
 
@@ -30,6 +32,53 @@ def test_any_encoder_stands_in_the_pipeline_by_its_name_alone(name, mixed, quick
     framed = pipe[0].set_output(transform="pandas").transform(X)
     assert isinstance(framed, pd.DataFrame)
     assert list(framed.columns) == list(names)
+
+
+# -- long tables -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(frames, "PART_CELLS", 1)
+    monkeypatch.setattr(frames, "MIN_PART_ROWS", 70)
+
+
+@pytest.mark.parametrize("make", [lambda X: X, pl.from_pandas, pa.Table.from_pandas])
+def test_a_long_table_is_embedded_in_parts_as_it_would_be_whole(mixed, quick, small_parts, make):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    n_rows, parts = frames.read_in_parts(make(mixed))
+    assert (n_rows, [part.first_row for part in parts]) == (200, [0, 70, 140])
+    in_parts = encoder.transform(make(mixed))
+    one_by_one = np.concatenate([encoder.transform(mixed[i : i + 50]) for i in range(0, 200, 50)])
+    assert_array_equal(in_parts, one_by_one)
+
+
+def test_parts_of_arrays_are_views(small_parts):
+    X = normal(200, 3)
+    n_rows, parts = frames.read_in_parts(X)
+    assert n_rows == 200
+    assert all(np.shares_memory(part.columns[0], X) for part in parts)
+
+
+def test_a_long_table_is_warned_of_once_and_told_its_rows(mixed, quick, small_parts):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    column = next(c for c in mixed if mixed[c].dtype.kind == "O" or mixed[c].dtype.name == "str")
+    odd = mixed.astype({column: object})
+    odd.loc[odd.index[[0, 100, 101, 190]], column] = ["u", "v", "w", "x"]
+    with pytest.warns(UserWarning, match="not seen in fit") as caught:
+        encoder.transform(odd)
+    (warning,) = [w for w in caught if "not seen" in str(w.message)]
+    assert f"{column!r} ('u', 'v', 'w')." in str(warning.message)
+    assert warning.filename == __file__
+    number = next(c for c in mixed if mixed[c].dtype.kind == "f")
+    broken = mixed.copy()
+    broken.loc[broken.index[150], number] = np.inf
+    with pytest.raises(ValueError, match=f"{number!r} holds inf in row 150"):
+        encoder.transform(broken)
+    broken = mixed.astype({number: object})
+    broken.loc[broken.index[160], number] = "much"
+    with pytest.raises(ValueError, match="row 160 now holds 'much'"):
+        encoder.transform(broken)
 
 
 # -- information -----------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
 """The auto-encoder: its Pass, holes, masking, hidden states."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.likelihoods import LIKELIHOODS, Joint
-from cmim_sklearn.model import LatentModel
+from cmim_sklearn.model import LatentModel, on_rows
 from cmim_sklearn.networks import MLP, reset_parameters
 from tests.test_likelihoods import columns_of
 
@@ -87,3 +88,19 @@ def test_masked_cells_are_hidden_from_the_encoder_and_still_scored():
 def test_no_masking_draws_no_mask():
     model, x = build()
     assert model.draw_noise(x, generator()).hidden is None
+
+
+def test_on_rows_takes_parts_and_puts_layers_side_by_side():
+    model, _ = build()
+    rows = np.random.RandomState(0).randn(9000, 3).astype(np.float32)
+
+    def function(x):
+        return {"both": [x, 2 * x[:, :2]], "one": x[:, 0], "square": x[:, :, None] * x[:, None]}
+
+    whole = on_rows(model, function, rows)
+    np.testing.assert_array_equal(whole["both"], np.hstack([rows, 2 * rows[:, :2]]))
+    np.testing.assert_array_equal(whole["one"], rows[:, 0])
+    assert whole["square"].shape == (9000, 3, 3)
+    parts = on_rows(model, function, (part for part in np.split(rows, [3, 7000])), 9000)
+    for name, values in whole.items():
+        np.testing.assert_array_equal(parts[name], values)

@@ -278,7 +278,7 @@ def test_segments_are_the_scaling_map(seed):
     if seed > 2:
         values = np.where(rng.rand(400) < 0.4, [0, 0.1, -7][seed - 2], values)
     m = quantile_map(np.asarray(values, float))
-    reach = m.reach().clip(0)
+    reach = m.reach.clip(0)
     around = [m.x + share * reach for share in (-1.01, -0.99, 0, 0.99, 1.01)]
     around += [np.nextafter(m.x, -np.inf), np.nextafter(m.x, np.inf)]
     points = np.concatenate([*around, rng.uniform(m.x[0] - 3, m.x[-1] + 3, 2000)])
