@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.cluster import kmeans_plusplus
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -260,6 +259,9 @@ def mixture_latents(means, noise, seed):
 
 def _fit_mixture(u, noise, size, seed):
     """Weights (k,), means (k, r) and Cholesky factors (k, r, r) of a mixture for u (n, r)."""
+    # Half of the time that importing this library takes would go into it.
+    from sklearn.cluster import kmeans_plusplus
+
     n, r = u.shape
     centres, _ = kmeans_plusplus(u.numpy(), size, random_state=seed)
     share = torch.zeros(n, size)

@@ -19,8 +19,9 @@ import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
@@ -723,6 +724,24 @@ def test_clone_and_memory(mixed, quick, tmp_path):
     fresh = clone(pipe.named_steps["cmim"])
     assert not hasattr(fresh, "net_")
     assert not hasattr(fresh, "table_")
+
+
+def test_successive_halving_gives_more_epochs_to_the_better(mixed, quick):
+    X, y = mixed.drop(columns="member"), mixed["member"]
+    pipe = Pipeline([("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression())])
+    search = HalvingGridSearchCV(
+        pipe,
+        {"cmim__contrastive_weight": [0, 1, 10, 100]},
+        resource="cmim__max_iter",
+        min_resources=1,
+        max_resources=4,
+        factor=2,
+        cv=2,
+        random_state=0,
+    ).fit(X, y)
+    assert search.n_resources_ == [1, 2, 4]
+    assert search.n_candidates_ == [4, 2, 1]
+    assert search.best_estimator_["cmim"].n_iter_ == 4
 
 
 def test_grid_search_in_processes(mixed, quick):
