@@ -177,15 +177,6 @@ def test_quickstart_prints_a_gain():
     assert accuracy["cMIM + LR"] > accuracy["raw columns + LR"] + 0.02
 
 
-def test_training_costs_what_a_bare_loop_does():
-    """The benchmark runs and prints its ratio; how large it is, is for its reader."""
-    run = subprocess.run(
-        [sys.executable, "benchmarks/training_speed.py", "--rows", "2000", "--repeats", "1"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "CPU time, ours / bare loop: median" in run.stdout
-
-
 def test_the_wheel_holds_the_package_and_its_type_marker(tmp_path):
     pytest.importorskip("build")
     subprocess.run(

@@ -137,6 +137,12 @@ def install(name, env_dir):
     return python
 
 
+def surroundings(threads):
+    """The variables that a rival's process gets: few threads, no bars and no GPU."""
+    quiet = {"PYTHONPATH": str(HERE), "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **quiet, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+
+
 def plain(frame):
     """A frame that parquet takes whatever it holds: categories as strings, names too."""
     frame = frame.rename(columns=str).reset_index(drop=True)
@@ -182,12 +188,11 @@ def embed(
         else:
             np.savez(folder / "raw.npz", train=raw_train, test=raw_test)
         command = [str(python), str(HERE / rival.env / "embed.py"), str(folder), rival.method]
-        quiet = {"PYTHONPATH": str(HERE), "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
         try:
             done = subprocess.run(
                 [*command, str(seed)],
                 cwd=folder,
-                env={**os.environ, **quiet, **dict.fromkeys(THREAD_VARIABLES, str(threads))},
+                env=surroundings(threads),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
