@@ -55,7 +55,7 @@ def measure(data_dir, env_dir, threads, piece):
     if not np.isnan(features.reconstruction):
         row = {"embedding": "mean", "probe": "reconstruction", "score": features.reconstruction}
         rows.append(row | {"regime": "all", "n_labels": 0, "n_features": 0})
-    about = {"seed": piece.seed, "n_rows": len(X_train), **features.cost}
+    about = {"seed": piece.seed, "n_rows": len(X_train), "threads": threads, **features.cost}
     about |= {"loss": features.loss, "contrast": features.contrast}
     return [about | row for row in rows]
 

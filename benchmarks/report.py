@@ -52,10 +52,10 @@ def how(results, writer):
     """With what, on what and how the scores were made."""
     context = writer.context
     hardware = [f"on {context['cpu']}"] if "cpu" in context else []
-    hardware += [f"with {count(context['threads'], 'thread')}"] if "threads" in context else []
+    hardware += [f"with {sections.of_threads(results)} for each fit"]
     versions = [f"{name} {version}" for name, version in context.get("versions", {}).items()]
     words = [
-        f"Run {' '.join(hardware)}." if hardware else "",
+        f"Run {' '.join(hardware)}.",
         f"Versions: {', '.join(versions)}." if versions else "",
         (
             f"{count(results['table'].nunique(), 'table')}, "
@@ -80,7 +80,7 @@ def write_report(results, folder, *, context):
     folder : Path
         Gets RESULTS.md and figures/NAME.png.
     context : dict
-        All keys are optional. "command", "cpu", "threads", "jobs" (pieces at a time) and
+        All keys are optional. "command", "cpu", "jobs" (pieces at a time) and
         "versions", a dict, say how scores were made; "failed" lists the pieces that have none;
         "defaults" maps an ablation to its default setting; "embedding" is the encoder's default;
         "chosen_on" and "confirmed_on" list the tables that the defaults were chosen and confirmed

@@ -224,7 +224,6 @@ def context(tables, args):
     defaults = CMIMEncoder().get_params()
     return {
         "command": "python -m benchmarks.run --data-dir DIR --out DIR",
-        "threads": args.threads,
         "jobs": args.jobs,
         "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {

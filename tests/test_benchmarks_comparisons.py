@@ -38,7 +38,7 @@ def frame_of(rows):
     default = {"experiment": "x", "table": "t", "seed": 0, "arm": "cMIM", "setting": ""}
     default |= {"embedding": "layers", "probe": "linear", "regime": "all", "n_labels": 100}
     default |= {"n_features": 64, "fit_s": 1.0, "transform_rows_s": 1e4, "peak_mb": 50.0}
-    default |= {"bytes": 1000, "n_rows": 1000}
+    default |= {"bytes": 1000, "n_rows": 1000, "threads": 1}
     return pd.DataFrame([{**default, **row} for row in rows])
 
 
@@ -257,7 +257,7 @@ def test_time_curves():
 
 def test_default_reached():
     rows = frame_of(
-        {"table": name, "setting": setting, "score": score, "fit_s": seconds}
+        {"table": name, "setting": setting, "score": score, "fit_s": seconds, "threads": 2}
         for name, default, longer, seconds in [
             ("close", 0.792, 0.8, 10),
             ("far", 0.79, 0.8, 10),
@@ -271,10 +271,12 @@ def test_default_reached():
     assert found["reached"].to_dict() == {
         "close": True,
         "far": False,
-        "late": False,
+        "late": True,
         "negative": True,
         "lower": False,
     }
+    assert found.index[~found["in_time"]].tolist() == ["late"]
+    assert set(found["threads"]) == {2}
     assert found.loc["close", "share"] == pytest.approx(0.99)
     assert np.isnan(found.loc["negative", "share"])
 

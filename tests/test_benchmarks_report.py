@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import figures, sections
-from benchmarks.comparisons import cliques, paired, rank, select, time_curves, wide
+from benchmarks.comparisons import cliques, default_reached, paired, rank, select, time_curves, wide
 from benchmarks.report import main, write_report
+from benchmarks.sections import length_findings
 from benchmarks.wording import claim, elsewhere, rounded
 from tests.test_benchmarks_comparisons import frame_of, scores
 
@@ -83,7 +84,6 @@ def everything(seeds=2):
 
 
 CONTEXT = {
-    "threads": 1,
     "jobs": 2,
     "failed": ["UMAP on table A, 1", "SubTab on table B, 0"],
     "cpu": "a processor",
@@ -257,9 +257,17 @@ def test_report_says_what_it_computed(tidy, folder):
         assert f"| 4 of 4 | {gain.iloc[half].mean():+.3f} ± " in text
     assert "chosen on: table A, table B, table C and table D; confirmed on: table E" in text
     assert ". Halves were drawn by a fair coin.\n" in text
-    assert "Run on a processor with 1 thread. Versions: numpy 1.2.3." in text
+    assert (
+        "**The default reaches 99 % of the score of a fit ten times as long: holds.** It does on "
+        "8 of 8 tables." in text
+    )
+    assert (
+        "**A default fit takes 30 s at most, with 1 thread: holds.** It does on 8 of 8 tables. "
+        "The median is 12.0 s." in text
+    )
+    assert "Run on a processor with 1 thread for each fit. Versions: numpy 1.2.3." in text
     assert "Failed pieces: UMAP on table A, 1; SubTab on table B, 0." in text
-    assert "Seconds: 2 pieces at a time, 1 thread each, to fit includes preparing" in text
+    assert "Seconds: 1 thread for each fit, 2 fits at a time, to fit includes preparing" in text
     for name in ("UMAP", "SCARF", "SubTab"):
         assert f" {name}: {sections.NOTES[name]}." in text
     assert "second sample" in text
@@ -402,7 +410,7 @@ def test_command(tidy, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", arguments)
     main()
     text = (out / "RESULTS.md").read_text()
-    assert "Run on an abacus." in text
+    assert "Run on an abacus with 1 thread for each fit." in text
     assert "`python -m benchmarks.report --results FILE --out DIR`" in text
 
 
@@ -412,3 +420,21 @@ def test_an_ablation_of_one_setting_is_none(tidy, tmp_path):
     text = (tmp_path / "RESULTS.md").read_text()
     assert "**temperature**: not run beyond 0.1." in text
     assert not (tmp_path / "figures" / "ablation_temperature.png").exists()
+
+
+def test_the_length_of_a_fit_is_judged_by_score_and_by_seconds():
+    rows = frame_of(
+        {"table": name, "setting": setting, "score": score, "fit_s": seconds, "threads": threads}
+        for name, default, seconds, threads in [("a", 0.80, 31.0, 1), ("b", 0.70, 9.0, 2)]
+        for setting, score in (("default", default), ("ten times", 0.8))
+    )
+    of_score, of_seconds = length_findings(default_reached(rows))
+    assert of_score.startswith(
+        "**The default reaches 99 % of the score of a fit ten times as long: does not hold.** It "
+        "does on 1 of 2 tables, not on b (0.875). The mean share is 0.938"
+    )
+    assert of_seconds == (
+        "**A default fit takes 30 s at most, with 1 or 2 threads: does not hold.** It does on 1 "
+        "of 2 tables, not on a (31.0 s). The median is 20.0 s."
+    )
+    assert all("not run" in text for text in length_findings(default_reached(rows[:1])))
