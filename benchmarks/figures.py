@@ -222,5 +222,5 @@ def time_to_quality(curves):
         ax.plot(np.exp(means["log_s"]), means["relative"], label=label, ms=5, lw=2, **style)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

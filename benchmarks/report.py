@@ -9,6 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import claims, sections
@@ -76,7 +77,7 @@ def write_report(results, folder, *, context):
     results : DataFrame
         Tidy scores: a row for each experiment, table, seed, arm, setting, embedding, probe and
         regime. Any of them may be missing, and so may the columns contrast and loss: nats a row of
-        the contrastive term, as weighted, and of the whole loss at the last epoch.
+        the contrastive term, as weighted, and of the whole loss at the last epoch; and threads.
     folder : Path
         Gets RESULTS.md and figures/NAME.png.
     context : dict
@@ -88,6 +89,8 @@ def write_report(results, folder, *, context):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if "threads" not in results:
+        results = results.assign(threads=np.nan)
     scored = results.dropna(subset="score")
     writer = sections.Writer(folder, context)
     made = [make(writer, select(scored, experiment=name)) for name, make in SECTIONS.items()]

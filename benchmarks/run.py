@@ -45,7 +45,7 @@ NAMES = ("experiment", "table", "seed", "arm", "setting")
 VALUES = (
     *("embedding", "probe", "regime", "score", "n_labels", "n_features", "n_rows"),
     *COSTS,
-    *("loss", "contrast"),
+    *("loss", "contrast", "threads"),
 )
 SHOWN_ARMS = {"cMIM, second sample": "cMIM"}
 QUICK_TABLES, QUICK_ROWS, QUICK_UPDATES = 3, 600, 100

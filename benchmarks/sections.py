@@ -368,8 +368,10 @@ def cost(writer, rows):
 
 
 def of_threads(rows):
-    """With how many threads fits were made."""
-    found = sorted(rows["threads"].unique())
+    """With how many threads fits were made, as far as that is known."""
+    found = sorted(rows["threads"].dropna().astype(int).unique())
+    if not found:
+        return "threads unknown"
     return f"{' or '.join(map(str, found))} thread{'' if found == [1] else 's'}"
 
 

@@ -9,6 +9,7 @@ import threading
 import warnings
 from abc import ABCMeta, abstractmethod
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 
 import numpy as np
@@ -173,7 +174,7 @@ class _LatentEncoder(
         self._check_table(table, frame)
         encoded, encoded_val, rows = table.encode(frame), None, np.arange(frame.n_rows)
         if X_val is not None:
-            held_out = self._read(X_val, reset=False, min_rows=self._min_held_out)
+            held_out = self._read(X_val, reset=False, min_rows=self._min_held_out, table=table)
             encoded_val = table.encode(held_out)
         elif self.early_stopping:
             rows, held_out = self._split(len(encoded), np.random.RandomState(seed))
@@ -185,7 +186,9 @@ class _LatentEncoder(
             else self._build_model(table.likelihood, built, seed)
         )
         self._configure(model)
-        width = table.likelihood.n_inputs + table.likelihood.n_params
+        width = table.likelihood.n_inputs
+        if "decoder" in built:
+            width += table.likelihood.n_params
         n_epochs = self._n_epochs(len(encoded), width)
 
         def so_far(net):
@@ -252,8 +255,9 @@ class _LatentEncoder(
             self._parameter_constraints, used, caller_name=type(self).__name__
         )
 
-    def _read(self, X, *, reset, min_rows):
-        return self._checked(read(X), reset=reset, min_rows=min_rows)
+    def _read(self, X, *, reset, min_rows, table=None):
+        types = None if reset else (table or self.table_).types
+        return self._checked(read(X, types), reset=reset, min_rows=min_rows)
 
     def _checked(self, frame, *, reset, min_rows):
         for count, least, what in (
@@ -412,9 +416,17 @@ class _LatentEncoder(
     def _model(self):
         """The module in evaluation mode, on the device that `device` means now."""
         model, device = self.net_.module, resolve_device(self.device)
-        if model.device != device:
-            model.to(device)
-        return model.eval() if model.training else model
+
+        def is_there(part):
+            return part.device.type == device.type and device.index in (None, part.device.index)
+
+        # To look is quicker than to do it again for each row; another thread may be half done.
+        with _REBUILD:
+            if not all(map(is_there, chain(model.parameters(), model.buffers()))):
+                model.to(device)
+            if any(module.training for module in model.modules()):
+                model.eval()
+        return model
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -437,6 +449,11 @@ class _LatentEncoder(
             The `embedding` chosen (the code, where there is no choice), each feature centred and
             each layer brought to a common scale by one factor; pandas or polars after
             ``set_output``.
+
+        Notes
+        -----
+        A long array or frame is read in parts, so that no memory is needed beyond that of the
+        result.
         """
         self._check_use()
         name, model, unseen = self._embedding, self._model(), {}
@@ -449,7 +466,7 @@ class _LatentEncoder(
             scales = zip(shift.split(widths), layers, factor.split(widths), strict=True)
             return {name: [torch.addcmul(*parts) for parts in scales]}
 
-        n_rows, frames = read_in_parts(X)
+        n_rows, frames = read_in_parts(X, self.table_.types)
         encoded = (
             self.table_.encode(self._checked(frame, reset=False, min_rows=1), unseen)
             for frame in frames

@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
-PART_CELLS, MIN_PART_ROWS = 2**20, 4096
-"""What is read at a time of a long table; some 20 MB."""
+PART_CELLS, MIN_PART_ROWS = 2**20, 256
+"""Cells that are read at a time of a long table, some 20 MB, but at least so many rows."""
 
 DATETIME_ADVICE = (
     "Turn dates and times into numbers first, for example with skrub's DatetimeEncoder or a "
@@ -96,12 +96,15 @@ def column_name(names, position):
     return position if names is None else names[position]
 
 
-def read(X, first_row=0) -> Frame:
+def read(X, types=None, first_row=0) -> Frame:
     """Read a table of any supported kind.
 
     Parameters
     ----------
     X : table
+    types : list of {"number", "boolean", "category"}, default=None
+        Of the columns of another table like this one. Objects are categories where they were: few
+        rows may happen to be all numbers.
     first_row : int, default=0
         What messages call its first row.
 
@@ -118,29 +121,37 @@ def read(X, first_row=0) -> Frame:
     if isinstance(native, nw.LazyFrame):
         raise TypeError("A lazy frame has no rows yet: call .collect() on it first.")
     if isinstance(native, nw.DataFrame):
-        return _read_frame(native, first_row)
-    return _read_array(X, first_row)
+        return _read_frame(native, types, first_row)
+    return _read_array(X, types, first_row)
 
 
-def read_in_parts(X):
-    """Read a table of any length in constant memory, a part of its rows at a time.
+def read_in_parts(X, types=None):
+    """Read a table in memory that doesn't grow with its length, a part of its rows at a time.
+
+    A list is read as a whole, and so is what is not long.
+
+    Parameters
+    ----------
+    X : table
+    types : list of {"number", "boolean", "category"}, default=None
+        See `read`.
 
     Returns
     -------
     n_rows : int
     frames : iterator of Frame
-        At least one; of `PART_CELLS` cells each, or all.
+        At least one.
     """
     table = _from_native(X)
     if not isinstance(table, nw.DataFrame | np.ndarray) or len(table.shape) != 2:
-        frame = read(X)
+        frame = read(X, types)
         return frame.n_rows, iter([frame])
     n_rows, n_columns = table.shape
     step = max(MIN_PART_ROWS, PART_CELLS // max(1, n_columns))
     if n_rows <= step:
-        return n_rows, iter([read(X)])
+        return n_rows, iter([read(X, types)])
     return n_rows, (
-        read(nw.to_native(table[start : start + step], pass_through=True), start)
+        read(nw.to_native(table[start : start + step], pass_through=True), types, start)
         for start in range(0, n_rows, step)
     )
 
@@ -154,7 +165,11 @@ def _from_native(X):
         raise ValueError(f"{error} Rename columns, so that each name stands once.") from error
 
 
-def _read_frame(frame, first_row) -> Frame:
+def _was_category(types, position):
+    return types is not None and position < len(types) and types[position] == CATEGORY
+
+
+def _read_frame(frame, known_types, first_row) -> Frame:
     library = str(frame.implementation).lower()
     if library not in _WRITERS:
         raise TypeError(
@@ -169,8 +184,9 @@ def _read_frame(frame, first_row) -> Frame:
                 "Rename the columns: X.columns = X.columns.map(str), for example."
             )
     columns, types, dtypes = [], [], []
-    for name, series in zip(names, frame.iter_columns(), strict=True):
-        values, kind = _read_series(series, name, first_row)
+    for p, (name, series) in enumerate(zip(names, frame.iter_columns(), strict=True)):
+        was_category = _was_category(known_types, p)
+        values, kind = _read_series(series, name, first_row, was_category)
         columns.append(values)
         types.append(kind)
         dtypes.append(_DESCRIBERS[library](series.to_native()))
@@ -179,7 +195,7 @@ def _read_frame(frame, first_row) -> Frame:
     return Frame(Layout(library, names, dtypes), columns, types, native, index, first_row)
 
 
-def _read_series(series, name, first_row):
+def _read_series(series, name, first_row, was_category):
     dtype = series.dtype
     if dtype.is_temporal():
         raise TypeError(f"Column {name!r} holds dates or times ({dtype}). {DATETIME_ADVICE}")
@@ -201,7 +217,7 @@ def _read_series(series, name, first_row):
     if dtype == nw.Object and type(series.to_native()).__module__.startswith("polars"):
         raise TypeError(f"Column {name!r} is polars Object: cast it to numbers or strings first.")
     # Categories of numbers stay categories: the dtype decides.
-    is_category = dtype in (nw.String, nw.Categorical, nw.Enum)
+    is_category = was_category or dtype in (nw.String, nw.Categorical, nw.Enum)
     native, library = series.to_native(), str(series.implementation).lower()
     coded = _CODED[library](native) if library in _CODED else None
     if coded is not None:
@@ -219,26 +235,36 @@ def _coded_pandas(series):
     """Levels and codes (n,) of categories, -1 where missing; None for another dtype."""
     if not hasattr(series, "cat"):
         return None
-    return series.cat.categories.tolist(), series.cat.codes.to_numpy()
+    used, codes = _used(series.cat.codes.to_numpy(), len(series.cat.categories))
+    return series.cat.categories.take(used).tolist(), codes
 
 
 def _coded_pyarrow(column):
     """Levels and codes (n,) of a dictionary, -1 where missing; None for another dtype."""
-    if not hasattr(column.type, "value_type"):
+    if not hasattr(column.type, "index_type"):
         return None
     levels, codes = [], [np.empty(0, dtype=np.int64)]
     for chunk in column.chunks:  # each with a dictionary of its own
-        own = chunk.indices.fill_null(-1).to_numpy().astype(np.int64)
+        own = chunk.indices.cast("int64").fill_null(-1).to_numpy()
+        used, own = _used(own, len(chunk.dictionary))
         codes.append(np.where(own < 0, -1, own + len(levels)))
-        levels += chunk.dictionary.to_pylist()
+        levels += chunk.dictionary.take(used).to_pylist()
     return levels, np.concatenate(codes)
 
 
+def _used(codes, n_levels):
+    """Which of the levels stand in codes (n,), and the codes among these; -1 stays -1."""
+    is_used = np.zeros(n_levels, dtype=bool)
+    is_used[codes[codes >= 0]] = True
+    place = np.append(np.cumsum(is_used) - 1, -1)
+    return np.flatnonzero(is_used), place[codes]
+
+
+# Of long columns with few levels, the libraries' own lists take ten times as long.
 _CODED = {"pandas": _coded_pandas, "pyarrow": _coded_pyarrow}
-# Where a library's own lists of levels take ten times as long.
 
 
-def _read_array(X, first_row) -> Frame:
+def _read_array(X, known_types, first_row) -> Frame:
     if isinstance(X, list | tuple):
         X = np.array(X, dtype=object)
         if all(isinstance(v, int | float | np.number) and type(v) is not bool for v in X.flat):
@@ -256,7 +282,8 @@ def _read_array(X, first_row) -> Frame:
         raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
     else:
         read_columns = [
-            _read_objects(column.tolist(), c, first_row) for c, column in enumerate(X.T)
+            _read_objects(column.tolist(), c, first_row, is_category=_was_category(known_types, c))
+            for c, column in enumerate(X.T)
         ]
         columns, types = [v for v, _ in read_columns], [t for _, t in read_columns]
     # numpy's variable-width strings have no name that np.dtype understands.

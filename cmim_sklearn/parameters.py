@@ -171,8 +171,9 @@ SHARED = {
     ),
     "max_iter": Parameter(
         'int or "auto"',
-        """Epochs. "auto" makes about 3,000 updates, in 10 to 400 epochs, and fewer for tables of
-        more than some 400 columns: 1,500 at 800.""",
+        """Epochs. "auto" makes about 3,000 updates, in 10 to 400 epochs. They are fewer where the
+        network has more than 1,200 inputs and outputs, in proportion, as for 400 columns of
+        numbers or a few with hundreds of levels: 1,500 for 800 columns.""",
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     ),
     "early_stopping": Parameter(

@@ -121,7 +121,7 @@ class Table:
         """Turn a table that was read into float32 (n, C), C-contiguous.
 
         A level or value never seen in fit is treated as unobserved, with one warning for all; or
-        it is noted in `unseen`, a dict, for `warn_of_unseen`.
+        it is noted in `unseen`, a dict by position, for `warn_of_unseen`.
         """
         parts, noted = [], {} if unseen is None else unseen
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
@@ -131,9 +131,10 @@ class Table:
             if likelihood.has_levels:
                 for c in np.flatnonzero((encoded == -1).any(0)):
                     values = columns[c][encoded[:, c] == -1]
-                    name = frame.name(block.positions[c])
-                    shown = {repr(v) for v in values.tolist()}.union(noted.get(name, ()))
-                    noted[name] = sorted(shown)[:3]
+                    p = block.positions[c]
+                    _, before = noted.get(p, ("", ()))
+                    shown = {repr(v) for v in values.tolist()}.union(before)
+                    noted[p] = frame.name(p), sorted(shown)[:3]
         if unseen is None:
             warn_of_unseen(noted, stacklevel=5)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -287,7 +288,9 @@ def warn_of_unseen(unseen, stacklevel=4):
     this, above scikit-learn's wrapper.
     """
     if unseen:
-        columns = ", ".join(f"{name!r} ({', '.join(shown)})" for name, shown in unseen.items())
+        columns = ", ".join(
+            f"{name!r} ({', '.join(shown)})" for _, (name, shown) in sorted(unseen.items())
+        )
         warnings.warn(
             f"Values not seen in fit are treated as missing, in column {columns}.",
             UserWarning,

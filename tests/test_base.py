@@ -53,6 +53,28 @@ def test_a_long_table_is_embedded_in_parts_as_it_would_be_whole(mixed, quick, sm
     assert_array_equal(in_parts, one_by_one)
 
 
+def test_a_part_of_all_numbers_is_of_categories_where_the_table_was(quick, small_parts):
+    labels = np.array(["u"] * 100 + [2**60 + 300 * (i % 2) for i in range(100)], dtype=object)
+    X = pd.DataFrame({"a": labels, "b": np.arange(200.0)})
+    encoder = CMIMEncoder(**quick).fit(X)
+    whole = np.concatenate([encoder.transform(X[i : i + 50]) for i in (0, 50, 100, 150)])
+    assert_array_equal(encoder.transform(X), whole)
+    a, b = encoder.table_.encode(read(X[150:152], encoder.table_.types))[:, 1]
+    assert a != b
+    assert np.isfinite(encoder.transform(X[100:101])).all()
+
+
+def test_a_network_left_in_training_mode_in_part_is_set_right(mixed, quick):
+    class Dropped(torch.nn.Sequential):
+        def __init__(self, n_in, n_out, sizes, activation):
+            super().__init__(torch.nn.Linear(n_in, n_out), torch.nn.Dropout(0.5))
+
+    encoder = CMIMEncoder(**quick, encoder=Dropped).fit(mixed)
+    expected = encoder.transform(mixed)
+    encoder.net_.module.encoder[1].train()
+    assert_array_equal(encoder.transform(mixed), expected)
+
+
 def test_parts_of_arrays_are_views(small_parts):
     X = normal(200, 3)
     n_rows, parts = frames.read_in_parts(X)

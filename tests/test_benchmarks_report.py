@@ -437,4 +437,6 @@ def test_the_length_of_a_fit_is_judged_by_score_and_by_seconds():
         "**A default fit takes 30 s at most, with 1 or 2 threads: does not hold.** It does on 1 "
         "of 2 tables, not on a (31.0 s). The median is 20.0 s."
     )
+    unknown = default_reached(rows.assign(threads=np.nan))
+    assert "with threads unknown" in length_findings(unknown)[1]
     assert all("not run" in text for text in length_findings(default_reached(rows[:1])))

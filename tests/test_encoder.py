@@ -27,7 +27,7 @@ from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 from torch import nn
 
-from cmim_sklearn import CMIMEncoder
+from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
 from cmim_sklearn.likelihoods import LIKELIHOODS
 from tests import test_frames
@@ -579,6 +579,11 @@ def test_fit_counts_a_tables_inputs_and_outputs_as_its_width():
     frame = pd.DataFrame({"a": [0.5, 1.5, 2.5], "b": ["x", "y", "z"]})
     # A value and an indicator for a number, a one-hot of three; a mean, and three scores.
     assert Recording().fit(frame).width == 2 + 3 + 1 + 3
+
+    class WithoutDecoder(InfoNCEEncoder):
+        _n_epochs = Recording._n_epochs
+
+    assert WithoutDecoder().fit(frame).width == 2 + 3
 
 
 def test_parameters_set_after_fit_do_not_change_the_fitted_network(mixed, quick):

@@ -226,6 +226,39 @@ def test_arrow_chunks_with_dictionaries_of_their_own_are_one_column():
     assert frame.columns[0].tolist() == ["b", "a", None, "c", "b", None, "d"]
 
 
+@pytest.mark.parametrize("index", [pa.int8(), pa.uint8(), pa.uint32(), pa.uint64(), pa.int64()])
+def test_arrow_dictionaries_of_any_index_are_read(index):
+    values = pa.array(["b", None, "a", "b"]).dictionary_encode()
+    frame = read(pa.table({"a": values.cast(pa.dictionary(index, pa.string()))}))
+    assert frame.columns[0].tolist() == ["b", None, "a", "b"]
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["c", "b", "a"])])
+def test_categories_of_polars_are_read_from_arrow(dtype):
+    table = pl.DataFrame({"a": ["b", None, "a"]}, schema={"a": dtype}).to_arrow()
+    assert read(table).columns[0].tolist() == ["b", None, "a"]
+
+
+def test_run_end_encoded_arrow_columns_are_read():
+    runs = pa.RunEndEncodedArray.from_arrays([2, 3], pa.array(["a", "b"]))
+    assert read(pa.table({"a": runs})).columns[0].tolist() == ["a", "a", "b"]
+
+
+def test_categories_that_no_row_holds_are_not_looked_at():
+    values = pd.Categorical([None, None], categories=pd.interval_range(0, 3))
+    assert read(pd.DataFrame({"a": values})).columns[0].tolist() == [None, None]
+    of = pa.DictionaryArray.from_arrays(pa.array([1, None, 3], pa.int32()), list("abcd"))
+    assert read(pa.table({"a": of})).columns[0].tolist() == ["b", None, "d"]
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, lambda columns: np.array([*columns.values()]).T])
+def test_objects_are_categories_where_they_were(make):
+    values = np.array([2**60 + 3, 2**60 + 6], dtype=object)
+    frame = read(make({"a": values}), types=["category"])
+    assert frame.types == ["category"]
+    assert frame.columns[0].tolist() == values.tolist()
+
+
 def test_pandas_categories_are_read_by_their_codes():
     values = pd.Categorical([2, None, 1, 2], categories=[3, 2, 1])
     (column,) = read(pd.DataFrame({"a": values})).columns
