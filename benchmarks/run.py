@@ -47,6 +47,9 @@ VALUES = (
     *COSTS,
     *("loss", "contrast", "threads"),
 )
+ATTEMPTS, SERVER_LOST = 3, 255
+"""multiprocessing's exit code where its server of processes was lost, which is no fault of the piece:
+the next process gets a new server."""
 SHOWN_ARMS = {"cMIM, second sample": "cMIM"}
 QUICK_TABLES, QUICK_ROWS, QUICK_UPDATES = 3, 600, 100
 QUICK = ("rivals", "family", "temperature", "batch", "targets", "budget")
@@ -134,9 +137,12 @@ def run(todo, out, jobs, work):
     failed = []
 
     def do(piece):
-        process = server.Process(target=keep, args=(work, piece, out))
-        process.start()
-        process.join()
+        for _ in range(ATTEMPTS):
+            process = server.Process(target=keep, args=(work, piece, out))
+            process.start()
+            process.join()
+            if process.exitcode != SERVER_LOST:
+                break
         return process.exitcode
 
     pool = ThreadPoolExecutor(jobs)

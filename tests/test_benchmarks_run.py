@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,21 @@ def test_scores_are_kept_failures_told_and_a_run_goes_on(tmp_path):
     done = [one for one in todo if one.table == "one"]
     assert run(done, tmp_path, 1, never) == []
     pd.testing.assert_frame_equal(gather(SMALL, tmp_path), results)
+
+
+def lost_once(folder, made):
+    """Stands in for `measure`: at first, ends as if the server of processes had been lost."""
+    mark = folder / f"{made.key}.mark"
+    if not mark.exists():
+        mark.touch()
+        os._exit(255)
+    return fake(made)
+
+
+def test_a_piece_is_begun_anew_where_the_server_of_processes_was_lost(tmp_path):
+    plan = {"a": SMALL["a"]._replace(arms={("cMIM", ""): {}})}
+    assert run(pieces(plan, [0]), tmp_path, 2, partial(lost_once, tmp_path)) == []
+    assert len(list(tmp_path.glob("*.mark"))) == len(gather(plan, tmp_path)) == 2
 
 
 def test_a_process_that_dies_takes_no_other_with_it(tmp_path):
