@@ -48,7 +48,7 @@ VALUES = (
     *("loss", "contrast", "threads"),
 )
 ATTEMPTS, SERVER_LOST = 3, 255
-"""multiprocessing's exit code where its server of processes was lost, which is no fault of the piece:
+"""multiprocessing's exit code where its server of processes was lost: no fault of the piece, and
 the next process gets a new server."""
 SHOWN_ARMS = {"cMIM, second sample": "cMIM"}
 QUICK_TABLES, QUICK_ROWS, QUICK_UPDATES = 3, 600, 100
