@@ -1,9 +1,9 @@
 """Features without labels from mixed tables: cMIM as a scikit-learn transformer.
 
 `CMIMEncoder` learns them from a table, as its siblings do by other losses; `InformativeEmbedding`
-reads them from an encoder-decoder that you have. ``mutual_information`` and ``geometry`` measure
-codes and features, ``display`` draws them. To train a network of your own on the same loss, these
-modules are public, too:
+reads them from an encoder-decoder that you have. With a `Checkpoint` a long fit goes on after it
+was killed. ``mutual_information`` and ``geometry`` measure codes and features, ``display`` draws
+them. To train a network of your own on the same loss, these modules are public, too:
 
 - ``objectives``: `mim`, `cmim` and the contrastive term alone, from a `Pass` to terms in nats;
 - ``latents``: posteriors q(z | x) and the prior that a `Pass` holds;
@@ -16,6 +16,7 @@ are the mean of its ``inference``. All else may change between releases.
 
 from cmim_sklearn._version import __version__
 from cmim_sklearn.amdim import AMDIMEncoder
+from cmim_sklearn.checkpoint import Checkpoint
 from cmim_sklearn.contrastive import (
     BarlowTwinsEncoder,
     InfoNCEEncoder,
@@ -32,6 +33,7 @@ __all__ = [
     "AMDIMEncoder",
     "BarlowTwinsEncoder",
     "CMIMEncoder",
+    "Checkpoint",
     "Corruption",
     "InfoMaxVAEEncoder",
     "InfoNCEEncoder",

@@ -92,7 +92,7 @@ def write_bytes(path, content):
 # -- the zip ---------------------------------------------------------------------------------------
 
 
-def pack(content, arrays):
+def pack(content, arrays, kind=FORMAT):
     """The bytes of a file.
 
     Parameters
@@ -101,12 +101,14 @@ def pack(content, arrays):
         JSON values under names of its own, for the manifest.
     arrays : dict of str to array
         Of `DTYPES`.
+    kind : str
+        What the file says that it is.
     """
     from safetensors.numpy import save
 
     packed = save(arrays)
     manifest = {
-        "format": FORMAT,
+        "format": kind,
         "version": VERSION,
         **content,
         "arrays": {name: _described(array) for name, array in arrays.items()},
@@ -122,8 +124,8 @@ def pack(content, arrays):
     return out.getvalue()
 
 
-def unpack(data):
-    """The manifest and the arrays of a file's bytes, checked against each other.
+def unpack(data, kind=FORMAT):
+    """The manifest and the arrays of a file's bytes of a kind, checked against each other.
 
     Raises
     ------
@@ -138,13 +140,13 @@ def unpack(data):
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = _members(archive, len(data))
         if MANIFEST not in members:
-            raise ValueError(f"it has no {MANIFEST}, and is no file of an encoder.")
+            raise ValueError(f"it has no {MANIFEST}, and is no file of a {kind}.")
         if members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
             raise ValueError(
                 f"its manifest has {members[MANIFEST].file_size} bytes, and {MAX_MANIFEST_BYTES} "
                 "are the most that are read."
             )
-        manifest = _parsed(_content(archive, members[MANIFEST]))
+        manifest = _parsed(_content(archive, members[MANIFEST]), kind)
         _check_version(manifest)
         if set(members) != {MANIFEST, ARRAYS}:
             raise ValueError(f"it must have {MANIFEST} and {ARRAYS}. It has {sorted(members)}.")
@@ -203,7 +205,7 @@ def _content(archive, info):
     return content
 
 
-def _parsed(content):
+def _parsed(content, kind):
     def without_duplicates(pairs):
         found = dict(pairs)
         if len(found) < len(pairs):
@@ -216,8 +218,8 @@ def _parsed(content):
     parsed = json.loads(
         content.decode(), object_pairs_hook=without_duplicates, parse_constant=refuse
     )
-    if not isinstance(parsed, dict) or parsed.get("format") != FORMAT:
-        raise ValueError(f"its manifest is not that of a {FORMAT!r}.")
+    if not isinstance(parsed, dict) or parsed.get("format") != kind:
+        raise ValueError(f"its manifest is not that of a {kind!r}.")
     return parsed
 
 

@@ -8,6 +8,7 @@ import math
 import threading
 import warnings
 from abc import ABCMeta, abstractmethod
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from numbers import Integral, Real
@@ -19,25 +20,25 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from cmim_sklearn.batches import EncodedTable
+from cmim_sklearn.callbacks import CallbackSupportMixin, EpochTasks, KeepBest, with_callbacks
 from cmim_sklearn.embedding import TOTAL_VARIANCE, feature_scale
+from cmim_sklearn.faults import told_of_columns
 from cmim_sklearn.frames import read, read_in_parts
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
 from cmim_sklearn.net import (
-    CallbackSupportMixin,
-    EncodedTable,
-    EpochTasks,
-    KeepBest,
     LatentNet,
+    NotFinite,
     ObjectiveLoss,
     check_net_params,
     hold_out,
     net_state,
     resolve_device,
-    with_callbacks,
 )
 from cmim_sklearn.networks import build as build_network
 from cmim_sklearn.persistence import load_encoder, save_encoder
+from cmim_sklearn.streaming import learn_columns, train_on
 from cmim_sklearn.table import Table, warn_of_unseen
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -137,25 +138,116 @@ class _LatentEncoder(
         TypeError
             If a column holds dates, times or nested values.
         FloatingPointError
-            If the loss is no longer finite.
+            If the loss is not finite, also after the learning rate was halved three times; it names
+            the column that is the least likely.
         KeyboardInterrupt
             After Ctrl-C; the encoder is fitted all the same, with a warning.
+
+        Warns
+        -----
+        UserWarning
+            If the loss was not finite in some epoch, after which the fit went back to the epoch
+            before and on at half the rate.
         """
         self._check_params()
+        self._warn_of_one_component(stacklevel=4)
+        with self._or_as_before():
+            return self._fit(X, y, X_val)
+
+    def fit_schema(self, X):
+        """Learn the columns from a sample, and nothing else; `partial_fit` then goes by them.
+
+        Kinds of columns, scalings, levels and ranges are those of the sample: numbers that decode
+        stay inside its range, and levels that it lacks will count as missing. What was fitted
+        before is forgotten. `fit` and its like learn the columns from their own rows.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            As for `fit`; some thousands of rows, drawn from all over the table.
+
+        Returns
+        -------
+        self : object
+            Not fitted: there are columns, but no network.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `fit` does.
+        """
+        self._check_params()
+        with self._or_as_before():
+            learn_columns(self, X)
+        return self
+
+    def partial_fit(self, X, y=None):
+        """Train in one pass over a chunk of rows, on from what was learnt before.
+
+        The first call, after no `fit`, learns the columns from its chunk, unless `fit_schema` has
+        learnt them from a sample. They are fixed from then on.
+
+        Parameters
+        ----------
+        X : table of shape (n_samples, n_features)
+            A chunk of two rows or more, better of thousands in random order. Levels that the
+            columns do not have count as missing, with a warning.
+        y : None
+            Ignored; here by convention.
+
+        Returns
+        -------
+        self : object
+            Fitted. If the chunk fails, or is interrupted, as it was before.
+
+        Raises
+        ------
+        ValueError
+            If the chunk has other columns, in number, name or order, or holds infinity; if a
+            parameter is out of range, or one that made the network was changed.
+        FloatingPointError
+            As in `fit`.
+
+        Notes
+        -----
+        The learning rate is constant, at `learning_rate_init`, where that of `fit` rises and falls:
+        something below its default may serve long streams. `max_iter`, `early_stopping` and
+        `warm_start` have no part in it. With an int as `random_state` the same chunks in the same
+        order give the same encoder.
+
+        What is read off a trained network is read off the last chunk alone: the centre and scale of
+        the features, so that those of two calls differ a little in scale; the distribution of the
+        codes, and the noise that is left in each column, by which rows are drawn, filled and
+        scored. If the chunks are not alike, end with one that is drawn from all.
+
+        The optimizer and the critic of InfoMax-VAE go on from chunk to chunk, but are no part of
+        what is pickled or saved: there they begin anew, with the weights as they were.
+        """
+        self._check_params()
+        if "table_" not in vars(self):
+            self._warn_of_one_component(stacklevel=3)
+        with self._or_as_before():
+            train_on(self, X)
+        return self
+
+    def _warn_of_one_component(self, stacklevel):
         if self.n_components == 1 and getattr(self, "contrastive_weight", 0):
             warnings.warn(
                 "With n_components=1 codes have no direction to spread, and the contrastive term "
                 "no gradient: this fit is A-MIM. Take 2 components or more, or "
                 "contrastive_weight=0 to say so.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
+
+    @contextmanager
+    def _or_as_before(self):
+        """On an error, where nothing was learnt, give columns their names of before."""
         before = dict(vars(self))
         try:
-            return self._fit(X, y, X_val)
+            yield
         except BaseException:
-            if vars(self).get("_net") is before.get("_net"):
-                # Not fitted anew: names and number of columns are again those of the last fit.
+            if all(vars(self).get(name) is before.get(name) for name in ("_net", "table_")):
                 for name in ("n_features_in_", "feature_names_in_"):
                     vars(self).pop(name, None)
                     if name in before:
@@ -169,7 +261,7 @@ class _LatentEncoder(
         seed = int(rng.randint(2**31 - 1))
         built = self._architecture()
         if warm:
-            self._check_as_built(built)
+            self._check_as_built(built, "warm_start=True", "Set warm_start=False")
         table = self.table_ if warm else self._fit_table(frame)
         self._check_table(table, frame)
         encoded, encoded_val, rows = table.encode(frame), None, np.arange(frame.n_rows)
@@ -206,7 +298,7 @@ class _LatentEncoder(
             net.history.extend(self.net_.history)
         interrupted = None
         try:
-            net.partial_fit(EncodedTable(encoded))
+            self._train(net, table, encoded, encoded_val)
             attributes = read_off(net)
         except KeyboardInterrupt as stop:
             interrupted = stop
@@ -220,6 +312,7 @@ class _LatentEncoder(
                     UserWarning,
                     stacklevel=4,
                 )
+            self._warn_of_faults(net, stacklevel=5)
             for task in tasks:
                 task.end(net)
         finally:
@@ -227,6 +320,26 @@ class _LatentEncoder(
             if interrupted is not None:
                 raise interrupted
         return self
+
+    def _train(self, net, table, encoded, encoded_val=None):
+        """Train a net on encoded rows (n, C); name the column that its loss broke at."""
+        try:
+            net.partial_fit(EncodedTable(encoded))
+        except NotFinite as fault:
+            some = (encoded if fault.training else encoded_val)[:SUMMARY_ROWS]
+            told = told_of_columns(net.module, table, some)
+            raise FloatingPointError(f"{fault} {told}".strip()) from None
+
+    def _warn_of_faults(self, net, stacklevel):
+        if net.faults_:
+            warnings.warn(
+                f"The loss was not finite in epoch {', '.join(map(str, net.faults_))}. Each time "
+                "the fit went back to the epoch before, and on at half the learning rate. "
+                f"Lower learning_rate_init (now {self.learning_rate_init:g}), or look for columns "
+                "with extreme values.",
+                UserWarning,
+                stacklevel=stacklevel,
+            )
 
     def _check_params(self):
         parameters = self.get_params(deep=False)
@@ -311,7 +424,7 @@ class _LatentEncoder(
             ),
         }
 
-    def _check_as_built(self, built):
+    def _check_as_built(self, built, what, remedy):
         changed = [name for name, value in built.items() if value != self._built[name]]
         if "columns" in changed:
             changed[changed.index("columns")] = (
@@ -319,8 +432,8 @@ class _LatentEncoder(
             )
         if changed:
             raise ValueError(
-                f"warm_start=True goes on with the fitted network, but {', '.join(changed)} "
-                "changed since it was built. Set warm_start=False to begin anew."
+                f"{what} goes on with the fitted network, but {', '.join(changed)} "
+                f"changed since it was built. {remedy} to begin anew."
             )
 
     def _n_epochs(self, n_rows, width):
@@ -338,7 +451,7 @@ class _LatentEncoder(
         context = self._init_callback_context(max_subtasks=n_epochs)
         return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, so_far)]
 
-    def _make_net(self, model, n_epochs, seed, encoded_val=None, tasks=()):
+    def _make_net(self, model, n_epochs, seed, encoded_val=None, tasks=(), one_cycle=True):
         objective = self._objective(model, seed)
         callbacks = [*tasks, *self._trained_beside(objective)]
         if encoded_val is not None:
@@ -346,6 +459,8 @@ class _LatentEncoder(
         device = resolve_device(self.device)
         own = dict(self.net_params or {})
         callbacks += list(own.pop("callbacks", None) or [])
+        if not one_cycle:
+            own.pop("callbacks__schedule", None)  # there is none to replace
         if "optimizer" not in own:
             fused = device.type in ("cpu", "cuda")
             own = {"optimizer": torch.optim.AdamW, "optimizer__fused": fused, **own}
@@ -354,6 +469,12 @@ class _LatentEncoder(
             objective,
             seed=seed,
             title=type(self).__name__,
+            one_cycle=one_cycle,
+            origin={
+                "class": type(self).__name__,
+                "seed": None if self.random_state is None else seed,
+                "parameters": self.get_params(deep=False),
+            },
             callbacks=callbacks,
             max_epochs=n_epochs,
             batch_size=self.batch_size,
@@ -696,15 +817,18 @@ class _LatentEncoder(
     def __getstate__(self):
         """All that the encoder is, as JSON values and numpy arrays."""
         state = dict(super().__getstate__())
-        if "_net" in state:
+        if "table_" in state:
             state["table_"] = self.table_.state()
-            if not isinstance(self._net, dict):
-                state["_net"] = net_state(self._net)
+        if not isinstance(state.get("_net", {}), dict):
+            state["_net"] = net_state(self._net)
         return state
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_net")  # fit_schema alone makes no features
 
     def __setstate__(self, state):
         state = dict(state)
-        if "_net" in state:
+        if "table_" in state:
             state["table_"] = Table.from_state(state["table_"])
         super().__setstate__(state)
 

@@ -1,42 +1,31 @@
 """Training: a skorch net that reads whole batches and looks at its losses once an epoch.
 
-The only file that imports skorch. It is used as an engine, behind the estimator.
+skorch is used as an engine, behind the estimator: here and by the callbacks alone.
 """
 
-import copy
-import functools
 import math
-import shutil
-import sys
-import time
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 from skorch.helper import predefined_split
 from torch import nn
-from torch.utils.data import Dataset
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn < 1.9
-
-    class CallbackSupportMixin:
-        """Stands in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method):
-        """Call the method, one frame further down, as scikit-learn's own does."""
-
-        @functools.wraps(method)
-        def called(*args, **kwargs):
-            return method(*args, **kwargs)
-
-        return called
-
+from cmim_sklearn.batches import EncodedTable, WholeBatches
+from cmim_sklearn.callbacks import EpochTasks, OneCycle, Progress, StopTraining
+from cmim_sklearn.training_state import (
+    copied,
+    restore,
+    slow_down,
+    slow_down_optimizer,
+    training_state,
+)
 
 VALIDATION_SEED, CIRCLE_SEED = 0, 0
-TABLE_SHARE_OF_FREE_MEMORY = 0.25
+MAX_BACK_OFFS = 3
+"""How often a fit goes back to its last good epoch and halves its rate."""
 
+TABLE_SHARE_OF_FREE_MEMORY = 0.25
 
 OWNED_NET_PARAMS = {
     "module": "hidden_layer_sizes, encoder, decoder",
@@ -54,59 +43,12 @@ OWNED_NET_PARAMS = {
     "verbose": "verbose",
     "seed": "random_state",
     "title": "verbose",
+    "origin": "random_state and all others",
+    "one_cycle": "net_params={'callbacks__schedule': None}",
     "dataset": "X",
     "predict_nonlinearity": "embedding",
 }
 """Parameters of the net that the estimator sets, and which of its own stands for each."""
-
-
-class EncodedTable(Dataset):
-    """An encoded table, float32 (n, C), as the data set that skorch passes around."""
-
-    def __init__(self, encoded):
-        self.x = torch.as_tensor(encoded)
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        return self.x[index], torch.zeros(())
-
-
-class WholeBatches:
-    """Iterate over near-equal batches, each one `index_select` from a contiguous tensor.
-
-    n rows make ceil(n / batch_size) batches whose sizes differ by one at most, so that no row's
-    contrastive term depends on how many rows the last batch happened to get; none has a single
-    row, unless there is only one.
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, C)
-    batch_size : int
-        The most rows of a batch (3 where 2 is asked for and n is odd).
-    generator : torch.Generator or None
-        Shuffles the rows anew at each pass; None keeps their order.
-    device : torch.device or str
-        Where batches go.
-    """
-
-    def __init__(self, x, batch_size, generator, device):
-        self.x, self.generator, self.device = x, generator, device
-        self.n_batches = max(1, min(math.ceil(len(x) / batch_size), len(x) // 2))
-
-    def __len__(self):
-        return self.n_batches
-
-    def __iter__(self):
-        n = len(self.x)
-        if self.generator is None:
-            order = torch.arange(n, device=self.x.device)
-        else:
-            order = torch.randperm(n, generator=self.generator, device=self.generator.device)
-            order = order.to(self.x.device)
-        for index in order.tensor_split(self.n_batches):
-            yield self.x.index_select(0, index).to(self.device)
 
 
 class ObjectiveLoss(nn.Module):
@@ -121,175 +63,19 @@ class ObjectiveLoss(nn.Module):
         return self.objective(batch, **self.options)
 
 
-class StopTraining(Exception):
-    """A callback asked for the end of training, which is no interruption by the user."""
-
-
-class OneCycle(Callback):
-    """The learning rate rises for a share of all updates, then falls to nothing, by cosines.
-
-    Replace it by a callback of the same name, "schedule", or turn it off with
-    ``net_params={"callbacks__schedule": None}``.
+class NotFinite(FloatingPointError):
+    """A loss was not finite, also at lower rates; the net has its last weights with a finite one.
 
     Parameters
     ----------
-    warm_up : float, default=0.3
-        The share of updates in which the rate rises, from a 25th.
+    message : str
+    training : bool
+        False where it was that of rows held out.
     """
 
-    def __init__(self, warm_up=0.3):
-        self.warm_up = warm_up
-
-    def on_train_begin(self, net, X=None, **kwargs):
-        """Count the updates ahead and note the peak rate of each parameter group."""
-        self.n_updates_ = net.max_epochs * len(WholeBatches(X.x, net.batch_size, None, "cpu"))
-        self.update_ = 0
-        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
-
-    def on_batch_begin(self, net, training=False, **kwargs):
-        """Set the rate of this update."""
-        if not training:
-            return
-        rise = max(1.0, self.warm_up * self.n_updates_)
-        if self.update_ < rise:
-            level = 0.04 + 0.96 * (1 - math.cos(math.pi * self.update_ / rise)) / 2
-        else:
-            progress = (self.update_ - rise) / max(1.0, self.n_updates_ - rise)
-            level = (1 + math.cos(math.pi * min(1.0, progress))) / 2
-        for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
-            group["lr"] = peak * level
-        self.update_ += 1
-
-
-class KeepBest(Callback):
-    """Stop when the held-out loss no longer falls, and bring the best epoch's weights back.
-
-    skorch's own `EarlyStopping` takes for best only what gained more than the tolerance.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs in a row without a gain of `tol` before stopping.
-    tol : float
-        In nats a row.
-    """
-
-    def __init__(self, patience, tol):
-        self.patience, self.tol = patience, tol
-
-    def on_train_begin(self, net, **kwargs):
-        """Forget earlier fits."""
-        self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
-
-    def on_epoch_end(self, net, **kwargs):
-        """Keep the weights if they are the best so far; count epochs without gain."""
-        loss = net.history[-1, "valid_loss"]
-        if loss < self.best_:
-            self.best_, self.weights_ = loss, copy.deepcopy(net.module_.state_dict())
-        if loss < self.mark_ - self.tol:
-            self.mark_, self.misses_ = loss, 0
-        else:
-            self.misses_ += 1
-        if self.misses_ >= self.patience:
-            raise StopTraining
-
-    def on_train_end(self, net, **kwargs):
-        """Bring the best weights back."""
-        if self.weights_ is not None:
-            net.module_.load_state_dict(self.weights_)
-            self.weights_ = None
-
-
-class Progress(Callback):
-    """Epoch, seconds left and loss terms: one line in place where that works, else plain lines.
-
-    A terminal and a notebook get a line that is rewritten, cut to the width there is; a file or a
-    pipe gets some ten lines in all (each epoch at ``verbose=2``).
-    """
-
-    def __init__(self, title):
-        self.title = title
-
-    def on_train_begin(self, net, **kwargs):
-        """Start the clock."""
-        self.start_, self.first_, self.shown_ = time.monotonic(), len(net.history), ""
-        self.in_place_ = sys.stdout.isatty() or "ipykernel" in sys.modules
-        self.line_ = None
-
-    def on_epoch_end(self, net, **kwargs):
-        """Show the epoch that ended, or every tenth of the way where lines add up."""
-        if not net.verbose:
-            return
-        done, planned = len(net.history) - self.first_, net.max_epochs
-        row = net.history[-1]
-        terms = [
-            f"{name.removeprefix('train_')} {value:.2f}"
-            for name, value in row.items()
-            if name.startswith("train_") and isinstance(value, float)
-        ]
-        if "valid_loss" in row:
-            terms.insert(1, f"held out {row['valid_loss']:.2f}")
-        left = (time.monotonic() - self.start_) / done * (planned - done)
-        self.line_ = f"[{self.title}] {done}/{planned}, {left:.0f} s left: {', '.join(terms)}"
-        if self.in_place_ or net.verbose > 1 or done == 1 or done % max(1, planned // 10) == 0:
-            self._show()
-
-    def on_train_end(self, net, **kwargs):
-        """Show the last epoch, if that is still to be done, and leave the cursor on a new line."""
-        if net.verbose and self.line_:
-            self._show()
-        if self.in_place_ and self.shown_:
-            print(flush=True)
-
-    def _show(self):
-        if self.line_ == self.shown_:
-            return
-        if self.in_place_:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r" + self.line_[:width].ljust(len(self.shown_[:width])), end="", flush=True)
-        else:
-            print(self.line_, flush=True)
-        self.shown_ = self.line_
-
-
-class EpochTasks(Callback):
-    """Pass the fit and each epoch on to scikit-learn's callbacks (1.9 and later).
-
-    Parameters
-    ----------
-    context : sklearn.callback.CallbackContext
-        Of the whole fit.
-    arguments : dict
-        What scikit-learn's hooks take: the estimator, X and y.
-    fitted : callable
-        Makes the attributes of an encoder fitted so far from the net; called only for a callback
-        that asks for one.
-    """
-
-    def __init__(self, context, arguments, fitted):
-        self.context, self.arguments, self.fitted = context, arguments, fitted
-
-    def on_train_begin(self, net, **kwargs):
-        """Open the task of the fit."""
-        self.context.call_on_fit_task_begin(**self.arguments)
-
-    def end(self, net):
-        """Close the task of the fit, once the estimator is fitted."""
-        self.context.call_on_fit_task_end(
-            **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
-        )
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Open a sub-task."""
-        self.task_ = self.context.subcontext(task_name="epoch")
-        self.task_.call_on_fit_task_begin(**self.arguments)
-
-    def on_epoch_end(self, net, **kwargs):
-        """Close it, and stop where a callback says so."""
-        if self.task_.call_on_fit_task_end(
-            **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
-        ):
-            raise StopTraining
+    def __init__(self, message, training):
+        super().__init__(message)
+        self.training = training
 
 
 class LatentNet(NeuralNet):
@@ -310,25 +96,58 @@ class LatentNet(NeuralNet):
         Mixed precision in the forward pass. float16 has no gradient scaling here.
     title : str, default="LatentNet"
         What the progress line calls the model.
+    one_cycle : bool, default=True
+        Whether the learning rate goes by `OneCycle`; else it is constant.
+    origin : dict, default=None
+        What the fit was asked for, by which a checkpoint tells whether it is of the same fit.
     **kwargs : dict
         See `skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    n_resumed_ : int
+        Epochs of this fit that were trained before it was resumed; set by a callback at the
+        beginning of training, ``max_epochs`` where nothing is left to do.
+    has_ended_ : bool
+        False until training has come to its end, by itself or by early stopping.
+    faults_ : list of int
+        Epochs of the last fit in which the loss was not finite, so that they were begun anew.
     """
 
-    def __init__(self, module, criterion, *, seed=0, autocast=None, title="LatentNet", **kwargs):
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        seed=0,
+        autocast=None,
+        title="LatentNet",
+        origin=None,
+        one_cycle=True,
+        **kwargs,
+    ):
         if autocast not in (None, "bfloat16", "float16"):
             raise ValueError(
                 f"net_params['autocast'] must be 'bfloat16', 'float16' or None. Got {autocast!r}."
             )
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
+        self.origin, self.one_cycle = origin, one_cycle
 
     @property
     def _default_callbacks(self):
         callbacks = [("epoch_timer", EpochTimer())]
         own = [c[1] if isinstance(c, tuple) else c for c in self.callbacks or []]
-        if not any(isinstance(c, LRScheduler) or c is LRScheduler for c in own):
+        is_scheduled = any(isinstance(c, LRScheduler) or c is LRScheduler for c in own)
+        if self.one_cycle and not is_scheduled:
             callbacks.append(("schedule", OneCycle()))
         return [*callbacks, ("progress", Progress(self.title))]
+
+    def initialize_callbacks(self):
+        """Make the list of callbacks; one that sees what all others did has ``comes_last``."""
+        super().initialize_callbacks()
+        self.callbacks_.sort(key=lambda pair: getattr(pair[1], "comes_last", False))
+        return self
 
     def get_iterator(self, dataset, training=False):
         """Return `WholeBatches` over a data set, shuffled in training."""
@@ -345,6 +164,8 @@ class LatentNet(NeuralNet):
 
         skorch's Checkpoint and ProgressBar look for the latter; none is written to by us.
         """
+        # Here and not as an epoch ends, where callbacks have still to see it.
+        self.good_ = copied(training_state(self))
         super().on_epoch_begin(net, **kwargs)
         self.history.new_batch()
 
@@ -397,14 +218,18 @@ class LatentNet(NeuralNet):
             total = sums if total is None else total + sums
             self.notify("on_batch_end", batch=(batch, None), training=training, **step)
         self.generator_ = shared
+        if training:
+            # The last step may break weights when the losses before it were finite.
+            total = torch.where(self._weights_are_finite(), total, torch.nan)
         means = [value / n_rows for value in total.tolist()]
         loss = sum(means)
         if not math.isfinite(loss):
-            raise FloatingPointError(
+            raise NotFinite(
                 f"The {'training' if training else 'held-out'} loss is {loss} in epoch "
-                f"{len(self.history)}. Lower learning_rate_init (now {self.optimizer__lr:g}), or "
-                "look for columns with extreme values and scale them with "
-                "numeric_scaling='quantile'."
+                f"{len(self.history)}, also after the learning rate was halved {MAX_BACK_OFFS} "
+                f"times. Lower learning_rate_init (now {self.optimizer__lr:g}), or look for "
+                "columns with extreme values and scale them with numeric_scaling='quantile'.",
+                training,
             )
         earlier = [row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row]
         self.history.record(f"{prefix}_loss", loss)
@@ -443,15 +268,42 @@ class LatentNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.n_resumed_, self.has_ended_, self.faults_ = 0, False, []
+        end, self.good_ = len(self.history) + self.max_epochs, None
         self.notify("on_train_begin", X=X, y=y)
+        n_left = self.max_epochs - self.n_resumed_
         try:
-            self.fit_loop(X, y, **fit_params)
+            while not self.has_ended_:
+                try:
+                    self.fit_loop(X, y, epochs=n_left, **fit_params)
+                    self.has_ended_ = True
+                except NotFinite as fault:
+                    self._back_off(fault)
+                    n_left = end - len(self.history)
         except StopTraining:
-            pass
+            self.has_ended_ = True
+        except KeyboardInterrupt:
+            if self.good_ is not None and not self._weights_are_finite():
+                restore(self, self.good_)
+            raise
         finally:
             self.notify("on_train_end", X=X, y=y)
-            del self.generator_
+            del self.generator_, self.good_
         return self
+
+    def _back_off(self, fault):
+        """Go back to the last good epoch, at half the rate; raise the fault if that was in vain."""
+        restore(self, self.good_)
+        self.faults_.append(len(self.history))
+        del self.history[-1]
+        if len(self.faults_) > MAX_BACK_OFFS:
+            raise fault
+        slow_down(self, 0.5)
+
+    def _weights_are_finite(self):
+        """A tensor, on the device: reading it waits for all that goes on there."""
+        sums = [weight.detach().sum() for weight in self.module_.parameters()]
+        return torch.stack(sums).isfinite().all()
 
 
 class CriticNet(NeuralNet):
@@ -503,6 +355,18 @@ class TrainCritic(Callback):
         if training:
             self.critic.train_step((passed.inputs.detach(), passed.z.detach()))
 
+    def slow_down(self, factor):
+        """Multiply the critic's rate."""
+        slow_down_optimizer(self.critic.optimizer_, factor)
+
+    def state_dict(self):
+        """The critic's weights and optimizer."""
+        return training_state(self.critic)
+
+    def load_state_dict(self, state):
+        """Put them back."""
+        restore(self.critic, state)
+
 
 def check_net_params(net_params, owner):
     """Refuse what the estimator, named by `owner`, has parameters of its own for.
@@ -524,6 +388,29 @@ def check_net_params(net_params, owner):
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, list | tuple | type(None)):
         raise TypeError(f"net_params['callbacks'] must be a list. Got {callbacks!r} instead.")
+
+
+def go_on_from(net, before):
+    """Take over what a net has that trained the same weights: history, optimizer, critics."""
+    net.history.extend(before.history)
+    _take_over(net.optimizer_, before.optimizer_)
+    there = dict(before.callbacks_)
+    for name, callback in net.callbacks_:
+        if isinstance(callback, TrainCritic) and name in there:
+            (module, optimizer), (old, old_optimizer) = (
+                (c.critic.module_, c.critic.optimizer_) for c in (callback, there[name])
+            )
+            shapes = [[weight.shape for weight in m.parameters()] for m in (module, old)]
+            if shapes[0] == shapes[1]:  # else its sizes were set since
+                module.load_state_dict(old.state_dict())
+                _take_over(optimizer, old_optimizer)
+
+
+def _take_over(optimizer, before):
+    """Moments and step counts of another optimizer of the same class; rates stay."""
+    if type(optimizer) is type(before):
+        state = copied(before.state_dict()["state"])
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
 def hold_out(encoded):

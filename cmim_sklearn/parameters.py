@@ -213,9 +213,9 @@ SHARED = {
     ),
     "net_params": Parameter(
         "dict",
-        """More parameters of the skorch net: ``callbacks``, ``compile``, ``optimizer``,
-        ``autocast="bfloat16"`` for mixed precision. What this class has a parameter for is
-        refused.""",
+        """More parameters of the skorch net: ``callbacks`` (as `Checkpoint`, for long fits),
+        ``compile``, ``optimizer``, ``autocast="bfloat16"`` for mixed precision. What this class
+        has a parameter for is refused.""",
         [dict, None],
     ),
     "random_state": Parameter(

@@ -160,6 +160,11 @@ class Table:
             start += len(block.positions) * likelihood.cell_width
         raise IndexError(position)
 
+    def encoded_names(self):
+        """Names (positions, where there are none) of the columns of what `encode` returns."""
+        names = self.layout.names
+        return [column_name(names, p) for block in self.blocks for p in block.positions]
+
     def in_order(self, decoded):
         """Raw columns in block order, as kinds decode them, in the table's order."""
         columns = [None] * len(self.types)

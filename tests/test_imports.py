@@ -10,7 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cmim_sklearn"
 
 ALLOWED = {
-    "__init__": {"amdim", "contrastive", "embedding", "encoder", "siblings", "views", "_version"},
+    "__init__": {
+        "_version", "amdim", "checkpoint", "contrastive", "embedding", "encoder", "siblings",
+        "views",
+    },
     "amdim": {"contrastive", "latents", "net", "networks", "parameters", "views"},
     "contrastive": {"base", "latents", "net", "networks", "parameters", "views"},
     "views": {"latents"},
@@ -23,18 +26,24 @@ ALLOWED = {
     "siblings": {"generative", "model", "net", "networks", "objectives", "parameters"},
     "parameters": {"embedding", "latents", "networks", "scaling"},
     "base": {
-        "embedding", "frames", "model", "mutual_information", "net", "networks", "onnx",
-        "persistence", "table",
+        "batches", "callbacks", "embedding", "faults", "frames", "model", "mutual_information",
+        "net", "networks", "onnx", "persistence", "streaming", "table",
     },
     "persistence": {"_version", "archive", "frames", "model", "views"},
     "archive": {"_version"},
+    "checkpoint": {"_version", "archive", "training_state"},
+    "batches": set(),
+    "callbacks": {"batches"},
+    "training_state": set(),
+    "faults": {"model"},
+    "streaming": {"net"},
     "onnx": {"embedding", "frames", "gaussian", "likelihoods", "networks", "onnx_graph"},
     "onnx_graph": {"networks"},
     "generative": {"base", "density", "embedding", "frames", "latents", "model", "networks"},
     "density": {"latents", "model"},
     "display": {"base", "drawing", "frames", "generative", "model", "table"},
     "drawing": set(),
-    "net": {"model", "objectives"},
+    "net": {"batches", "callbacks", "model", "objectives", "training_state"},
     "objectives": {"model"},
     "model": {"latents", "likelihoods"},
     "table": {"frames", "likelihoods"},
@@ -50,7 +59,7 @@ ALLOWED = {
 }  # fmt: skip
 
 ONLY_THERE = {
-    "skorch": {"net"},
+    "skorch": {"callbacks", "checkpoint", "net"},
     "narwhals": {"frames"},
     "pandas": {"frames"},
     "polars": {"frames"},

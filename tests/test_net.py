@@ -19,8 +19,10 @@ from skorch.callbacks import (
 )
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.batches import WholeBatches
+from cmim_sklearn.callbacks import OneCycle, Progress
 from cmim_sklearn.latents import LATENT_PRIORS, mixture_latents
-from cmim_sklearn.net import ObjectiveLoss, OneCycle, Progress, WholeBatches
+from cmim_sklearn.net import ObjectiveLoss
 from cmim_sklearn.objectives import cmim
 from tests.conftest import make_mixed
 

@@ -1,0 +1,78 @@
+"""What training goes by besides its data: taken off a net between two epochs, and put back.
+
+A callback takes part by ``state_dict()`` and ``load_state_dict(state)``, as torch's optimizers do.
+"""
+
+import numpy as np
+import torch
+
+
+def training_state(net):
+    """Weights, optimizer and callbacks of a net, as nested dicts and lists with live tensors.
+
+    Whoever keeps it copies it: the next step changes its tensors.
+    """
+    return {
+        "weights": net.module_.state_dict(),
+        "optimizer": net.optimizer_.state_dict(),
+        "callbacks": {name: callback.state_dict() for name, callback in _with_state(net)},
+    }
+
+
+def restore(net, state):
+    """Put back what `training_state` gave; the net takes the optimizer's tensors for its own.
+
+    Raises
+    ------
+    KeyError, RuntimeError, ValueError
+        If the state is that of another network, optimizer or list of callbacks.
+    """
+    net.module_.load_state_dict(state["weights"])
+    net.optimizer_.load_state_dict(state["optimizer"])
+    for name, callback in _with_state(net):
+        callback.load_state_dict(state["callbacks"][name])
+
+
+def slow_down(net, factor):
+    """Multiply the learning rate by a factor, and what callbacks will set it to."""
+    slow_down_optimizer(net.optimizer_, factor)
+    for _, callback in net.callbacks_:
+        if hasattr(callback, "slow_down"):
+            callback.slow_down(factor)
+
+
+def slow_down_optimizer(optimizer, factor):
+    """Multiply the rates of a torch optimizer by a factor, those that schedulers go by as well."""
+    for group in optimizer.param_groups:
+        for name in ("lr", "initial_lr"):
+            if name in group:
+                group[name] *= factor
+
+
+def copied(tree):
+    """Nested dicts, lists and tuples with copies of their tensors."""
+    return _mapped(tree, torch.Tensor, lambda tensor: tensor.detach().clone())
+
+
+def to_arrays(tree):
+    """Nested dicts, lists and tuples with numpy arrays in the place of tensors; copies."""
+    return _mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy().copy())
+
+
+def to_tensors(tree):
+    """Nested dicts, lists and tuples with tensors in the place of numpy arrays; copies."""
+    return _mapped(tree, np.ndarray, torch.tensor)
+
+
+def _with_state(net):
+    return [pair for pair in net.callbacks_ if hasattr(pair[1], "state_dict")]
+
+
+def _mapped(tree, kind, function):
+    if isinstance(tree, kind):
+        return function(tree)
+    if isinstance(tree, dict):
+        return {name: _mapped(value, kind, function) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_mapped(value, kind, function) for value in tree)
+    return tree

@@ -1,0 +1,501 @@
+"""Checkpoints: fits that were killed end with the weights of fits that were not."""
+
+import errno
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+
+import cmim_sklearn
+from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, archive, checkpoint
+from cmim_sklearn.archive import EncoderFileError
+
+ROOT = Path(__file__).parent.parent
+ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
+SMALL = {
+    "max_iter": 6, "hidden_layer_sizes": (8,), "n_components": 3, "batch_size": 50,
+    "random_state": 0, "device": "cpu",
+}  # fmt: skip
+
+
+class Dies(Callback):
+    """Ends training in the second batch of an epoch, as a kill would, if told so."""
+
+    epoch, error = None, RuntimeError
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        self.count_ = getattr(self, "count_", 0) + 1
+        if len(net.history) == self.epoch and self.count_ % 2 == 0:
+            raise self.error("killed")
+
+
+@pytest.fixture
+def dies(monkeypatch):
+    """Whether and how the next fits die: call it with an epoch, or None."""
+
+    def at(epoch, error=RuntimeError):
+        monkeypatch.setattr(Dies, "epoch", epoch)
+        monkeypatch.setattr(Dies, "error", error)
+
+    return at
+
+
+def small(name="CMIMEncoder", folder=None, every_epochs=1, **parameters):
+    cls = getattr(cmim_sklearn, name)
+    own = {"projector_layer_sizes": (5, 4), "critic_hidden_layer_sizes": (7,)}
+    own = {k: v for k, v in own.items() if k in cls._get_param_names()}
+    callbacks = [Dies()]
+    if folder is not None:
+        # Not the last in the list: it is called last all the same.
+        callbacks.insert(0, Checkpoint(folder, every_epochs=every_epochs))
+    return cls(**SMALL | own | {"net_params": {"callbacks": callbacks}} | parameters)
+
+
+def weights(encoder):
+    return {k: v.numpy().tobytes() for k, v in encoder.net_.module.state_dict().items()}
+
+
+def assert_same_fit(one, other, X):
+    assert weights(one) == weights(other)
+    assert one.loss_curve_ == other.loss_curve_
+    assert one.validation_scores_ == other.validation_scores_
+    assert np.asarray(one.transform(X)).tobytes() == np.asarray(other.transform(X)).tobytes()
+
+
+# -- resuming --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_resumes_to_the_bit(name, mixed, tmp_path, dies):
+    whole = small(name).fit(mixed)
+    for epoch in (2, 5):
+        dies(epoch)
+        with pytest.raises(RuntimeError, match="killed"):
+            small(name, tmp_path).fit(mixed)
+    dies(None)
+    assert_same_fit(small(name, tmp_path).fit(mixed), whole, mixed)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"early_stopping": True, "max_iter": 30, "n_iter_no_change": 3, "tol": 0.05},
+        {"net_params__optimizer": torch.optim.SGD, "learning_rate_init": 1e-3},
+        {"net_params__callbacks__schedule": None},
+        {"posterior": "learned", "hidden_layer_sizes": ()},
+    ],
+    ids=["early stopping", "another optimizer", "no schedule", "linear"],
+)
+def test_every_way_of_training_resumes_to_the_bit(parameters, mixed, tmp_path, dies):
+    def make(folder=None):
+        encoder = small(folder=folder, every_epochs=2)
+        for name, value in parameters.items():
+            if name.startswith("net_params__"):
+                encoder.net_params[name.removeprefix("net_params__")] = value
+            else:
+                encoder.set_params(**{name: value})
+        return encoder
+
+    whole = make().fit(mixed)
+    dies(6)
+    with pytest.raises(RuntimeError, match="killed"):
+        make(tmp_path).fit(mixed)
+    dies(None)
+    assert_same_fit(make(tmp_path).fit(mixed), whole, mixed)
+
+
+def test_early_stopping_counts_misses_before_and_after(mixed, tmp_path, dies):
+    """No epoch after the first gains as much as tol: five misses, whenever it was killed."""
+    parameters = {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 5, "max_iter": 50}
+    for epoch in (3, 5):
+        dies(epoch)
+        with pytest.raises(RuntimeError, match="killed"):
+            small(folder=tmp_path, **parameters).fit(mixed)
+    dies(None)
+    assert small(folder=tmp_path, **parameters).fit(mixed).n_iter_ == 6
+
+
+def test_a_fit_that_goes_on_trains_what_is_left_and_no_more(mixed, tmp_path, dies, capsys):
+    dies(5)
+    with pytest.raises(RuntimeError, match="killed"):
+        small(folder=tmp_path, every_epochs=3).fit(mixed)
+    dies(None)
+    begun = []
+
+    def on_epoch_begin(self, net, **kwargs):
+        begun.append(len(net.history))
+
+    Dies.on_epoch_begin = on_epoch_begin
+    try:
+        encoder = small(folder=tmp_path, every_epochs=3, verbose=2).fit(mixed)
+    finally:
+        del Dies.on_epoch_begin
+    assert begun == [4, 5, 6]
+    assert encoder.n_iter_ == 6
+    out = capsys.readouterr().out
+    assert f"goes on from {tmp_path / 'checkpoint.cmim'}, after 3 epochs" in out
+    assert re.findall(r"\] (\d)/6", out) == ["4", "5", "6"]
+
+
+def test_a_fit_at_its_end_is_taken_as_it_is(mixed, tmp_path, dies):
+    first = small(folder=tmp_path, early_stopping=True).fit(mixed)
+    dies(len(first.loss_curve_) + 1)  # no batch is trained
+    assert_same_fit(small(folder=tmp_path, early_stopping=True).fit(mixed), first, mixed)
+
+
+def test_a_fit_at_its_end_makes_room_for_another(mixed, tmp_path):
+    small(folder=tmp_path).fit(mixed)
+    other = small(folder=tmp_path, alpha=0.1).fit(mixed)
+    assert_same_fit(other, small(alpha=0.1).fit(mixed), mixed)
+
+
+def test_a_warm_start_resumes_too(mixed, tmp_path, dies):
+    first = small().fit(mixed)
+    whole = pickle.loads(pickle.dumps(first)).set_params(warm_start=True).fit(mixed)
+    callbacks = {"callbacks": [Checkpoint(tmp_path, every_epochs=1), Dies()]}
+    parts = pickle.loads(pickle.dumps(first)).set_params(warm_start=True, net_params=callbacks)
+    dies(9)
+    with pytest.raises(RuntimeError, match="killed"):
+        parts.fit(mixed)
+    assert weights(parts) == weights(first)
+    dies(None)
+    assert_same_fit(parts.fit(mixed), whole, mixed)
+    assert parts.n_iter_ == 12
+
+
+def test_a_callback_of_ones_own_takes_part(mixed, tmp_path, dies):
+    class Counts(Callback):
+        def initialize(self):
+            self.n_ = 0
+            return self
+
+        def on_epoch_end(self, net, **kwargs):
+            self.n_ += 1
+
+        def state_dict(self):
+            return {"n": self.n_}
+
+        def load_state_dict(self, state):
+            self.n_ = state["n"]
+
+    def fit():
+        encoder, counts = small(folder=tmp_path), Counts()
+        encoder.net_params["callbacks"].append(counts)
+        encoder.fit(mixed)
+        return counts
+
+    dies(4)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit()
+    dies(None)
+    assert fit().n_ == 6
+
+
+def test_by_the_clock(mixed, tmp_path, monkeypatch):
+    now, written = [0.0], []
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    whole = checkpoint.write_bytes
+    monkeypatch.setattr(
+        checkpoint, "write_bytes", lambda *args: written.append(now[0]) or whole(*args)
+    )
+
+    class Slow(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            now[0] += 60
+
+    callbacks = [Slow(), Checkpoint(tmp_path, every_minutes=2)]
+    small(net_params={"callbacks": callbacks}).fit(mixed)
+    assert written == [0, 120, 240, 360, 360]  # begin, 2, 4 and 6 minutes, end
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unfinished(mixed, tmp_path, dies):
+    dies(4)
+    with pytest.raises(RuntimeError, match="killed"):
+        small(folder=tmp_path).fit(mixed)
+    dies(None)
+    return tmp_path / checkpoint.FILE
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"alpha": 0.1}, "alpha was 0.0001, is 0.1 now"),
+        ({"max_iter": 7}, "epochs was 6, is 7 now"),
+        ({"random_state": 1}, "random_state gave another seed"),
+        ({"hidden_layer_sizes": (9,)}, r"hidden_layer_sizes was \[8\], is \[9\] now"),
+        ({"early_stopping": True}, "early_stopping was False, is True now"),
+    ],
+)
+def test_other_parameters_are_refused_by_name(change, told, mixed, unfinished):
+    before = unfinished.read_bytes()
+    with pytest.raises(ValueError, match=rf"after 3 epochs: .*{told}.*delete the file"):
+        small(folder=unfinished.parent, **change).fit(mixed)
+    assert unfinished.read_bytes() == before
+
+
+def test_other_rows_classes_and_versions_are_refused(mixed, unfinished, monkeypatch):
+    folder = unfinished.parent
+    with pytest.raises(ValueError, match="X is another table"):
+        small(folder=folder).fit(mixed[:-1])
+    with pytest.raises(ValueError, match="class was CMIMEncoder, is VAEEncoder now"):
+        small("VAEEncoder", folder).fit(mixed)
+    with pytest.raises(ValueError, match="the rows held out are others"):
+        small(folder=folder).fit(mixed, X_val=mixed[:20])
+    callbacks = [*small(folder=folder).net_params["callbacks"], GradientNormClipping(1.0)]
+    with pytest.raises(ValueError, match=r"net_params was .*GradientNormClipping.* now"):
+        small(net_params={"callbacks": callbacks}).fit(mixed)
+    monkeypatch.setattr(checkpoint, "__version__", "999")
+    with pytest.raises(ValueError, match=r"cmim_sklearn was .*, is 999 now"):
+        small(folder=folder).fit(mixed)
+
+
+def test_other_initial_weights_are_refused(mixed, unfinished):
+    encoder = small().fit(mixed).set_params(warm_start=True)
+    encoder.net_params["callbacks"].insert(0, Checkpoint(unfinished.parent, every_epochs=1))
+    with pytest.raises(ValueError, match=r"began with other weights"):
+        encoder.fit(mixed)
+
+
+def test_what_shows_in_nothing_trained_may_change(mixed, unfinished):
+    changed = small(folder=unfinished.parent, embedding="mean", latent_prior="normal").fit(mixed)
+    own = {"embedding": "mean", "latent_prior": "normal"}
+    assert weights(changed) == weights(small(**own).fit(mixed))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "encoder", "newer", "empty"])
+def test_a_file_that_is_no_checkpoint_is_refused(damage, mixed, unfinished):
+    data = unfinished.read_bytes()
+    if damage == "cut":
+        unfinished.write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":
+        place = len(data) // 2
+        unfinished.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    elif damage == "encoder":
+        small(net_params=None).fit(mixed).save(unfinished)
+    elif damage == "newer":
+        unfinished.write_bytes(archive.pack({"version": 2}, {}, checkpoint.KIND))
+    else:
+        unfinished.write_bytes(b"")
+    before = unfinished.read_bytes()
+    with pytest.raises(EncoderFileError, match=r"checkpoint.cmim cannot be loaded"):
+        small(folder=unfinished.parent).fit(mixed)
+    assert unfinished.read_bytes() == before
+
+
+def test_a_checkpoint_is_json_and_arrays_without_rows(mixed, unfinished):
+    manifest, arrays = archive.unpack(unfinished.read_bytes(), checkpoint.KIND)
+    json.dumps(manifest)
+    assert all(array.dtype != object for array in arrays.values())
+    assert not any(len(mixed) in array.shape for array in arrays.values())
+    with pytest.raises(EncoderFileError, match="is not that of a 'cmim_sklearn encoder'"):
+        CMIMEncoder.load(unfinished)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"every_minutes": None}, "both are None"),
+        ({"every_epochs": 0}, "every_epochs of Checkpoint must be an int of at least 1"),
+        ({"every_epochs": 1.5}, "every_epochs of Checkpoint must be an int of at least 1"),
+        ({"every_minutes": -1}, "every_minutes of Checkpoint must be a number above 0"),
+    ],
+)
+def test_arguments_are_checked_in_fit(arguments, told, mixed, tmp_path):
+    callbacks = [Checkpoint(tmp_path, **arguments)]
+    with pytest.raises(ValueError, match=told):
+        small(net_params={"callbacks": callbacks}).fit(mixed)
+
+
+def test_a_fit_that_cannot_be_repeated_is_refused(mixed, tmp_path):
+    with pytest.raises(ValueError, match="needs an encoder with random_state"):
+        small(folder=tmp_path, random_state=None).fit(mixed)
+    for callback in (LRScheduler(), EarlyStopping(monitor="train_loss")):
+        encoder = small(folder=tmp_path)
+        encoder.net_params["callbacks"].append(callback)
+        with pytest.raises(ValueError, match=f"skorch's {type(callback).__name__}"):
+            encoder.fit(mixed)
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_fit(mixed, tmp_path, monkeypatch):
+    whole = small().fit(mixed)
+    calls, fsync = [], os.fsync
+
+    def full(descriptor):
+        calls.append(1)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(archive.os, "fsync", full)
+    with pytest.warns(UserWarning, match="checkpoint of epoch 3 could not be .* epoch 2") as told:
+        encoder = small(folder=tmp_path).fit(mixed)
+    assert len(told) == 1
+    assert_same_fit(encoder, whole, mixed)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.FILE]
+    monkeypatch.undo()
+    assert archive.unpack((tmp_path / checkpoint.FILE).read_bytes(), checkpoint.KIND)
+    assert_same_fit(small(folder=tmp_path).fit(mixed), whole, mixed)
+
+
+def test_a_directory_that_cannot_be_written_to_is_an_error_at_once(mixed, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        small(folder=tmp_path / "file").fit(mixed)
+    opened = open
+
+    def read_only(path, mode="r", *args, **kwargs):
+        if "x" in mode:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(archive, "open", read_only, raising=False)  # root may write anywhere
+    encoder = small(folder=tmp_path / "new")
+    with pytest.raises(PermissionError):
+        encoder.fit(mixed)
+    assert not hasattr(encoder, "n_iter_")
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_and_sigterm_leave_the_last_checkpoint(error, mixed, tmp_path, dies):
+    dies(4, error)
+    encoder = small(folder=tmp_path)
+    if error is KeyboardInterrupt:
+        with pytest.warns(UserWarning, match="after 3 epochs"), pytest.raises(error):
+            encoder.fit(mixed)
+        assert encoder.transform(mixed).shape[0] == len(mixed)
+    else:
+        with pytest.raises(error):
+            encoder.fit(mixed)
+    dies(None)
+    assert_same_fit(encoder.fit(mixed), small().fit(mixed), mixed)
+
+
+def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):
+    encoder = clone(small(folder=tmp_path)).fit(mixed)
+    again = pickle.loads(pickle.dumps(encoder))
+    assert_same_fit(again, encoder, mixed)
+    assert again.net_params["callbacks"][0].path == tmp_path / checkpoint.FILE
+
+
+# -- killed processes ------------------------------------------------------------------------------
+
+LONG = 40
+
+SCRIPT = """
+import json, os, signal, sys, time
+import torch
+from cmim_sklearn import archive
+from tests import test_checkpoint as t
+from tests.conftest import make_mixed
+
+name, folder, out, kills = sys.argv[1:]
+torch.set_num_threads(1)
+X = make_mixed()
+
+def fit(folder, out, point=None, count=0):
+    def die(*args, **kwargs):
+        nonlocal count
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if point == "batch":
+        t.Dies.on_batch_begin = die
+    elif point is not None:
+        whole = getattr(os, point)
+        setattr(os, point, lambda *args: (die(), whole(*args))[1])
+    encoder = t.small(name, folder, max_iter=t.LONG).fit(X)
+    torch.save(encoder.net_.module.state_dict(), out)
+
+def in_a_process(*args, seconds=None):
+    # A fork has all that was imported, and this process has no threads.
+    child = os.fork()
+    if child == 0:
+        try:
+            fit(*args)
+        finally:
+            os._exit(0 if os.path.exists(args[1]) else 1)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+codes = [in_a_process(None, out + ".whole")]
+for point, value in json.loads(kills):
+    at = {"seconds": value} if point == "seconds" else {}
+    codes.append(in_a_process(folder, out, *(() if at else (point, value)), **at))
+    archive.unpack(open(folder + "/checkpoint.cmim", "rb").read(), "cmim_sklearn checkpoint")
+    if codes[-1] == 0:
+        break
+else:
+    codes.append(in_a_process(folder, out))
+print(json.dumps(codes))
+"""
+
+
+def killed(name, folder, kills):
+    """Fit with kills, each ("fsync", "replace" or "batch", at which call) or ("seconds", s).
+
+    Returns the exit codes, that of an uninterrupted fit first, and whether weights are the same.
+    """
+    out = folder / "out"
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, name, str(folder / "files"), str(out), json.dumps(kills)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    one, other = (torch.load(path) for path in (out, folder / "out.whole"))
+    is_same = all(one[k].numpy().tobytes() == other[k].numpy().tobytes() for k in one | other)
+    assert [path.name for path in (folder / "files").iterdir()] == [checkpoint.FILE]
+    return json.loads(process.stdout.splitlines()[-1]), is_same
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fit_that_is_killed_while_it_writes_and_trains_ends_the_same(tmp_path):
+    rng = np.random.RandomState()
+    points = {"fsync": (2, 12), "replace": (2, 12), "batch": (1, 60)}
+    kills = [(point, int(rng.randint(*ends))) for point, ends in points.items()]
+    codes, is_same = killed("CMIMEncoder", tmp_path, kills)
+    assert codes == [0, *[-signal.SIGKILL] * 3, 0], kills
+    assert is_same, kills
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("name", ENCODERS)
+def test_fits_killed_at_many_moments_end_the_same(name, tmp_path):
+    rng = np.random.RandomState()
+    kills = [("replace", 2), *(("seconds", s) for s in rng.uniform(0.02, 0.6, 30))]
+    codes, is_same = killed(name, tmp_path, kills)
+    assert set(codes[1:-1]) == {-signal.SIGKILL}
+    assert codes[0] == codes[-1] == 0
+    assert is_same, kills
+
+
+def test_the_critic_is_part_of_it(mixed, tmp_path, dies, monkeypatch):
+    """Without the critic's state the fit that goes on is another one."""
+    whole = small("InfoMaxVAEEncoder").fit(mixed)
+    assert isinstance(whole, InfoMaxVAEEncoder)
+    dies(4)
+    with pytest.raises(RuntimeError, match="killed"):
+        small("InfoMaxVAEEncoder", tmp_path).fit(mixed)
+    dies(None)
+    monkeypatch.setattr("cmim_sklearn.net.TrainCritic.load_state_dict", lambda self, state: None)
+    assert weights(small("InfoMaxVAEEncoder", tmp_path).fit(mixed)) != weights(whole)
