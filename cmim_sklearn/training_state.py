@@ -27,10 +27,33 @@ def restore(net, state):
     KeyError, RuntimeError, ValueError
         If the state is that of another network, optimizer or list of callbacks.
     """
+    _check_fused(net.optimizer_, state["optimizer"])
     net.module_.load_state_dict(state["weights"])
     net.optimizer_.load_state_dict(state["optimizer"])
     for name, callback in _with_state(net):
         callback.load_state_dict(state["callbacks"][name])
+
+
+def _check_fused(optimizer, state):
+    """Raise where the state of a fused optimizer does not fit: its kernels trust the sizes.
+
+    torch takes moments of any shape, and the next step would write beyond their ends.
+    """
+    groups = [*optimizer.param_groups, *state["param_groups"]]
+    if not any(group.get("fused") for group in groups):
+        return
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    places = [i for group in state["param_groups"] for i in group["params"]]
+    if places != list(range(len(own))) or not set(state["state"]) <= set(places):
+        raise ValueError(f"the optimizer's state is of {len(places)} weights, not of {len(own)}.")
+    for i, values in state["state"].items():
+        for name, value in values.items():
+            shape = torch.Size([]) if name == "step" else own[i].shape
+            if not isinstance(value, torch.Tensor) or value.shape != shape:
+                found = getattr(value, "shape", value)
+                raise ValueError(
+                    f"the optimizer's {name!r} of weight {i} has shape {found}, not {shape}."
+                )
 
 
 def slow_down(net, factor):

@@ -19,6 +19,7 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRSc
 import cmim_sklearn
 from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, archive, checkpoint
 from cmim_sklearn.archive import EncoderFileError
+from cmim_sklearn.training_state import copied, restore, training_state
 
 ROOT = Path(__file__).parent.parent
 ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
@@ -487,6 +488,25 @@ def test_fits_killed_at_many_moments_end_the_same(name, tmp_path):
     assert set(codes[1:-1]) == {-signal.SIGKILL}
     assert codes[0] == codes[-1] == 0
     assert is_same, kills
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda state: state["state"][0].update(exp_avg=torch.zeros(1)), "'exp_avg' of weight 0"),
+        (lambda state: state["state"][1].update(step=torch.zeros(3)), "'step' of weight 1"),
+        (lambda state: state["state"][1].update(exp_avg_sq=0.5), "'exp_avg_sq' of weight 1"),
+        (lambda state: state["state"].update({99: {}}), "of [0-9]+ weights"),
+        (lambda state: state["param_groups"][0]["params"].pop(), "weights, not of"),
+    ],
+)
+def test_moments_that_do_not_fit_are_refused_before_the_kernels_trust_them(change, told, mixed):
+    net = small().fit(mixed).net_
+    state = copied(training_state(net))
+    restore(net, state)
+    change(state["optimizer"])
+    with pytest.raises(ValueError, match=told):
+        restore(net, state)
 
 
 def test_the_critic_is_part_of_it(mixed, tmp_path, dies, monkeypatch):
