@@ -7,14 +7,16 @@ without running anything in it.
 import dataclasses
 import hashlib
 import json
+import math
 import time
 import warnings
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ParamMapper
 
 from cmim_sklearn._version import __version__
 from cmim_sklearn.archive import (
@@ -62,8 +64,8 @@ class Checkpoint(Callback):
         In fit: if a parameter is out of range or both are None; if `random_state` of the encoder is
         None, as no second fit would be the same; if the file is of another fit that had not
         ended, with what differs: rows, parameters, versions of this library or of torch, type of
-        device; or if a callback of skorch, LRScheduler or EarlyStopping, keeps a state that the
-        file does not.
+        device; if a callback of skorch, LRScheduler, EarlyStopping, Freezer or their kin, keeps a
+        state that the file does not; if there are two; or in `partial_fit`.
     cmim_sklearn.archive.EncoderFileError
         In fit: a ValueError, if what is there is damaged or no checkpoint.
     OSError
@@ -120,7 +122,7 @@ class Checkpoint(Callback):
         self.has_warned_, self.saved_, self.first_ = False, 0, len(net.history)
         self.origin_ = _origin(net, X)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        for part in self.path.parent.glob(f".{'?' * 16}.part"):  # of a process killed as it wrote
+        for part in self.path.parent.glob(f".{'[0-9a-f]' * 16}.part"):  # of one killed as it wrote
             part.unlink(missing_ok=True)
         found = self._read(net)
         if found is None:
@@ -159,8 +161,15 @@ class Checkpoint(Callback):
                 "Checkpoint needs an encoder with random_state, an int: without it the fit that is "
                 "started again is another one."
             )
+        if not net.one_cycle:
+            raise ValueError(
+                "Checkpoint is for fit. Between two calls of partial_fit, save the encoder: "
+                "encoder.save(path)."
+            )
+        if sum(isinstance(callback, Checkpoint) for _, callback in net.callbacks_) > 1:
+            raise ValueError("A fit takes one Checkpoint; there are several among its callbacks.")
         for name, callback in net.callbacks_:
-            if isinstance(callback, LRScheduler | EarlyStopping):
+            if isinstance(callback, LRScheduler | EarlyStopping | ParamMapper):
                 raise ValueError(
                     f"Checkpoint does not hold the state of {name!r}, skorch's "
                     f"{type(callback).__name__}: a fit that goes on would be another. Take the "
@@ -177,7 +186,7 @@ class Checkpoint(Callback):
         try:
             write_bytes(self.path, self._packed(net, has_ended))
             self.saved_ = self._n_done(net)
-        except (OSError, EncoderFileError) as error:
+        except Exception as error:
             # A long fit is worth more than its checkpoint.
             if not self.has_warned_:
                 self.has_warned_ = True
@@ -281,8 +290,14 @@ def _hash(tensors):
 
 def _plain(value):
     """A parameter as JSON that is the same in the next process; objects by the name of a class."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
+    if isinstance(value, partial):
+        return [_plain(part) for part in (value.func, value.args, value.keywords)]
+    if isinstance(value, torch.nn.Module):
+        return repr(value)
     if isinstance(value, np.generic | np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, list | tuple):

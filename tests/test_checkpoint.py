@@ -8,13 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, Freezer, GradientNormClipping, LRScheduler
 
 import cmim_sklearn
 from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, archive, checkpoint
@@ -507,6 +508,43 @@ def test_moments_that_do_not_fit_are_refused_before_the_kernels_trust_them(chang
     change(state["optimizer"])
     with pytest.raises(ValueError, match=told):
         restore(net, state)
+
+
+def test_parameters_of_one_name_and_other_options_are_told_apart():
+    sgd = torch.optim.SGD
+    pairs = [
+        (partial(sgd, momentum=0.9), partial(sgd, momentum=0.1)),
+        (torch.nn.Dropout(0.1), torch.nn.Dropout(0.5)),
+        ({"tol": float("inf")}, {"tol": -float("inf")}),
+    ]
+    for one, other in pairs:
+        assert checkpoint._plain(one) != checkpoint._plain(other)
+        assert json.loads(json.dumps(checkpoint._plain(one), allow_nan=False))
+    assert checkpoint._plain(float("nan")) == checkpoint._plain(float("nan"))
+
+
+def test_what_would_not_resume_is_refused(mixed, tmp_path):
+    encoder = small(folder=tmp_path)
+    encoder.net_params["callbacks"].append(Freezer("encoder*"))
+    with pytest.raises(ValueError, match="Freezer: a fit that goes on would be another"):
+        encoder.fit(mixed)
+    encoder.net_params["callbacks"][-1] = Checkpoint(tmp_path / "other")
+    with pytest.raises(ValueError, match="takes one Checkpoint"):
+        encoder.fit(mixed)
+    with pytest.raises(ValueError, match="Checkpoint is for fit"):
+        small(folder=tmp_path).partial_fit(mixed)
+
+
+def test_a_history_that_no_file_can_hold_is_a_warning(mixed, tmp_path):
+    class Notes(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("odd", {1, 2})
+
+    encoder = small(folder=tmp_path)
+    encoder.net_params["callbacks"].insert(0, Notes())
+    with pytest.warns(UserWarning, match="could not be written"):
+        encoder.fit(mixed)
+    assert encoder.n_iter_ == encoder.max_iter
 
 
 def test_the_critic_is_part_of_it(mixed, tmp_path, dies, monkeypatch):
