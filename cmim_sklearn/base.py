@@ -48,7 +48,8 @@ in proportion, and how many at least."""
 SUMMARY_ROWS = 5000
 LEAST_NOISE = 1e-6
 
-_REBUILD = threading.Lock()
+# One thread at a time builds a loaded network, moves it or sets its mode.
+_NETWORK = threading.Lock()
 
 
 class _LatentEncoder(
@@ -521,7 +522,7 @@ class _LatentEncoder(
         """The skorch net: its history, callbacks and module."""
         check_is_fitted(self, "_net")
         if isinstance(self._net, dict):
-            with _REBUILD:
+            with _NETWORK:
                 if isinstance(self._net, dict):
                     self._net = self._rebuild(self._net)
         return self._net
@@ -542,7 +543,7 @@ class _LatentEncoder(
             return part.device.type == device.type and device.index in (None, part.device.index)
 
         # To look is quicker than to do it again for each row; another thread may be half done.
-        with _REBUILD:
+        with _NETWORK:
             if not all(map(is_there, chain(model.parameters(), model.buffers()))):
                 model.to(device)
             if any(module.training for module in model.modules()):

@@ -93,6 +93,8 @@ class KeepBest(Callback):
         In nats a row.
     """
 
+    _kept = ("misses", "best", "mark", "weights")
+
     def __init__(self, patience, tol):
         self.patience, self.tol = patience, tol
 
@@ -120,13 +122,12 @@ class KeepBest(Callback):
 
     def state_dict(self):
         """What the best epoch was, and how long ago."""
-        names = ("misses", "best", "mark", "weights")
-        return {name: getattr(self, f"{name}_") for name in names}
+        return {name: getattr(self, f"{name}_") for name in self._kept}
 
     def load_state_dict(self, state):
         """Take up from there."""
-        for name, value in state.items():
-            setattr(self, f"{name}_", value)
+        for name in self._kept:
+            setattr(self, f"{name}_", state[name])
 
 
 class Progress(Callback):

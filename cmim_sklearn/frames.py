@@ -60,6 +60,7 @@ class Frame:
     layout : Layout
     columns : list of arrays of shape (n,)
         float64 with NaN where unobserved (numbers and booleans), or object with None (categories).
+        They may be the user's own memory: read, not written to.
     types : list of {"number", "boolean", "category"}
         What each column's dtype says, or its values where the dtype is object.
     native : object
