@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_array
 from cmim_sklearn.base import _LatentEncoder, _some_rows, check_at_least_one
 from cmim_sklearn.density import CALIBRATION_ROWS, SCORE_DRAWS, RowPosterior, calibrate
 from cmim_sklearn.embedding import EMBEDDINGS, decode, layers
-from cmim_sklearn.frames import fill, is_missing, read, write
+from cmim_sklearn.frame_writers import fill, write
+from cmim_sklearn.frames import is_missing, read
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS, Latents, PointPosterior
 from cmim_sklearn.model import LatentModel, on_rows
 from cmim_sklearn.networks import build as build_network

@@ -24,7 +24,7 @@ from cmim_sklearn.archive import (
     unpack,
     write_bytes,
 )
-from cmim_sklearn.frames import check_layout
+from cmim_sklearn.layouts import check_layout
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.views import Corruption
 

@@ -6,19 +6,18 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from cmim_sklearn.frame_writers import write
 from cmim_sklearn.frames import (
     BOOLEAN,
     CATEGORY,
     Frame,
-    Layout,
     as_numbers,
     as_objects,
     column_name,
-    integer_bounds,
     is_missing,
     read,
-    write,
 )
+from cmim_sklearn.layouts import Layout, integer_bounds
 from cmim_sklearn.likelihoods import LIKELIHOODS, Joint
 
 
@@ -252,7 +251,7 @@ class Table:
                     )
         kinds = {p: block.kind for block in self.blocks for p in block.positions}
         for p, values in enumerate(frame.columns):
-            bounds = integer_bounds(self.layout, p)
+            bounds = integer_bounds(self.layout.dtype_of(p))
             if kinds[p] == "poisson":
                 bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
             if values.dtype == object or bounds is None:

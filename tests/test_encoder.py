@@ -30,7 +30,7 @@ from torch import nn
 from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
 from cmim_sklearn.likelihoods import LIKELIHOODS
-from tests import test_frames
+from tests import test_frame_writers as dtypes
 from tests.conftest import make_mixed
 
 
@@ -239,7 +239,7 @@ def test_a_kind_is_one_class_and_one_line(mixed, quick, monkeypatch):
     assert encoder.sample(5)["age"].dtype == mixed["age"].dtype
 
 
-DTYPES = {**test_frames.PANDAS, **test_frames.POLARS, **test_frames.PYARROW}
+DTYPES = {**dtypes.PANDAS, **dtypes.POLARS, **dtypes.PYARROW}
 
 
 @pytest.mark.parametrize("name", DTYPES)

@@ -34,7 +34,6 @@ from torch import nn
 import cmim_sklearn
 from cmim_sklearn import CMIMEncoder, Corruption, InfoNCEEncoder, VAEEncoder, archive
 from cmim_sklearn.archive import EncoderFileError, from_json, to_json
-from cmim_sklearn.frames import Layout, check_layout
 from cmim_sklearn.networks import MLP
 from tests.conftest import make_mixed
 from tests.make_encoder_file import ENCODER, EXPECTED, make_table, outputs
@@ -954,30 +953,6 @@ def test_manifests_that_are_no_json_of_ours(saved, tmp_path, content, told):
     path = forge(saved[1], tmp_path / "f", members=lambda p: [(p[0][0], content), p[1]])
     with pytest.raises(EncoderFileError, match=told):
         CMIMEncoder.load(path)
-
-
-@pytest.mark.parametrize(
-    ("library", "description"),
-    [
-        ("numpy", {"dtype": "V1000000000"}),
-        ("numpy", {"dtype": "U1000000000"}),
-        ("numpy", {"dtype": "(1000000,1000000)f8"}),
-        ("numpy", {"dtype": "<M8[s]"}),
-        ("pandas", {"dtype": "arrow", "of": {"dtype": "float64"}}),
-        ("pandas", {"dtype": "category", "categories": [], "of": {"dtype": "os"}, "ordered": True}),
-        ("pandas", {"dtype": "float64", "categories": []}),
-        ("polars", {"dtype": "read_csv", "source": "/etc/passwd"}),
-        ("polars", {"dtype": "read_csv"}),
-        ("polars", {"dtype": "DataFrame"}),
-        ("polars", {"dtype": "Enum"}),
-        ("pyarrow", {"dtype": "decimal", "precision": 1, "scale": 1}),
-        ("pyarrow", {"dtype": "dictionary", "index": "int8", "of": "read", "ordered": False}),
-    ],
-)
-def test_dtypes_that_no_table_has(library, description):
-    names = None if library == "numpy" else ["a"]
-    with pytest.raises(ValueError, match="is no dtype of"):
-        check_layout(Layout(library, names, [description]))
 
 
 # -- damage ----------------------------------------------------------------------------------------

@@ -1,0 +1,206 @@
+"""Where a table came from: the names and dtypes of its columns, as values that JSON can hold.
+
+Each library's dtypes are described here, and made again of what describes them.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a table came from, as JSON values.
+
+    Attributes
+    ----------
+    library : {"numpy", "pandas", "polars", "pyarrow"}
+    names : list of str or int, or None
+        Column names; None for arrays and lists.
+    dtypes : list of dict
+        One description a column, from which its dtype can be made again. For an array, one that
+        all columns share.
+    """
+
+    library: str
+    names: list | None
+    dtypes: list
+
+    def dtype_of(self, position):
+        """The description of a column's dtype."""
+        return self.dtypes[0 if self.names is None else position]
+
+    def state(self):
+        """Return the constructor's arguments."""
+        return asdict(self)
+
+
+def check_layout(layout):
+    """Raise where a layout, of a file of unknown origin, is none that `frames.read` makes.
+
+    Dtypes are looked up by their names in the libraries, which have much else under names.
+
+    Raises
+    ------
+    ValueError
+        Naming the library or the dtype.
+    """
+    if layout.library not in _DTYPES:
+        raise ValueError(f"There are no tables of {layout.library!r}.")
+    if (layout.names is None) != (layout.library == "numpy"):
+        raise ValueError(f"Columns of {layout.library} cannot be called {layout.names!r}.")
+    if len(layout.dtypes) != (1 if layout.names is None else len(layout.names)):
+        raise ValueError(f"There are {len(layout.dtypes)} dtypes for {layout.names!r}.")
+    for name in layout.names or []:
+        if not isinstance(name, str | int | float):
+            raise ValueError(f"{name!r} is no name of a column.")
+    for description in layout.dtypes:
+        _check_dtype(layout.library, description)
+
+
+def _check_dtype(library, description):
+    name, options = description["dtype"], set(description) - {"dtype"}
+    known = [own for pattern, own in _DTYPES[library].items() if re.fullmatch(pattern, name)]
+    if options not in known:
+        raise ValueError(f"{description!r} is no dtype of {library}.")
+    if name == "dictionary":
+        for part in ("index", "of"):
+            _check_dtype(library, {"dtype": description[part]})
+    elif "of" in options:
+        _check_dtype("pyarrow" if name == "arrow" else library, description["of"])
+
+
+def integer_bounds(description):
+    """Lowest and highest number of an integer dtype; None for other dtypes."""
+    of = description["of"] if description["dtype"] == "arrow" else description
+    name = of["dtype"]
+    if name[:1] in "<>|=":
+        name = np.dtype(name).name
+    integer = re.fullmatch(r"(u?)int(\d+)", name.lower())
+    if not integer:
+        return None
+    bounds = np.iinfo(integer[0])
+    return bounds.min, bounds.max
+
+
+# To a description and back, for each library. ----------------------------------------------------
+
+
+def _describe_numpy(dtype):
+    # Variable-width strings have no name that np.dtype understands.
+    return {"dtype": "StringDType" if dtype.char == "T" else dtype.str}
+
+
+def numpy_dtype(description):
+    """The dtype of an array that was described."""
+    name = description["dtype"]
+    return np.dtypes.StringDType() if name == "StringDType" else np.dtype(name)
+
+
+def _describe_pandas(dtype):
+    import pandas as pd
+
+    if isinstance(dtype, pd.CategoricalDtype):
+        return {
+            "dtype": "category",
+            "categories": dtype.categories.tolist(),
+            "of": _describe_pandas(dtype.categories.dtype),
+            "ordered": bool(dtype.ordered),
+        }
+    if isinstance(dtype, pd.StringDtype):
+        is_nan = getattr(dtype, "na_value", pd.NA) is not pd.NA
+        return {"dtype": "string", "storage": dtype.storage, "missing": "nan" if is_nan else "NA"}
+    if isinstance(dtype, pd.ArrowDtype):
+        return {"dtype": "arrow", "of": _describe_arrow(dtype.pyarrow_dtype)}
+    return {"dtype": str(dtype)}
+
+
+def pandas_dtype(description):
+    """The pandas or numpy dtype of a column that was described."""
+    import pandas as pd
+
+    if description["dtype"] == "category":
+        of = pandas_dtype(description["of"])
+        categories = pd.Index(description["categories"], dtype=of)
+        return pd.CategoricalDtype(categories, ordered=description["ordered"])
+    if description["dtype"] == "string":
+        # na_value came with pandas 2.3; before it there was only pd.NA.
+        options = {"na_value": np.nan} if description["missing"] == "nan" else {}
+        return pd.StringDtype(description["storage"], **options)
+    if description["dtype"] == "arrow":
+        return pd.ArrowDtype(arrow_type(description["of"]))
+    return pd.api.types.pandas_dtype(description["dtype"])
+
+
+def _describe_polars(dtype):
+    description = {"dtype": str(dtype.base_type())}
+    if description["dtype"] == "Enum":
+        description["categories"] = dtype.categories.to_list()
+    elif description["dtype"] == "Decimal":
+        description |= {"precision": dtype.precision, "scale": dtype.scale}
+    return description
+
+
+def polars_dtype(description):
+    """The polars dtype of a column that was described."""
+    import polars as pl
+
+    options = [value for key, value in description.items() if key != "dtype"]
+    dtype = getattr(pl, description["dtype"])
+    return dtype(*options) if options else dtype
+
+
+def _describe_arrow(kind):
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        names = {"index": str(kind.index_type), "of": str(kind.value_type)}
+        return {"dtype": "dictionary", **names, "ordered": kind.ordered}
+    if pa.types.is_decimal(kind):
+        size = {"precision": kind.precision, "scale": kind.scale}
+        return {"dtype": f"decimal{kind.bit_width}", **size}
+    return {"dtype": str(kind)}
+
+
+def arrow_type(description):
+    """The pyarrow type of a column that was described."""
+    import pyarrow as pa
+
+    name = description["dtype"]
+    if name == "dictionary":
+        index, of = (pa.type_for_alias(description[key]) for key in ("index", "of"))
+        return pa.dictionary(index, of, description["ordered"])
+    if name.startswith("decimal"):
+        return getattr(pa, name)(description["precision"], description["scale"])
+    return pa.type_for_alias(name)
+
+
+DESCRIBERS = {
+    "numpy": _describe_numpy,
+    "pandas": _describe_pandas,
+    "polars": _describe_polars,
+    "pyarrow": _describe_arrow,
+}
+"""What describes a dtype of each library."""
+
+# Patterns of the dtypes of each library, and what else their descriptions hold.
+_DTYPES = {
+    "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},
+    "pandas": {
+        r"bool|boolean|object|(u?i|UI|I)nt\d+|[fF]loat\d+|Sparse\[\w+(, [-+.\w]+)?\]": set(),
+        "category": {"categories", "of", "ordered"},
+        "string": {"storage", "missing"},
+        "arrow": {"of"},
+    },
+    "polars": {
+        r"U?Int\d+|Float\d+|Boolean|String|Categorical|Null": set(),
+        "Enum": {"categories"},
+        "Decimal": {"precision", "scale"},
+    },
+    "pyarrow": {
+        r"u?int\d+|halffloat|float|double|bool|null|(large_)?string|string_view": set(),
+        "dictionary": {"index", "of", "ordered"},
+        r"decimal\d+": {"precision", "scale"},
+    },
+}
