@@ -20,6 +20,7 @@ from benchmarks.arms import FAMILY, Meter, embed_family, embed_other, embed_riva
 from benchmarks.linear_probe import few_rows, load
 from benchmarks.plan import LENGTH, TARGETS, TREES
 from benchmarks.probes import score
+from cmim_sklearn import fitting
 from cmim_sklearn.frames import read
 
 PROBE_ROWS = 8000
@@ -96,7 +97,7 @@ def n_epochs(piece, X_train):
         epochs = round(piece.params["n_updates"] / -(-len(X_train) // batch_size))
     else:
         likelihood = default._fit_table(read(X_train)).likelihood
-        epochs = default._n_epochs(len(X_train), likelihood.n_inputs + likelihood.n_params)
+        epochs = fitting.n_epochs(default, len(X_train), likelihood.n_inputs + likelihood.n_params)
     return max(1, epochs * piece.params.get("times", 1))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from benchmarks.arms import FAMILY, OTHERS, WITHOUT_DECODER, make_encoder
 from benchmarks.comparisons import GRID, TREES
 from benchmarks.rivals import RIVALS
-from cmim_sklearn import base
+from cmim_sklearn import fitting
 
 ABLATION_TABLES = ("adult", "california_housing", "letter", "satimage", "splice")
 """Tables of the family, the ablations and the curves, where they are there."""
@@ -92,7 +92,7 @@ class Piece(NamedTuple):
         if self.arm in FAMILY:
             params = {k: v for k, v in self.params.items() if k not in LENGTH}
             what["encoder"] = repr(sorted(make_encoder(self.arm, 0, **params).get_params().items()))
-            what["auto"] = {k: v for k, v in vars(base).items() if k.startswith("AUTO_")}
+            what["auto"] = {k: v for k, v in vars(fitting).items() if k.startswith("AUTO_")}
         if self.regimes == ("targets",):
             what["targets"] = TARGETS[self.table]
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]

@@ -43,6 +43,7 @@ from benchmarks.speed_report import Row, context, judged, line, report
 from benchmarks.stopwatch import Cost, allocated, exponent, interleave, quotients, timed
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn.batches import EncodedTable
+from cmim_sklearn.fitting import make_net
 from cmim_sklearn.frames import read, read_in_parts
 from cmim_sklearn.model import CHUNK_ROWS
 
@@ -202,7 +203,7 @@ def training(plan):
     table, x = encoded(encoder, numbers(plan.training_rows, COLUMNS))
     rows, model = torch.from_numpy(x), partial(new_model, encoder, table)
     contestants = {
-        "ours": lambda: encoder._make_net(model(), plan.epochs, 0).partial_fit(EncodedTable(x)),
+        "ours": lambda: make_net(encoder, model(), plan.epochs, 0).partial_fit(EncodedTable(x)),
         "bare loop": lambda: bare_loop(model(), rows, encoder, plan.epochs),
         "stock skorch": lambda: stock_net(model(), encoder, plan.epochs).partial_fit(rows, None),
     }
@@ -454,7 +455,7 @@ def updates(X, n_rows=None, **params):
     """A function that makes `UPDATES` of them, of a net that is there."""
     encoder = CMIMEncoder(random_state=0, **params)
     table, x = encoded(encoder, X)
-    net = encoder._make_net(new_model(encoder, table), 1, 0)
+    net = make_net(encoder, new_model(encoder, table), 1, 0)
     return partial(net.partial_fit, EncodedTable(x[:n_rows]))
 
 

@@ -1,15 +1,13 @@
-"""What all encoders share: the story of fit and transform, and what a fitted encoder is.
+"""What all encoders share: their public face, what a subclass provides, and what a fitted one is.
 
-Those with a decoder go on in `cmim_sklearn.generative`.
+How they train stands in `cmim_sklearn.fitting`, on a whole table, and `cmim_sklearn.streaming`, on
+chunks. Those with a decoder go on in `cmim_sklearn.generative`.
 """
 
-import copy
 import math
 import threading
 import warnings
 from abc import ABCMeta, abstractmethod
-from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 
@@ -20,32 +18,25 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cmim_sklearn.batches import EncodedTable
-from cmim_sklearn.callbacks import CallbackSupportMixin, EpochTasks, KeepBest, with_callbacks
+from cmim_sklearn.callbacks import CallbackSupportMixin, with_callbacks
 from cmim_sklearn.embedding import TOTAL_VARIANCE, feature_scale
-from cmim_sklearn.faults import told_of_columns
+from cmim_sklearn.fitting import (
+    SUMMARY_ROWS,
+    as_before_on_error,
+    make_net,
+    some_rows,
+    train_on_table,
+    warn_of_one_component,
+)
 from cmim_sklearn.frames import read, read_in_parts
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
-from cmim_sklearn.net import (
-    LatentNet,
-    NotFinite,
-    ObjectiveLoss,
-    check_net_params,
-    hold_out,
-    net_state,
-    resolve_device,
-)
+from cmim_sklearn.net import ObjectiveLoss, check_net_params, net_state, resolve_device
 from cmim_sklearn.networks import build as build_network
 from cmim_sklearn.persistence import load_encoder, save_encoder
 from cmim_sklearn.streaming import learn_columns, train_on
 from cmim_sklearn.table import Table, warn_of_unseen
 
-AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
-AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
-"""The width, encoder inputs and decoder outputs together, beyond which "auto" makes fewer updates,
-in proportion, and how many at least."""
-SUMMARY_ROWS = 5000
 LEAST_NOISE = 1e-6
 
 # One thread at a time builds a loaded network, moves it or sets its mode.
@@ -151,9 +142,10 @@ class _LatentEncoder(
             before and on at half the rate.
         """
         self._check_params()
-        self._warn_of_one_component(stacklevel=4)
-        with self._or_as_before():
-            return self._fit(X, y, X_val)
+        warn_of_one_component(self, stacklevel=4)
+        with as_before_on_error(self):
+            train_on_table(self, X, y, X_val)
+        return self
 
     def fit_schema(self, X):
         """Learn the columns from a sample, and nothing else; `partial_fit` then goes by them.
@@ -178,7 +170,7 @@ class _LatentEncoder(
             As `fit` does.
         """
         self._check_params()
-        with self._or_as_before():
+        with as_before_on_error(self):
             learn_columns(self, X)
         return self
 
@@ -226,121 +218,10 @@ class _LatentEncoder(
         """
         self._check_params()
         if "table_" not in vars(self):
-            self._warn_of_one_component(stacklevel=3)
-        with self._or_as_before():
+            warn_of_one_component(self, stacklevel=3)
+        with as_before_on_error(self):
             train_on(self, X)
         return self
-
-    def _warn_of_one_component(self, stacklevel):
-        if self.n_components == 1 and getattr(self, "contrastive_weight", 0):
-            warnings.warn(
-                "With n_components=1 codes have no direction to spread, and the contrastive term "
-                "no gradient: this fit is A-MIM. Take 2 components or more, or "
-                "contrastive_weight=0 to say so.",
-                UserWarning,
-                stacklevel=stacklevel,
-            )
-
-    @contextmanager
-    def _or_as_before(self):
-        """On an error, where nothing was learnt, give columns their names of before."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            if all(vars(self).get(name) is before.get(name) for name in ("_net", "table_")):
-                for name in ("n_features_in_", "feature_names_in_"):
-                    vars(self).pop(name, None)
-                    if name in before:
-                        setattr(self, name, before[name])
-            raise
-
-    def _fit(self, X, y, X_val):
-        warm = self.warm_start and hasattr(self, "_net")
-        frame = self._read(X, reset=not warm, min_rows=2)
-        rng = check_random_state(self.random_state)
-        seed = int(rng.randint(2**31 - 1))
-        built = self._architecture()
-        if warm:
-            self._check_as_built(built, "warm_start=True", "Set warm_start=False")
-        table = self.table_ if warm else self._fit_table(frame)
-        self._check_table(table, frame)
-        encoded, encoded_val, rows = table.encode(frame), None, np.arange(frame.n_rows)
-        if X_val is not None:
-            held_out = self._read(X_val, reset=False, min_rows=self._min_held_out, table=table)
-            encoded_val = table.encode(held_out)
-        elif self.early_stopping:
-            rows, held_out = self._split(len(encoded), np.random.RandomState(seed))
-            encoded, encoded_val = encoded[rows], encoded[held_out]
-        # A copy where it goes on, so that a fit that fails leaves the encoder as it was.
-        model = (
-            copy.deepcopy(self.net_.module)
-            if warm
-            else self._build_model(table.likelihood, built, seed)
-        )
-        self._configure(model)
-        width = table.likelihood.n_inputs
-        if "decoder" in built:
-            width += table.likelihood.n_params
-        n_epochs = self._n_epochs(len(encoded), width)
-
-        def so_far(net):
-            # For scikit-learn's callbacks, which may ask at every epoch: in short, and a copy.
-            attributes = self._read_off(net, encoded, seed)
-            return {**attributes, "table_": table, "_built": built, "_net": net_state(net)}
-
-        def read_off(net):
-            measure = partial(_measured, table, frame, rows)
-            return self._read_off(net, encoded, seed, measure)
-
-        tasks = self._callback_tasks(n_epochs, X, y, so_far)
-        net = self._make_net(model, n_epochs, seed, encoded_val, tasks)
-        if warm:
-            net.history.extend(self.net_.history)
-        interrupted = None
-        try:
-            self._train(net, table, encoded, encoded_val)
-            attributes = read_off(net)
-        except KeyboardInterrupt as stop:
-            interrupted = stop
-            attributes = read_off(net)
-        vars(self).update(attributes, table_=table, _built=built, _net=net)
-        try:
-            if interrupted is not None:
-                warnings.warn(
-                    f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted "
-                    "with the weights it had, the best ones where rows were held out.",
-                    UserWarning,
-                    stacklevel=4,
-                )
-            self._warn_of_faults(net, stacklevel=5)
-            for task in tasks:
-                task.end(net)
-        finally:
-            net.forget_data()
-            if interrupted is not None:
-                raise interrupted
-        return self
-
-    def _train(self, net, table, encoded, encoded_val=None):
-        """Train a net on encoded rows (n, C); name the column that its loss broke at."""
-        try:
-            net.partial_fit(EncodedTable(encoded))
-        except NotFinite as fault:
-            some = (encoded if fault.training else encoded_val)[:SUMMARY_ROWS]
-            told = told_of_columns(net.module, table, some)
-            raise FloatingPointError(f"{fault} {told}".strip()) from None
-
-    def _warn_of_faults(self, net, stacklevel):
-        if net.faults_:
-            warnings.warn(
-                f"The loss was not finite in epoch {', '.join(map(str, net.faults_))}. Each time "
-                "the fit went back to the epoch before, and on at half the learning rate. "
-                f"Lower learning_rate_init (now {self.learning_rate_init:g}), or look for columns "
-                "with extreme values.",
-                UserWarning,
-                stacklevel=stacklevel,
-            )
 
     def _check_params(self):
         parameters = self.get_params(deep=False)
@@ -396,17 +277,6 @@ class _LatentEncoder(
             likelihoods=getattr(self, "likelihoods", None),
         )
 
-    def _split(self, n_rows, rng):
-        n_held_out = max(self._min_held_out, round(self.validation_fraction * n_rows))
-        if n_rows - n_held_out < 2:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} of {n_rows} rows leaves "
-                f"{n_rows - n_held_out} to train on; 2 are needed. Lower it, give more rows "
-                "or set early_stopping=False."
-            )
-        order = rng.permutation(n_rows)
-        return order[n_held_out:], order[:n_held_out]
-
     def _architecture(self):
         """What the network was built from: kept, since parameters may be set after fit."""
         sizes = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)).tolist()
@@ -425,69 +295,6 @@ class _LatentEncoder(
             ),
         }
 
-    def _check_as_built(self, built, what, remedy):
-        changed = [name for name, value in built.items() if value != self._built[name]]
-        if "columns" in changed:
-            changed[changed.index("columns")] = (
-                "one of categorical_features, numeric_scaling, max_categories and likelihoods"
-            )
-        if changed:
-            raise ValueError(
-                f"{what} goes on with the fitted network, but {', '.join(changed)} "
-                f"changed since it was built. {remedy} to begin anew."
-            )
-
-    def _n_epochs(self, n_rows, width):
-        if self.max_iter != "auto":
-            return int(self.max_iter)
-        # An update takes time by the width: what time there is buys fewer of a wide table.
-        updates = max(AUTO_MIN_UPDATES, AUTO_UPDATES * min(1, AUTO_WIDTH / width))
-        n_batches = max(1, -(-n_rows // self.batch_size))
-        return int(np.clip(-(-updates // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
-
-    def _callback_tasks(self, n_epochs, X, y, so_far):
-        """What tells scikit-learn's callbacks of the fit: one skorch callback, or none."""
-        if not hasattr(self, "_init_callback_context"):
-            return []
-        context = self._init_callback_context(max_subtasks=n_epochs)
-        return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, so_far)]
-
-    def _make_net(self, model, n_epochs, seed, encoded_val=None, tasks=(), one_cycle=True):
-        objective = self._objective(model, seed)
-        callbacks = [*tasks, *self._trained_beside(objective)]
-        if encoded_val is not None:
-            callbacks.append(("early_stopping", KeepBest(self.n_iter_no_change, self.tol)))
-        device = resolve_device(self.device)
-        own = dict(self.net_params or {})
-        callbacks += list(own.pop("callbacks", None) or [])
-        if not one_cycle:
-            own.pop("callbacks__schedule", None)  # there is none to replace
-        if "optimizer" not in own:
-            fused = device.type in ("cpu", "cuda")
-            own = {"optimizer": torch.optim.AdamW, "optimizer__fused": fused, **own}
-        net = LatentNet(
-            model,
-            objective,
-            seed=seed,
-            title=type(self).__name__,
-            one_cycle=one_cycle,
-            origin={
-                "class": type(self).__name__,
-                "seed": None if self.random_state is None else seed,
-                "parameters": self.get_params(deep=False),
-            },
-            callbacks=callbacks,
-            max_epochs=n_epochs,
-            batch_size=self.batch_size,
-            train_split=None if encoded_val is None else hold_out(encoded_val),
-            device=device,
-            verbose=int(self.verbose),
-            optimizer__lr=self.learning_rate_init,
-            optimizer__weight_decay=self.alpha,
-            **own,
-        )
-        return net.initialize()
-
     # -- after training ----------------------------------------------------------------------------
 
     def _read_off(self, net, encoded, seed, measure=None):
@@ -499,7 +306,7 @@ class _LatentEncoder(
         epochs = [row for row in net.history if "train_loss" in row]
         validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
-        some = encoded[_some_rows(encoded, seed)]
+        some = encoded[some_rows(encoded, seed)]
 
         def by_layer(x):
             parts = self._layers(model, x)
@@ -531,7 +338,7 @@ class _LatentEncoder(
         model = self._build_model(self.table_.likelihood, self._built, 0)
         weights = {name: torch.from_numpy(np.array(w)) for name, w in state["weights"].items()}
         model.load_state_dict(weights)
-        net = self._make_net(model, 1, 0)
+        net = make_net(self, model, 1, 0)
         net.history.extend(state["history"])
         return net
 
@@ -838,13 +645,3 @@ def check_at_least_one(name, value):
     """Raise where a count is no int of at least 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an int of at least 1. Got {value!r} instead.")
-
-
-def _some_rows(encoded, seed):
-    """Rows to look at after training, in random order."""
-    return np.random.RandomState(seed).permutation(len(encoded))[:SUMMARY_ROWS]
-
-
-def _measured(table, frame, rows, some):
-    """Measured cells of some of the rows that a model was trained on."""
-    return table.measure(frame.take(rows[some]))

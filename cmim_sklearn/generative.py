@@ -8,9 +8,10 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array
 
-from cmim_sklearn.base import _LatentEncoder, _some_rows, check_at_least_one
+from cmim_sklearn.base import _LatentEncoder, check_at_least_one
 from cmim_sklearn.density import CALIBRATION_ROWS, SCORE_DRAWS, RowPosterior, calibrate
 from cmim_sklearn.embedding import EMBEDDINGS, decode, layers
+from cmim_sklearn.fitting import some_rows
 from cmim_sklearn.frame_writers import fill, write
 from cmim_sklearn.frames import is_missing, read
 from cmim_sklearn.latents import LATENT_PRIORS, POSTERIORS, Latents, PointPosterior
@@ -71,7 +72,7 @@ class _GenerativeEncoder(_LatentEncoder):
     def _read_off(self, net, encoded, seed, measure=None):
         """See `_LatentEncoder._read_off`: the latents too, and the noise of p(x | z) refitted."""
         attributes = super()._read_off(net, encoded, seed, measure)
-        model, order = net.module, _some_rows(encoded, seed)
+        model, order = net.module, some_rows(encoded, seed)
 
         def codes_and_noise(x):
             posterior = model.encode(x)

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from sklearn.utils import check_random_state
 
+from cmim_sklearn.fitting import check_as_built, make_net, train, warn_of_faults
 from cmim_sklearn.net import go_on_from
 
 FITTED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
@@ -28,7 +29,7 @@ def train_on(encoder, X):
     frame = encoder._read(X, reset=is_new, min_rows=2)
     built = encoder._architecture()
     if not is_new:
-        encoder._check_as_built(built, "partial_fit", "Call fit_schema")
+        check_as_built(encoder, built, "partial_fit", "Call fit_schema")
     table = encoder._fit_table(frame) if is_new else encoder.table_
     encoder._check_table(table, frame)
     encoded = table.encode(frame)
@@ -42,14 +43,14 @@ def train_on(encoder, X):
         model = copy.deepcopy(before.module)
         seed = int(np.random.RandomState([seed, encoder.n_iter_]).randint(2**31 - 1))
     encoder._configure(model)
-    net = encoder._make_net(model, 1, seed, one_cycle=False)
+    net = make_net(encoder, model, 1, seed, one_cycle=False)
     if before is not None:
         go_on_from(net, before)
-    encoder._train(net, table, encoded)
+    train(net, table, encoded)
     attributes = encoder._read_off(net, encoded, seed, partial(_measured, table, frame))
     vars(encoder).update(attributes, table_=table, _built=built, _net=net)
     net.forget_data()
-    encoder._warn_of_faults(net, stacklevel=4)
+    warn_of_faults(encoder, net, stacklevel=4)
 
 
 def _measured(table, frame, some):

@@ -27,7 +27,7 @@ from sklearn.utils.fixes import parse_version
 from skorch.callbacks import Callback
 from torch import nn
 
-from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
+from cmim_sklearn import CMIMEncoder
 from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
 from cmim_sklearn.likelihoods import LIKELIHOODS
 from tests import test_frame_writers as dtypes
@@ -553,37 +553,6 @@ def test_without_warm_start_a_fit_begins_anew(mixed, quick):
     again = copy.deepcopy(encoder).fit(mixed)
     assert same_weights(encoder, again)
     assert again.n_iter_ == 3
-
-
-def test_auto_epochs_make_about_three_thousand_updates():
-    encoder = CMIMEncoder()
-    assert encoder._n_epochs(256 * 100, width=1200) == 30
-    assert encoder._n_epochs(10**7, width=3) == 10
-    assert encoder._n_epochs(50, width=3) == 400
-    assert CMIMEncoder(max_iter=7)._n_epochs(50, width=3) == 7
-
-
-def test_auto_epochs_of_a_wide_table_make_fewer_updates():
-    encoder = CMIMEncoder(batch_size=100)
-    # An array of 800 columns has 1,600 inputs, values and indicators, and 800 outputs.
-    assert encoder._n_epochs(1000, width=2400) == 150
-    assert encoder._n_epochs(1000, width=10**6) == 50
-
-
-def test_fit_counts_a_tables_inputs_and_outputs_as_its_width():
-    class Recording(CMIMEncoder):
-        def _n_epochs(self, n_rows, width):
-            self.width = width
-            return 1
-
-    frame = pd.DataFrame({"a": [0.5, 1.5, 2.5], "b": ["x", "y", "z"]})
-    # A value and an indicator for a number, a one-hot of three; a mean, and three scores.
-    assert Recording().fit(frame).width == 2 + 3 + 1 + 3
-
-    class WithoutDecoder(InfoNCEEncoder):
-        _n_epochs = Recording._n_epochs
-
-    assert WithoutDecoder().fit(frame).width == 2 + 3
 
 
 def test_parameters_set_after_fit_do_not_change_the_fitted_network(mixed, quick):
