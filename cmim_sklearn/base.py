@@ -346,14 +346,20 @@ class _LatentEncoder(
         """The module in evaluation mode, on the device that `device` means now."""
         model, device = self.net_.module, resolve_device(self.device)
 
-        def is_there(part):
-            return part.device.type == device.type and device.index in (None, part.device.index)
+        def is_there(tensor):
+            own = tensor.device
+            return own.type == device.type and device.index in (None, own.index)
 
-        # To look is quicker than to do it again for each row; another thread may be half done.
+        # To look, once over all modules, is quicker than to do it again for each row; another thread
+        # may be half done.
         with _NETWORK:
-            if not all(map(is_there, chain(model.parameters(), model.buffers()))):
+            modules = list(model.modules())
+            tensors = chain.from_iterable(
+                (*m._parameters.values(), *m._buffers.values()) for m in modules
+            )
+            if not all(tensor is None or is_there(tensor) for tensor in tensors):
                 model.to(device)
-            if any(module.training for module in model.modules()):
+            if any(module.training for module in modules):
                 model.eval()
         return model
 

@@ -258,7 +258,9 @@ def _read_array(X, known_types, first_row) -> Frame:
     if X.dtype.kind in "biuf":
         kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
         values = X.astype(np.float64, copy=False)
-        columns = [_finite(column, c, first_row) for c, column in enumerate(values.T)]
+        columns = list(values.T)
+        if np.isinf(values).any():  # of all at once: rows may come one at a time
+            columns = [_finite(column, c, first_row) for c, column in enumerate(columns)]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
         raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")

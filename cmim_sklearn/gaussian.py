@@ -82,9 +82,10 @@ class Gaussian(Likelihood):
     def encode(self, columns):
         """See `Likelihood.encode`."""
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
-        for c, (m, column) in enumerate(zip(self.maps, columns, strict=True)):
-            out[:, c] = np.clip(m.forward(column), -MAX_SCALED, MAX_SCALED)
-        return out
+        with np.errstate(over="ignore"):  # what is infinite as float32 is cut like what is not
+            for c, (m, column) in enumerate(zip(self.maps, columns, strict=True)):
+                out[:, c] = m.forward(column)
+        return out.clip(-MAX_SCALED, MAX_SCALED, out=out)
 
     def decode(self, encoded, *, drawn=False):
         """See `Likelihood.decode`; numbers get the decimals that the training values had."""

@@ -182,7 +182,8 @@ class LatentNet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         """One forward and backward pass over a batch x (n, C)."""
-        self._set_training(True)
+        if not self.module_.training:  # which takes as long as a layer: it asks every submodule
+            self._set_training(True)
         passed = self.infer(batch)
         terms = self.criterion_(passed)
         loss = sum(terms.values()).mean()

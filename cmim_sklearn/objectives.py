@@ -8,7 +8,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, softplus
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize
 
 from cmim_sklearn.model import Pass
 
@@ -64,12 +65,33 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
     n = len(z)
     if n == 1:
         return torch.zeros_like(z[:, 0])
-    z = normalize(z, dim=1)
-    similarity = (z @ z.T) / temperature
-    itself = torch.eye(n, dtype=torch.bool, device=z.device)
-    similarity = similarity.masked_fill(itself, -torch.inf)
-    log_mean = torch.logsumexp(similarity, dim=1) - math.log(n - 1)
-    return softplus(log_mean - 1 / temperature)
+    z = normalize(z, dim=1) / math.sqrt(temperature)
+    return torch.log1p(_MeanLikeness.apply(z, 1 / temperature))
+
+
+class _MeanLikeness(torch.autograd.Function):
+    """mean_{j != i} exp(z_i . z_j - most) of codes z (n, d) with z_i . z_i = most, (n,).
+
+    A pass over n x n numbers costs as much as a layer of the network, and in large batches more
+    than all of it. By hand there are few: the likenesses are made in place, kept once, and their
+    symmetry makes the gradient one product.
+    """
+
+    @staticmethod
+    def forward(ctx, z, most):
+        # No maximum has to be taken off for stability: no product is above `most`.
+        likeness = torch.addmm(z.new_full((1,), -most), z, z.T)
+        likeness.fill_diagonal_(-torch.inf).exp_()
+        ctx.save_for_backward(z, likeness)
+        return likeness.sum(1) / (len(z) - 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        z, likeness = ctx.saved_tensors
+        share = (gradient / (len(z) - 1)).unsqueeze(1)
+        pulled, pulling = (likeness @ torch.cat([z, share * z], 1)).chunk(2, 1)
+        return share * pulled + pulling, None
 
 
 def cmim(batch: Pass, *, contrastive_weight=1.0, temperature=0.1) -> dict[str, Tensor]:

@@ -93,6 +93,22 @@ def test_contrast_is_bounded_by_the_plain_formula():
     assert_close(contrast(z, 0.3), torch.tensor(expected, dtype=torch.float64))
 
 
+def test_contrast_has_the_gradient_of_its_formula():
+    z = directions(5, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda codes: contrast(codes, 0.3), z)
+
+
+def test_contrast_of_codes_far_apart_keeps_its_digits():
+    """Beside the 1 of each row with itself they would be lost."""
+    angle = torch.tensor([0.0, 2.5], requires_grad=True)
+    z = torch.stack([angle.cos(), angle.sin()], 1)
+    term = contrast(z, 0.05)
+    expected = math.exp((math.cos(2.5) - 1) / 0.05)
+    assert term[0].item() == pytest.approx(expected, rel=1e-3, abs=0)
+    (gradient,) = torch.autograd.grad(term[0], angle)
+    assert gradient[0].item() == pytest.approx(expected * math.sin(2.5) / 0.05, rel=1e-3, abs=0)
+
+
 def test_contrast_has_no_gradient_with_one_component():
     z = torch.randn(6, 1, requires_grad=True)
     contrast(z, 0.1).sum().backward()
