@@ -37,6 +37,23 @@ def bare_loop(model, x, encoder, n_epochs):
             optimizer.step()
 
 
+@torch.no_grad()
+def bare_products(model, n_rows, batch_size, n_epochs):
+    """The products of matrices that training cannot do without: nobody's epoch costs less.
+
+    Of each linear layer, forwards, and backwards to its weights and to what came before it, which
+    of the first layer nobody needs.
+    """
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    batch = [(layer.weight, torch.randn(batch_size, layer.in_features)) for layer in layers]
+    for _ in range(n_epochs * n_rows // batch_size):
+        for i, (weight, x) in enumerate(batch):
+            out = x @ weight.T
+            out.T @ x
+            if i:
+                out @ weight
+
+
 class DrawsNoise(nn.Module):
     """A model as stock skorch calls one: with a batch alone."""
 

@@ -37,7 +37,14 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import rivals
 from benchmarks.arms import memory
-from benchmarks.bare import bare_loop, bare_pass, last_json, pythae_epochs, stock_net
+from benchmarks.bare import (
+    bare_loop,
+    bare_pass,
+    bare_products,
+    last_json,
+    pythae_epochs,
+    stock_net,
+)
 from benchmarks.generation import run_rival
 from benchmarks.speed_report import Row, context, judged, line, report
 from benchmarks.stopwatch import Cost, allocated, exponent, interleave, quotients, timed
@@ -52,6 +59,9 @@ COLUMNS, FEW_COLUMNS, FIT_ROWS = 30, 10, 2000
 UPDATES = 4
 """Of which a training update is the mean, where its growth is measured."""
 CLOCKS = {"cpu": "CPU time", "wall": "wall time"}
+NETWORKS = {"2 x 256": (256, 256), "1 x 128": (128,)}
+"""The default's hidden layers, and those of a network in which all but its layers weighs more."""
+PRODUCTS = "its matrix products alone"
 WEIGHTS, FOLDS, JOBS = (0, 1, 10), 2, 2
 FORMS = ("pandas categories", "pandas strings", "polars", "pyarrow")
 NEEDS_ADULT = "needs adult.parquet in --data-dir"
@@ -199,41 +209,44 @@ def new_model(encoder, table):
 
 def training(plan):
     """One fit's epochs, against the same in plain PyTorch, in stock skorch and in pythae."""
-    encoder = CMIMEncoder(random_state=0)
+    for network, sizes in NETWORKS.items():
+        yield from epochs(plan, network, CMIMEncoder(hidden_layer_sizes=sizes, random_state=0))
+    yield from default_fit(plan)
+
+
+def epochs(plan, network, encoder):
+    """The epochs of a fit of one network."""
     table, x = encoded(encoder, numbers(plan.training_rows, COLUMNS))
     rows, model = torch.from_numpy(x), partial(new_model, encoder, table)
     contestants = {
         "ours": lambda: make_net(encoder, model(), plan.epochs, 0).partial_fit(EncodedTable(x)),
         "bare loop": lambda: bare_loop(model(), rows, encoder, plan.epochs),
         "stock skorch": lambda: stock_net(model(), encoder, plan.epochs).partial_fit(rows, None),
+        PRODUCTS: lambda: bare_products(model(), len(x), encoder.batch_size, plan.epochs),
     }
+    batches = {"pythae": encoder.batch_size, "pythae in its batches of 64": 64}
+    if plan.env_dir is not None:
+        python = rivals.install("pythae VAE", plan.env_dir)
+        contestants |= {
+            other: partial(pythae_epochs, python, x, encoder, n, plan.epochs, plan.threads)
+            for other, n in batches.items()
+        }
     costs = interleave(contestants, plan.repeats)
     size = f"{plan.training_rows:,} x {COLUMNS} numbers, {plan.epochs} epochs"
-    for other in ("bare loop", "stock skorch"):
-        for clock, name in CLOCKS.items():
+    for clock, name in CLOCKS.items():
+        for other in ("bare loop", "stock skorch", PRODUCTS):
             ratio = quotients(costs["ours"], costs[other], clock)
-            yield median(f"{name}, ours / {other}", ratio, "ratio", size)
+            yield median(f"{name}, {network}, ours / {other}", ratio, "ratio", size)
+        for other in batches:
+            setting = f"{name}, {network}, {other} / ours"
+            if other in costs:
+                ratio = quotients(costs[other], costs["ours"], clock)
+                yield median(setting, ratio, "ratio", size)
+            else:
+                yield skipped(setting, "needs --env-dir")
     done = plan.training_rows * plan.epochs
-    yield median("rows trained on", [done / c.wall for c in costs["ours"]], "rows/s", size)
-    yield from default_fit(plan)
-    batches = {"pythae": encoder.batch_size, "pythae in its batches of 64": 64}
-    settings = {
-        (other, clock): f"{name} of an epoch, {other} / ours"
-        for other in batches
-        for clock, name in CLOCKS.items()
-    }
-    if plan.env_dir is None:
-        for setting in settings.values():
-            yield skipped(setting, "needs --env-dir")
-        return
-    python = rivals.install("pythae VAE", plan.env_dir)
-    theirs = {
-        other: partial(pythae_epochs, python, x, encoder, n, plan.epochs, plan.threads)
-        for other, n in batches.items()
-    }
-    costs = interleave({"ours": contestants["ours"], **theirs}, plan.repeats)
-    for (other, clock), setting in settings.items():
-        yield median(setting, quotients(costs[other], costs["ours"], clock), "ratio", size)
+    rates = [done / c.wall for c in costs["ours"]]
+    yield median(f"rows trained on, {network}", rates, "rows/s", size)
 
 
 def default_fit(plan):
@@ -537,9 +550,14 @@ MEASUREMENTS = {
     "training": Measurement(
         training,
         {
-            "CPU time, ours / bare loop": Target(1.05),
-            "CPU time, ours / stock skorch": Target(0.6),
-            "CPU time of an epoch, pythae / ours": Target(3, at_least=True),
+            f"CPU time, {network}, {what}": target
+            for network in NETWORKS
+            for what, target in {
+                "ours / bare loop": Target(1.05),
+                "ours / stock skorch": Target(0.6),
+                "pythae / ours": Target(3, at_least=True),
+                "pythae in its batches of 64 / ours": Target(3, at_least=True),
+            }.items()
         },
     ),
     "transform": Measurement(

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import bare, speed, speed_report, stopwatch
 from benchmarks.speed import MEASUREMENTS, QUICK, Measurement, Plan, Target, measured, median
 from benchmarks.stopwatch import Cost, exponent, interleave, quotients, timed
-from cmim_sklearn.objectives import cmim
+from cmim_sklearn.objectives import cmim, mim
 from tests.conftest import make_mixed
 
 ROOT = Path(__file__).parent.parent
@@ -178,6 +179,18 @@ def test_rivals_train_on_the_same_loss(contestant):
     else:
         bare.stock_net(model, encoder, 5).partial_fit(rows, None)
     assert loss() < before - 0.5
+
+
+def test_bare_products_are_all_that_a_step_multiplies():
+    """But for those of the contrastive term, which the network has no layer for."""
+    encoder = speed.CMIMEncoder(random_state=0, hidden_layer_sizes=(16, 8), n_components=3)
+    table, x = speed.encoded(encoder, speed.numbers(40, 4))
+    rows, model = torch.from_numpy(x), speed.new_model(encoder, table).train()
+    with FlopCounterMode(display=False) as step:
+        sum(mim(model(rows, model.draw_noise(rows, None))).values()).mean().backward()
+    with FlopCounterMode(display=False) as products:
+        bare.bare_products(model, 40, 40, 1)
+    assert products.get_total_flops() == step.get_total_flops() > 0
 
 
 def test_mixed_frames_have_holes_and_every_level():
