@@ -718,6 +718,19 @@ def test_successive_halving_gives_more_epochs_to_the_better(mixed, quick):
     assert search.best_estimator_["cmim"].n_iter_ == 4
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of torch
+def test_a_fit_with_torch_compile_is_the_same_and_is_kept_without(mixed, quick):
+    plain = CMIMEncoder(**quick).fit(mixed)
+    # "eager" traces as every backend does, and compiles nothing, which would take a minute.
+    compiled = CMIMEncoder(**quick, net_params={"compile": True, "compile__backend": "eager"}).fit(
+        mixed
+    )
+    assert hasattr(compiled.net_.module_, "_orig_mod")
+    assert same_weights(plain, compiled)
+    again = pickle.loads(pickle.dumps(compiled))
+    np.testing.assert_array_equal(again.transform(mixed), plain.transform(mixed))
+
+
 def test_grid_search_in_processes(mixed, quick):
     y = (mixed["age"] > 40).to_numpy()
     pipe = Pipeline([("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression(max_iter=1000))])
