@@ -131,12 +131,13 @@ def shorten(name, length):
 def few_ticks(axis, which):
     """Put few and small ticks on the axes that "x", "y" or "xy" names."""
     for one in which:
-        axis.locator_params(axis=one, nbins=4, steps=[1, 2, 5, 10])
+        nbins = 3 if one == "x" else 4  # labels side by side take more room
+        axis.locator_params(axis=one, nbins=nbins, steps=[1, 2, 4, 5, 10])
         axis.tick_params(axis=one, labelsize="small")
 
 
-def _name_ticks(axis, which, names):
-    shown = [shorten(name, 14) for name in names]
+def _name_ticks(axis, which, names, length=14):
+    shown = [shorten(name, length) for name in names]
     style = {"fontsize": "small"}
     if which == "x" and sum(map(len, shown)) > 14:
         style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -185,8 +186,8 @@ def heat_map(axis, values, names, title):
 
     cmap = mpl.colormaps["RdBu_r"].with_extremes(bad=MISSING_COLOUR)
     image = axis.imshow(values, cmap=cmap, vmin=-1, vmax=1)
-    _name_ticks(axis, "x", names)
-    _name_ticks(axis, "y", names)
+    _name_ticks(axis, "x", names, 20)
+    _name_ticks(axis, "y", names, 20)
     axis.set_title(title, fontsize="medium")
     return image
 

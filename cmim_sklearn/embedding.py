@@ -187,7 +187,7 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Name of the output layer; None where `layer` is a callable.
     n_features_in_ : int
         Columns seen in fit. Not there for text.
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features,)
         Their names, where all are strings.
 
     See Also

@@ -7,6 +7,7 @@ columns at once: 79 Gaussian columns are one tensor operation. Training needs th
 methods; the second, from `measure` on, is what `cmim_sklearn.density` needs to weigh codes by rows.
 """
 
+import warnings
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -18,6 +19,8 @@ from cmim_sklearn.gaussian import Gaussian
 from cmim_sklearn.kinds import Likelihood
 
 MAX_LOG_RATE = 20.0
+MANY_LEVELS = 100
+"""Fewer may well be levels, though each is there once or twice."""
 
 
 class Bernoulli(Likelihood):
@@ -160,7 +163,7 @@ class Categorical(Likelihood):
     def fit(cls, columns, names, *, max_categories=256, **options):
         """See `Likelihood.fit`; each column is an object array with None where unobserved."""
         levels, n_classes, shares, n_seen = [], [], [], []
-        for column in columns:
+        for column, name in zip(columns, names, strict=True):
             counts = Counter(column.tolist())
             counts.pop(None, None)
             n_seen.append(sum(counts.values()))
@@ -172,6 +175,8 @@ class Categorical(Likelihood):
                 common = set(by_count[: max_categories - 1])
                 ordered = [level for level in ordered if level in common] + rare
                 share = np.array([counts[level] for level in rare], float)
+                if len(ordered) > MANY_LEVELS and max(len(ordered), share.sum()) > n_seen[-1] / 2:
+                    _warn_of_names(name, len(ordered), n_seen[-1])
                 share /= share.sum()
             levels.append(ordered or [None])
             n_classes.append(len(levels[-1]) - len(share) + 1)
@@ -505,6 +510,17 @@ class Joint(nn.Module):
         """All columns' means or likeliest levels, raw, in block order; see `Likelihood.guess`."""
         parts = zip(self.blocks, params.split(self._params, -1), strict=True)
         return [column for block, p in parts for column in block.guess(p, weights)]
+
+
+def _warn_of_names(name, n_levels, n_seen):
+    """Warn of ids, dates or text that came as levels: more than fit, most of them in the bin."""
+    warnings.warn(
+        f"Column {name!r} has {n_levels:,} different values in {n_seen:,} cells, too many to learn "
+        "much of each. Drop it if it names the rows, turn dates and free text into numbers first "
+        "(as skrub's TableVectorizer does), or raise max_categories.",
+        UserWarning,
+        stacklevel=7,
+    )
 
 
 LIKELIHOODS = {

@@ -246,7 +246,7 @@ class MINE(NeuralEstimator):
         The objective on the held-out pairs before training and every 50 updates, in nats.
     n_features_in_ : int
         Columns of X in fit.
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features,)
         Their names, where all are strings.
 
     See Also
@@ -540,7 +540,7 @@ class KSG(PairEstimator):
     ----------
     n_features_in_ : int
         Columns of X in fit.
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features,)
         Their names, where all are strings.
 
     See Also

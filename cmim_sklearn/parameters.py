@@ -245,5 +245,5 @@ validation_scores_ : list of float or None
     Minus the held-out loss of each epoch.
 n_features_in_ : int
     Columns seen in fit.
-feature_names_in_ : array of shape (n_features_in_,)
+feature_names_in_ : array of shape (n_features,)
     Their names, where all are strings."""

@@ -7,7 +7,6 @@ log-likelihood of ``CMIMEncoder`` tells them from untouched rows far better than
 or an auto-encoder's reconstruction error, and for half of them ``score_columns`` names the cell.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from cmim_sklearn import CMIMEncoder
 
-HERE = Path(__file__).parent if "__file__" in globals() else Path("examples")
+HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
 # %%
 # Block groups of California: a part to learn from, as it is, and 500 rows to judge. In a fifth of
@@ -53,7 +52,7 @@ oddness["isolation forest"] = -forest.score_samples(judged)
 try:
     from pyod.models.auto_encoder import AutoEncoder
 except ImportError:
-    print("pip install pyod tqdm, to see its auto-encoder beside the others", file=sys.stderr)
+    print("pip install pyod tqdm, to see its auto-encoder beside the others")
 else:
     detector = AutoEncoder(random_state=0, verbose=0)
     detector.fit(seen)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cmim_sklearn import CMIMEncoder
 
-HERE = Path(__file__).parent if "__file__" in globals() else Path("examples")
+HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
 # %%
 # The table, without its prices.

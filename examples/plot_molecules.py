@@ -31,7 +31,7 @@ from cmim_sklearn import InformativeEmbedding
 from cmim_sklearn.latents import SampledPosterior, standard_normal
 from cmim_sklearn.objectives import Pass, cmim
 
-HERE = Path(__file__).parent if "__file__" in globals() else Path("examples")
+HERE = Path(__file__).parent if "__file__" in globals() else Path()
 SEED = 0
 
 # %%

@@ -208,6 +208,24 @@ def test_degenerate_columns_encode_and_decode(values, scaling):
 # Categorical. -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("levels", "repeats"), [(300, 1), (500, 1), (1500, 2)])
+def test_columns_that_name_the_rows_are_warned_of(levels, repeats):
+    column = objects(*(f"C{i}" for i in range(levels)), *(f"C{i}" for i in range(levels)))
+    column = column[: levels * repeats]
+    match = f"Column 'id' has {levels:,} different values in {levels * repeats:,} cells"
+    with pytest.warns(UserWarning, match=match):
+        Categorical.fit([column], ["id"])
+
+
+@pytest.mark.parametrize(("levels", "common"), [(90, 0), (250, 0), (500, 600)])
+def test_columns_with_a_long_tail_are_not_warned_of(levels, common):
+    Categorical.fit([objects(*(f"C{i}" for i in range(levels)), *["x"] * common)], ["tail"])
+
+
+def test_more_categories_are_the_way_to_have_them_without_a_warning():
+    Categorical.fit([objects(*(f"C{i}" for i in range(500)))], ["zip"], max_categories=500)
+
+
 def test_rare_levels_share_a_bin_that_decodes_to_the_commonest_and_samples_by_frequency():
     column = objects(*["a"] * 50, *["b"] * 40, *["r"] * 6, *["s"] * 3, "t")
     likelihood = Categorical.fit([column], ["c"], max_categories=3)

@@ -156,6 +156,7 @@ def test_embeddings(encoder, embedding):
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:Column 'score' has")
 def test_options(options):
     encoder = CMIMEncoder(**(QUICK | options)).fit(make_mixed())
     X = strange()

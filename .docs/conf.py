@@ -1,0 +1,59 @@
+"""The docs site: pages of the API from docstrings, a gallery from examples/.
+
+``sphinx-build -W .docs build/docs`` makes it; ``-D plot_gallery=0`` runs no example.
+"""
+
+import sklearn.base
+
+import cmim_sklearn
+
+project = "cmim_sklearn"
+author = copyright = "The cmim_sklearn developers"
+version = release = cmim_sklearn.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+default_role = "autolink"
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_show_sourcelink = False
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/(plot_|quickstart)",
+    "ignore_pattern": r"notebooks\.py$",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+}
+
+# The "?" of an encoder's diagram on a page of the gallery leads to its page of the API.
+for name in cmim_sklearn.__all__:
+    thing = getattr(cmim_sklearn, name)
+    if isinstance(thing, type) and issubclass(thing, sklearn.base.BaseEstimator):
+        thing._doc_link_module = "cmim_sklearn"
+        thing._doc_link_template = "../api/cmim_sklearn.{estimator_name}.html"
+
+
+def skip_foreign(app, what, name, member, skip, options):
+    """Leave members that others define to the pages of others."""
+    module = getattr(getattr(member, "fget", member), "__module__", None) or "cmim_sklearn"
+    return skip or not module.startswith("cmim_sklearn") or None
+
+
+def setup(app):
+    """Connect what is above to Sphinx."""
+    app.connect("autodoc-skip-member", skip_foreign)

@@ -1,0 +1,103 @@
+"""
+Informative embeddings from a model of your own
+===============================================
+
+The last hidden layer of a trained decoder serves a linear model better than the code in front of
+it: digits by an auto-encoder, 0.97 against 0.93. But a decoder with random weights on the same code
+does as well: the gain is that of a wide non-linear map, not of what the decoder has learnt. With
+all labels, the pixels themselves do so, too.
+
+``InformativeEmbedding`` reads them off the trained module: no more training, no change to it.
+"""
+
+import copy
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from torch import nn
+
+from cmim_sklearn import InformativeEmbedding
+
+# %%
+# Pictures of digits, and an auto-encoder as one writes it: plain PyTorch, nothing of this library.
+# Its code has eight numbers.
+
+X, y = load_digits(return_X_y=True)
+X = (X / 16).astype(np.float32)
+X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, random_state=0, stratify=y)
+
+
+def train(seed):
+    torch.manual_seed(seed)
+    model = nn.ModuleDict(
+        {
+            "encoder": nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8)),
+            "decoder": nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 64)),
+        }
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    rows = torch.from_numpy(X_train)
+    for _ in range(100):
+        for batch in rows[torch.randperm(len(rows))].split(64):
+            loss = nn.functional.mse_loss(model["decoder"](model["encoder"](batch)), batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+# %%
+# Four sets of features out of each model: its code, the decoder's last hidden layer, and, as a
+# control, the same layer with random weights behind the same encoder; and the pixels.
+
+
+def without_training(model):
+    model = copy.deepcopy(model)
+    for layer in model["decoder"]:
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    return model
+
+
+def features(model):
+    return {
+        "code": InformativeEmbedding(model, layer=lambda code: code),
+        "informative": InformativeEmbedding(model),
+        "random decoder": InformativeEmbedding(without_training(model)),
+        "pixels": FunctionTransformer(),
+    }
+
+
+# %%
+# A linear model on each, with all labels and with ten of each digit; three models.
+
+rng = np.random.RandomState(0)
+few = np.concatenate([rng.permutation(np.flatnonzero(y_train == d))[:10] for d in range(10)])
+scores = []
+for seed in range(3):
+    for name, embedding in features(train(seed)).items():
+        for labels, rows in {"all labels": slice(None), "ten of each digit": few}.items():
+            probe = make_pipeline(embedding, StandardScaler(), LogisticRegression(max_iter=2000))
+            accuracy = probe.fit(X_train[rows], y_train[rows]).score(X_test, y_test)
+            scores.append({"features": name, "labels": labels, "accuracy": accuracy})
+table = pd.DataFrame(scores).pivot_table("accuracy", "features", "labels", sort=False)
+print(table.round(3).to_string())
+
+# %%
+# Mean accuracy over the three.
+
+figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+bars = table.plot.barh(ax=axis, width=0.75, color=["#0072B2", "#E69F00"])
+for group in bars.containers:
+    axis.bar_label(group, fmt="%.3f", padding=3)
+axis.invert_yaxis()
+axis.set(xlabel="accuracy of a logistic regression", ylabel="", xlim=(0.7, 1.02))
+axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+plt.show()
