@@ -5,6 +5,7 @@ the manifest describes. Nothing in it is a program. What a file declares is held
 that are there before anything is made of it.
 """
 
+import glob
 import hashlib
 import io
 import json
@@ -13,8 +14,9 @@ import os
 import re
 import secrets
 import struct
+import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from reprlib import Repr
 
@@ -32,6 +34,11 @@ MAX_DIRECTORY_BYTES = 2**12
 """Of the zip's table of contents, which is read whole: far more than two members need."""
 MAX_TEXT_BYTES = 2**24
 """Of one array of strings of a fixed width, which can be far larger than what was written."""
+
+PART_SECONDS = 600
+"""After which a file that was half written is taken for one whose writer was killed."""
+MAX_MESSAGE = 1000
+"""Characters of what is told of a file, which may quote it."""
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
@@ -57,12 +64,17 @@ def reading(path):
     """Turn whatever is wrong with the content of a file into `EncoderFileError`."""
     # Parsers of broken input raise all sorts of errors; to the caller they are one.
     try:
-        yield
+        with np.errstate(all="ignore"):  # numbers in a file may be any
+            yield
     except MemoryError:
         raise
     except Exception as error:
         told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise EncoderFileError(f"{path} cannot be loaded: {told}") from error
+        cause = error
+        if len(told) > MAX_MESSAGE:
+            # A traceback would show the cause, which quotes the file at length.
+            told, cause = f"{told[:MAX_MESSAGE]}... ({len(told)} characters)", None
+        raise EncoderFileError(f"{path} cannot be loaded: {told}") from cause
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -77,7 +89,7 @@ def read_bytes(path):
 def write_bytes(path, content):
     """Write a file as a whole: on failure what was there is there still, and nothing beside it."""
     path = Path(os.path.realpath(path))
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "xb") as file:
             file.write(content)
@@ -87,6 +99,15 @@ def write_bytes(path, content):
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def clear_parts(path):
+    """Remove what is left of writes of a file that were killed, some time ago; others go on."""
+    path = Path(os.path.realpath(path))
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):  # of another process that clears as well
+            if time.time() - part.stat().st_mtime > PART_SECONDS:
+                part.unlink()
 
 
 # -- the zip ---------------------------------------------------------------------------------------
@@ -103,6 +124,11 @@ def pack(content, arrays, kind=FORMAT):
         Of `DTYPES`.
     kind : str
         What the file says that it is.
+
+    Raises
+    ------
+    EncoderFileError
+        If it would be larger than what `unpack` reads.
     """
     from safetensors.numpy import save
 
@@ -121,7 +147,17 @@ def pack(content, arrays, kind=FORMAT):
             info = zipfile.ZipInfo(name)  # dated 1980, so that equal encoders make equal files
             info.external_attr = 0o644 << 16
             archive.writestr(info, member)
-    return out.getvalue()
+    data = out.getvalue()
+    for what, size, most in (
+        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES),
+        ("file", len(data), MAX_FILE_BYTES),
+    ):
+        if size > most:
+            raise EncoderFileError(
+                f"The {what} would have {size} bytes, and {most} are the most that are read. Keep "
+                "large numbers of values in numpy arrays."
+            )
+    return data
 
 
 def unpack(data, kind=FORMAT):
@@ -293,6 +329,11 @@ def _array_to_json(array, place, arrays):
     if array.dtype == object or array.dtype.kind == "U":
         shape, values = list(array.shape), array.ravel().tolist()
         if array.dtype.kind == "U":
+            if array.nbytes > MAX_TEXT_BYTES:
+                raise TypeError(
+                    f"{place} is an array of {array.dtype} with {array.nbytes} bytes, and "
+                    f"{MAX_TEXT_BYTES} are the most for strings of a fixed width: .astype(object)."
+                )
             width = array.itemsize // np.dtype("U1").itemsize
             return {"$text": {"width": width, "shape": shape, "values": values}}
         values = [to_json(v, f"{place}.{i}", arrays) for i, v in enumerate(values)]
@@ -332,7 +373,10 @@ def from_json(value, arrays):
         return values.reshape(content["shape"])
     if tag == "$text":
         values, width = content["values"], content["width"]
-        if not 0 < 4 * width * len(values) <= MAX_TEXT_BYTES and values:
+        if not isinstance(values, list) or not all(type(value) is str for value in values):
+            raise ValueError(f"{short(values)} are no strings.")
+        # Before there is an array: numpy makes one as wide as it is told, if only of one string.
+        if width < bool(values) or 4 * width * max(1, len(values)) > MAX_TEXT_BYTES:
             raise ValueError(
                 f"{len(values)} strings of width {short(width)} are none, or more than "
                 f"{MAX_TEXT_BYTES} bytes."

@@ -4,7 +4,9 @@ How they train stands in `cmim_sklearn.fitting`, on a whole table, and `cmim_skl
 chunks. Those with a decoder go on in `cmim_sklearn.generative`.
 """
 
+import copy
 import math
+import os
 import threading
 import warnings
 from abc import ABCMeta, abstractmethod
@@ -41,6 +43,17 @@ LEAST_NOISE = 1e-6
 
 # One thread at a time builds a loaded network, moves it or sets its mode.
 _NETWORK = threading.Lock()
+
+
+def _begin_alone():
+    """In a process that was forked: it has none of torch's threads, which it would wait for."""
+    global _NETWORK
+    _NETWORK = threading.Lock()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_alone)
 
 
 class _LatentEncoder(
@@ -126,12 +139,12 @@ class _LatentEncoder(
         ------
         ValueError
             If a parameter is out of range, X has fewer than two rows or no column, or a column
-            holds infinity or complex numbers.
+            holds infinity, numbers beyond 1e305 or complex numbers.
         TypeError
             If a column holds dates, times or nested values.
         FloatingPointError
             If the loss is not finite, also after the learning rate was halved three times; it names
-            the column that is the least likely.
+            the column that has the least likely cell.
         KeyboardInterrupt
             After Ctrl-C; the encoder is fitted all the same, with a warning.
 
@@ -350,8 +363,8 @@ class _LatentEncoder(
             own = tensor.device
             return own.type == device.type and device.index in (None, own.index)
 
-        # To look, once over all modules, is quicker than to do it again for each row; another thread
-        # may be half done.
+        # To look, once over all modules, is quicker than to do it again for each row; another
+        # thread may be half done.
         with _NETWORK:
             modules = list(model.modules())
             tensors = chain.from_iterable(
@@ -635,6 +648,10 @@ class _LatentEncoder(
             state["table_"] = self.table_.state()
         if not isinstance(state.get("_net", {}), dict):
             state["_net"] = net_state(self._net)
+        if isinstance(state.get("net_params"), dict) and state["net_params"].get("callbacks"):
+            # As they were given: a scheduler that has trained holds the optimizer.
+            callbacks = [_as_given(callback) for callback in state["net_params"]["callbacks"]]
+            state["net_params"] = state["net_params"] | {"callbacks": callbacks}
         return state
 
     def __sklearn_is_fitted__(self):
@@ -645,6 +662,18 @@ class _LatentEncoder(
         if "table_" in state:
             state["table_"] = Table.from_state(state["table_"])
         super().__setstate__(state)
+
+
+def _as_given(callback):
+    """A callback, or a pair of name and callback, without what it has learnt."""
+    if isinstance(callback, tuple):
+        return tuple(_as_given(part) for part in callback)
+    if isinstance(callback, type) or not hasattr(callback, "get_params"):
+        return callback
+    given = copy.copy(callback)
+    for name in [name for name in vars(given) if name.endswith("_") and name[0] != "_"]:
+        delattr(given, name)
+    return given
 
 
 def check_at_least_one(name, value):

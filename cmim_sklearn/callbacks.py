@@ -77,7 +77,11 @@ class OneCycle(Callback):
 
     def load_state_dict(self, state):
         """Go to a position."""
-        self.update_, self.peaks_ = state["update"], list(state["peaks"])
+        update, peaks = state["update"], list(state["peaks"])
+        is_sound = type(update) is int and update >= 0 and len(peaks) == len(self.peaks_)
+        if not is_sound or not all(isinstance(peak, float) for peak in peaks):
+            raise ValueError(f"the schedule is said to stand at {update!r}, with rates {peaks!r}.")
+        self.update_, self.peaks_ = update, peaks
 
 
 class KeepBest(Callback):
@@ -94,6 +98,7 @@ class KeepBest(Callback):
     """
 
     _kept = ("misses", "best", "mark", "weights")
+    _kinds = (int, float, float, dict | None)
 
     def __init__(self, patience, tol):
         self.patience, self.tol = patience, tol
@@ -101,6 +106,7 @@ class KeepBest(Callback):
     def on_train_begin(self, net, **kwargs):
         """Forget earlier fits."""
         self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
+        self.shapes_ = _shapes(net.module_.state_dict())
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights if they are the best so far; count epochs without gain."""
@@ -125,9 +131,24 @@ class KeepBest(Callback):
         return {name: getattr(self, f"{name}_") for name in self._kept}
 
     def load_state_dict(self, state):
-        """Take up from there."""
+        """Take up from there.
+
+        Raises
+        ------
+        ValueError
+            If the state is none of this network's, of which the weights are needed at the end only.
+        """
+        for name, kind in zip(self._kept, self._kinds, strict=True):
+            if not isinstance(state[name], kind):
+                raise ValueError(f"early stopping's {name} is a {type(state[name]).__name__}.")
+        if state["weights"] is not None and _shapes(state["weights"]) != self.shapes_:
+            raise ValueError("early stopping's best weights are those of another network.")
         for name in self._kept:
             setattr(self, f"{name}_", state[name])
+
+
+def _shapes(weights):
+    return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 
 class Progress(Callback):

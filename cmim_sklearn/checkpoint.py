@@ -4,41 +4,31 @@ The file is one of `cmim_sklearn.archive`: JSON and arrays, written whole or not
 without running anything in it.
 """
 
-import dataclasses
-import hashlib
-import json
-import math
 import time
 import warnings
-from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
-import numpy as np
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ParamMapper
 
-from cmim_sklearn._version import __version__
 from cmim_sklearn.archive import (
-    MAX_FILE_BYTES,
-    EncoderFileError,
+    clear_parts,
     from_json,
     pack,
     read_bytes,
     reading,
+    short,
     to_json,
     unpack,
     write_bytes,
 )
+from cmim_sklearn.origin import origin_of
 from cmim_sklearn.training_state import restore, to_arrays, to_tensors, training_state
 
-KIND, FILE = "cmim_sklearn checkpoint", "checkpoint.cmim"
-
-UNRELATED = {
-    "device", "embedding", "latent_prior", "max_iter", "n_jobs", "random_state", "verbose",
-    "warm_start",
-}  # fmt: skip
-"""Parameters that training does not go by, or that show in the parts beside the parameters."""
+KIND = "cmim_sklearn checkpoint"
+NAME_DIGITS = 16
+"""Of the hash that tells a fit from others, in a file's name."""
 
 
 class Checkpoint(Callback):
@@ -46,13 +36,14 @@ class Checkpoint(Callback):
 
     Start the same fit again, with the same rows and parameters, and it goes on from the last
     checkpoint. On one machine's CPU, with the same number of threads, it then ends with the weights
-    of a fit that was never interrupted, to the bit.
+    of a fit that was never interrupted, to the bit. Each fit has a file of its own, so that those
+    of a search can share a directory: started again, it takes what had ended as it is.
 
     Parameters
     ----------
     dirname : str or path-like
-        Directory of the file ``checkpoint.cmim``, made where there is none. It is for one fit at a
-        time: give each candidate of a search its own.
+        Directory of the files, one for each fit, ``checkpoint-`` and a hash of its rows and
+        parameters; made where there is none.
     every_epochs : int, default=None
         Epochs between checkpoints; None goes by the time alone.
     every_minutes : float, default=5.0
@@ -62,10 +53,11 @@ class Checkpoint(Callback):
     ------
     ValueError
         In fit: if a parameter is out of range or both are None; if `random_state` of the encoder is
-        None, as no second fit would be the same; if the file is of another fit that had not
-        ended, with what differs: rows, parameters, versions of this library or of torch, type of
-        device; if a callback of skorch, LRScheduler, EarlyStopping, Freezer or their kin, keeps a
-        state that the file does not; if there are two; or in `partial_fit`.
+        None, as no second fit would be the same; if the fit had not ended and would not go on as it
+        began, with what differs: versions of this library or of torch, type of device, initial
+        weights; if a parameter is an object that cannot be told from others; if a callback of
+        skorch, LRScheduler, EarlyStopping, Freezer or their kin, keeps a state that the file does
+        not; if there are two; or in `partial_fit`.
     cmim_sklearn.archive.EncoderFileError
         In fit: a ValueError, if what is there is damaged or no checkpoint.
     OSError
@@ -85,7 +77,12 @@ class Checkpoint(Callback):
     moment leaves the one before. After Ctrl-C, SIGTERM or an error it stays as it was.
 
     The file of a fit that came to its end remains, too. The same fit then takes its weights at
-    once; any other fit replaces it.
+    once. Delete the directory when you need none of them.
+
+    Parameters are told apart by their values, arrays by a hash, functions and classes of your own
+    by their code (not that of what they call), objects by their attributes. Where one has changed,
+    the fit is another and begins at its beginning; with ``verbose=1`` it says so. scikit-learn's
+    callbacks see the epochs that are trained, and of those before a resumed fit's start nothing.
 
     A callback of your own takes part if it has ``state_dict()`` and ``load_state_dict(state)``,
     from and to plain values and tensors; one without begins anew. Networks of your own that draw
@@ -106,28 +103,27 @@ class Checkpoint(Callback):
     True
     """
 
-    comes_last = True
+    comes_last = leaves_no_trace = True
 
     def __init__(self, dirname, *, every_epochs=None, every_minutes=5.0):
         self.dirname, self.every_epochs, self.every_minutes = dirname, every_epochs, every_minutes
-
-    @property
-    def path(self):
-        """Of the file."""
-        return Path(self.dirname) / FILE
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Go on from the checkpoint of this fit, or write the first."""
         self._check(net)
         self.has_warned_, self.saved_, self.first_ = False, 0, len(net.history)
-        self.origin_ = _origin(net, X)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for part in self.path.parent.glob(f".{'[0-9a-f]' * 16}.part"):  # of one killed as it wrote
-            part.unlink(missing_ok=True)
+        self.origin_ = origin_of(net, X)
+        folder = Path(self.dirname)
+        self.path_ = folder / f"checkpoint-{self.origin_['fit'][:NAME_DIGITS]}.cmim"
+        folder.mkdir(parents=True, exist_ok=True)
+        clear_parts(self.path_)
         found = self._read(net)
         if found is None:
+            if net.verbose and (n_others := len(list(folder.glob("checkpoint-*.cmim")))):
+                told = f"none of the {n_others} checkpoints in {self.dirname} is of this fit"
+                print(f"[{net.title}] begins anew: {told}", flush=True)
             # Also a test of the directory, at once and not after the first hour.
-            write_bytes(self.path, self._packed(net))
+            write_bytes(self.path_, self._packed(net))
         else:
             self._resume(net, found)
         self.clock_ = time.monotonic()
@@ -184,7 +180,7 @@ class Checkpoint(Callback):
 
     def _write(self, net, has_ended=False):
         try:
-            write_bytes(self.path, self._packed(net, has_ended))
+            write_bytes(self.path_, self._packed(net, has_ended))
             self.saved_ = self._n_done(net)
         except Exception as error:
             # A long fit is worth more than its checkpoint.
@@ -192,7 +188,7 @@ class Checkpoint(Callback):
                 self.has_warned_ = True
                 warnings.warn(
                     f"The checkpoint of epoch {self._n_done(net)} could not be written: {error}. "
-                    f"Training goes on; {self.path} is still that of epoch {self.saved_}, and the "
+                    f"Training goes on; {self.path_} is still that of epoch {self.saved_}, and the "
                     "next is tried in its time.",
                     UserWarning,
                     stacklevel=2,
@@ -214,20 +210,17 @@ class Checkpoint(Callback):
             "has_ended": has_ended,
             "state": to_json(state, "state", arrays),
         }
-        data = pack(content, arrays, KIND)
-        if len(data) > MAX_FILE_BYTES:
-            raise EncoderFileError(f"it has {len(data)} bytes, and {MAX_FILE_BYTES} are the most")
-        return data
+        return pack(content, arrays, KIND)
 
     # -- reading -----------------------------------------------------------------------------------
 
     def _read(self, net):
         """The manifest of a checkpoint of this fit, with its state; None where another is due."""
         try:
-            data = read_bytes(self.path)
+            data = read_bytes(self.path_)
         except FileNotFoundError:
             return None
-        with reading(self.path):
+        with reading(self.path_):
             manifest, arrays = unpack(data, KIND)
             differences = list(_differences(manifest["origin"], self.origin_))
             n_done, has_ended = manifest["n_done"], manifest["has_ended"]
@@ -239,95 +232,43 @@ class Checkpoint(Callback):
         if has_ended:
             return None
         raise ValueError(
-            f"{self.path} is of another fit that has not ended, after {n_done} epochs: "
-            f"{'; '.join(differences)}. Start that fit again as it was, give this one another "
+            f"{self.path_} is of a fit that has not ended, after {n_done} epochs, and would not go "
+            f"on as it began: {'; '.join(differences)}. Start it as it was, give this one another "
             "directory, or delete the file."
         )
 
     def _resume(self, net, found):
         state = found["state"]
-        with reading(self.path):
+        with reading(self.path_):
             restore(net, to_tensors({k: state[k] for k in ("weights", "optimizer", "callbacks")}))
             net.generator_.set_state(torch.tensor(state["generator"]))
-            rows = [{**row, "batches": []} for row in state["history"]]
-            if len(rows) != self.first_ + found["n_done"] and not found["has_ended"]:
+            rows, faults = [{**row, "batches": []} for row in state["history"]], state["faults"]
+            if len(rows) != self.first_ + found["n_done"]:
                 raise ValueError(f"its history has {len(rows)} epochs.")
-        net.faults_ = list(state["faults"])
+            if not all(isinstance(row.get("train_loss", 0.0), float) for row in rows):
+                raise ValueError("its history has losses that are no numbers.")
+            if not all(type(epoch) is int for epoch in faults):
+                raise ValueError(f"its faults are those of epochs {short(faults)}.")
+        net.faults_ = faults
         net.history.clear()
         net.history.extend(rows)
         self.saved_ = self._n_done(net)
         net.n_resumed_ = net.max_epochs if found["has_ended"] else found["n_done"]
         if net.verbose:
-            print(f"[{net.title}] goes on from {self.path}, after {self.saved_} epochs", flush=True)
-
-
-def _origin(net, X):
-    """All that decides what a fit ends with, as plain JSON: rows and weights by their hashes."""
-    _, held_out = net.get_split_datasets(X, None)
-    parameters = net.origin["parameters"]
-    origin = {
-        "class": net.origin["class"],
-        "versions": {"cmim_sklearn": __version__, "torch": str(torch.__version__)},
-        "device": torch.device(net.device).type,
-        "seed": net.origin["seed"],
-        "epochs": net.max_epochs,
-        "parameters": {k: _plain(v) for k, v in parameters.items() if k not in UNRELATED},
-        "rows": _hash({"x": X.x}),
-        "held_out": None if held_out is None else _hash({"x": held_out.x}),
-        "weights": _hash(net.module_.state_dict()),
-    }
-    return json.loads(json.dumps(origin))
-
-
-def _hash(tensors):
-    sha = hashlib.sha256()
-    for name, tensor in tensors.items():
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        sha.update(f"{name} {array.dtype} {array.shape}".encode())
-        sha.update(array.reshape(-1).view(np.uint8))
-    return sha.hexdigest()
-
-
-def _plain(value):
-    """A parameter as JSON that is the same in the next process; objects by the name of a class."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if isinstance(value, partial):
-        return [_plain(part) for part in (value.func, value.args, value.keywords)]
-    if isinstance(value, torch.nn.Module):
-        return repr(value)
-    if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(part) for name, part in value.items()}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return repr(value)
-    named = value if hasattr(value, "__qualname__") else type(value)
-    name = f"{named.__module__}.{named.__qualname__}"
-    if isinstance(value, Callback) and not isinstance(value, Checkpoint):
-        return {name: _plain(value.get_params())}
-    return name
+            print(
+                f"[{net.title}] goes on from {self.path_}, after {self.saved_} epochs", flush=True
+            )
 
 
 def _differences(there, here):
     """In what two origins differ, in words."""
-    for name in ("class", "device", "epochs"):
-        if there[name] != here[name]:
-            yield f"{name} was {there[name]}, is {here[name]} now"
-    for part in ("versions", "parameters"):
-        for name in sorted(there[part].keys() | here[part].keys()):
-            was, now = (of[part].get(name, "absent") for of in (there, here))
-            if was != now:
-                yield f"{name} was {was}, is {now} now"
-    if there["seed"] != here["seed"]:
-        yield "random_state gave another seed"
-    told = {"rows": "X is another table", "held_out": "the rows held out are others"}
-    for name, words in told.items():
-        if there[name] != here[name]:
-            yield words
+    if there["fit"] != here["fit"]:
+        yield "it is of other rows or parameters, under this one's name"
+    if there["device"] != here["device"]:
+        yield f"device was {short(there['device'])}, is {here['device']!r} now"
+    for name, now in here["versions"].items():
+        was = there["versions"].get(name)
+        if was != now:
+            yield f"{name} was {short(was)}, is {now!r} now"
     if there["weights"] != here["weights"] and there | {"weights": here["weights"]} == here:
         yield "the network began with other weights, as a warm start or a changed function does"

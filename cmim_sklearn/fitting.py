@@ -113,14 +113,18 @@ def as_before_on_error(encoder):
 def check_as_built(encoder, built, what, remedy):
     """Raise where parameters that made the fitted network were set to others since."""
     changed = [name for name, value in built.items() if value != encoder._built[name]]
+    learnt = "network", "it was built"
+    if not hasattr(encoder, "_net"):  # fit_schema has learnt no more
+        learnt = "columns", "they were learnt"
+        changed = [name for name in changed if name == "columns"]
     if "columns" in changed:
         changed[changed.index("columns")] = (
             "one of categorical_features, numeric_scaling, max_categories and likelihoods"
         )
     if changed:
         raise ValueError(
-            f"{what} goes on with the fitted network, but {', '.join(changed)} "
-            f"changed since it was built. {remedy} to begin anew."
+            f"{what} goes on with the fitted {learnt[0]}, but {', '.join(changed)} "
+            f"changed since {learnt[1]}. {remedy} to begin anew."
         )
 
 
@@ -217,8 +221,7 @@ def train(net, table, encoded, encoded_val=None):
     try:
         net.partial_fit(EncodedTable(encoded))
     except NotFinite as fault:
-        some = (encoded if fault.training else encoded_val)[:SUMMARY_ROWS]
-        told = told_of_columns(net.module, table, some)
+        told = told_of_columns(net.module, table, encoded if fault.training else encoded_val)
         raise FloatingPointError(f"{fault} {told}".strip()) from None
 
 

@@ -130,6 +130,9 @@ def _write_pandas(layout, columns, types, index):
             series.append(pd.Series(_plain(values, kind), dtype=dtype))
         elif isinstance(dtype, np.dtype):
             series.append(pd.Series(values).astype(dtype))
+        elif description["dtype"] == "arrow":
+            array = _arrow_array(values, kind, dtype.pyarrow_dtype)
+            series.append(pd.Series(pd.arrays.ArrowExtensionArray(array)))
         else:
             series.append(pd.Series(pd.array(_plain(values, kind), dtype=dtype)))
     frame = pd.concat(series, axis=1) if series else pd.DataFrame()
@@ -151,22 +154,27 @@ def _write_polars(layout, columns, types, index):
     return pl.DataFrame(series)
 
 
+def _arrow_array(values, kind, dtype):
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(dtype):
+        encoded = pa.array(_plain(values, kind), dtype.value_type)
+        return encoded.dictionary_encode().cast(dtype)
+    if pa.types.is_null(dtype):
+        return pa.nulls(len(values))
+    if kind == NUMBER:
+        safe = not pa.types.is_decimal(dtype)
+        return pa.array(values, from_pandas=True).cast(dtype, safe=safe)
+    return pa.array(_plain(values, kind), dtype)
+
+
 def _write_pyarrow(layout, columns, types, index):
     import pyarrow as pa
 
-    arrays = []
-    for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
-        dtype = arrow_type(description)
-        if pa.types.is_dictionary(dtype):
-            encoded = pa.array(_plain(values, kind), dtype.value_type)
-            arrays.append(encoded.dictionary_encode().cast(dtype))
-        elif pa.types.is_null(dtype):
-            arrays.append(pa.nulls(len(values)))
-        elif kind == NUMBER:
-            safe = not pa.types.is_decimal(dtype)
-            arrays.append(pa.array(values, from_pandas=True).cast(dtype, safe=safe))
-        else:
-            arrays.append(pa.array(_plain(values, kind), dtype))
+    arrays = [
+        _arrow_array(values, kind, arrow_type(description))
+        for values, kind, description in zip(columns, types, layout.dtypes, strict=True)
+    ]
     return pa.table(dict(zip(layout.names, arrays, strict=True)))
 
 

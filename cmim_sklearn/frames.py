@@ -22,6 +22,9 @@ NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
 """Cells that are read at a time of a long table, some 20 MB, but at least so many rows."""
 
+MAX_SIZE = 1e305
+"""The largest number that a column may hold: differences and means of larger ones overflow."""
+
 DATETIME_ADVICE = (
     "Turn dates and times into numbers first, for example with skrub's DatetimeEncoder or a "
     "column of your own such as the days since a date."
@@ -188,6 +191,8 @@ def _read_series(series, name, first_row, was_category):
     if dtype == nw.Boolean:
         return series.cast(nw.Int8).cast(nw.Float64).to_numpy().astype(np.float64), BOOLEAN
     if dtype.is_integer():
+        if dtype in (nw.Int128, nw.UInt128):  # numpy has none
+            return series.cast(nw.Float64).to_numpy().astype(np.float64), NUMBER
         # No cast: Arrow refuses one to float for integers beyond 2^53.
         values = series.fill_null(0).to_numpy().astype(np.float64)
         values[series.is_null().to_numpy()] = np.nan
@@ -259,7 +264,7 @@ def _read_array(X, known_types, first_row) -> Frame:
         kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
         values = X.astype(np.float64, copy=False)
         columns = list(values.T)
-        if np.isinf(values).any():  # of all at once: rows may come one at a time
+        if (np.abs(values) > MAX_SIZE).any():  # of all at once: rows may come one at a time
             columns = [_finite(column, c, first_row) for c, column in enumerate(columns)]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
@@ -336,12 +341,13 @@ def as_objects(values):
 
 
 def _finite(values, name, first_row):
-    is_infinite = np.isinf(values)
-    if is_infinite.any():
-        row = first_row + np.flatnonzero(is_infinite)[0]
+    is_too_large = np.abs(values) > MAX_SIZE
+    if is_too_large.any():
+        row = np.flatnonzero(is_too_large)[0]
         raise ValueError(
-            f"Column {name!r} holds inf in row {row}; expected finite numbers or NaN. "
-            "Replace it by NaN to have it treated as missing, or by a large number."
+            f"Column {name!r} holds {values[row]:.3g} in row {first_row + row}; expected numbers "
+            f"from {-MAX_SIZE:g} to {MAX_SIZE:g}, or NaN. Replace it by NaN to have it treated as "
+            "missing, or by a smaller number."
         )
     return values
 

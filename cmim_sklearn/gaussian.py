@@ -261,11 +261,12 @@ def _decimals(values):
         return None
     if np.all(values == np.round(values)):
         return 0
-    single = values.astype(np.float32)
-    kind = np.float32 if np.all(single == values) else np.float64  # as the column came
-    for decimals in range(1, 7):
-        if np.all(np.round(values, decimals).astype(kind) == values.astype(kind)):
-            return decimals
+    with np.errstate(over="ignore"):  # large numbers have no decimals
+        single = values.astype(np.float32)
+        kind = np.float32 if np.all(single == values) else np.float64  # as the column came
+        for decimals in range(1, 7):
+            if np.all(np.round(values, decimals).astype(kind) == values.astype(kind)):
+                return decimals
     return None
 
 

@@ -80,8 +80,8 @@ def integer_bounds(description):
     integer = re.fullmatch(r"(u?)int(\d+)", name.lower())
     if not integer:
         return None
-    bounds = np.iinfo(integer[0])
-    return bounds.min, bounds.max
+    bits = int(integer[2])
+    return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 # To a description and back, for each library. ----------------------------------------------------

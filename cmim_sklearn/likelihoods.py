@@ -61,8 +61,10 @@ class Bernoulli(Likelihood):
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, pair) in enumerate(zip(columns, self.values, strict=True)):
             # What was fitted as float64 may come as float32: 0.1 is then another number.
-            kind = np.float32 if np.float32(pair[0]) != np.float32(pair[1]) else np.float64
-            (zero, one), values = np.array(pair, kind), column.astype(kind)
+            with np.errstate(over="ignore"):
+                single = np.array(pair, np.float32)
+                kind = np.float32 if single[0] != single[1] else np.float64
+                (zero, one), values = np.array(pair, kind), column.astype(kind)
             codes = np.where(values == one, 1.0, np.where(values == zero, 0.0, -1.0))
             out[:, c] = np.where(np.isnan(column), np.nan, codes)
         return out

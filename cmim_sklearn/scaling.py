@@ -10,6 +10,8 @@ MIN_KNOTS, MAX_KNOTS = 10, 100
 ROWS_PER_KNOT = 30
 ATOM_SHARE = 0.05
 SINGLE_PRECISION = 1.2e-7
+MIN_GAP = 1e-300
+"""Numbers closer than that are one: the slope between them would overflow."""
 
 
 class ScalingMap:
@@ -73,7 +75,8 @@ class ScalingMap:
             (values > self.x[-1], self.x[-1], self.above[-1], last),
         ):
             if outside.any():
-                out[outside] = start + (values[outside] - end) * slope
+                with np.errstate(over="ignore"):
+                    out[outside] = start + (values[outside] - end) * slope
         return out
 
     def inverse(self, scaled):
@@ -157,7 +160,8 @@ def quantile_map(values):
         kept = np.unique(np.concatenate([spread, forced]))
         levels, counts, ends = levels[kept], counts[kept], ends[kept]
     # Neighbours closer than rounding would have a slope of no meaning, or an infinite one.
-    apart = np.diff(levels) > 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
+    rounding = 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
+    apart = np.diff(levels) > np.maximum(rounding, MIN_GAP)
     kept = np.concatenate([[True], apart])
     if kept.sum() < 2:
         return standard_map(values)
@@ -180,7 +184,7 @@ def standard_map(values):
     if len(values):
         centre = float(np.mean(values / largest) * largest)
         spread = float(np.std(values / largest) * largest)
-    if not spread > 1e-12 * abs(centre):
+    if not spread > max(1e-12 * abs(centre), MIN_GAP):
         spread = max(1.0, abs(centre))
     return ScalingMap([centre - spread, centre + spread], [-1.0, 1.0])
 

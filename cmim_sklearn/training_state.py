@@ -1,7 +1,10 @@
 """What training goes by besides its data: taken off a net between two epochs, and put back.
 
-A callback takes part by ``state_dict()`` and ``load_state_dict(state)``, as torch's optimizers do.
+A callback takes part by ``state_dict()`` and ``load_state_dict(state)``, as torch's optimizers do;
+skorch's `LRScheduler` by those of the scheduler of torch that it holds.
 """
+
+import copy
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ def training_state(net):
     return {
         "weights": net.module_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
-        "callbacks": {name: callback.state_dict() for name, callback in _with_state(net)},
+        "callbacks": {name: part.state_dict() for name, part in _with_state(net)},
     }
 
 
@@ -30,8 +33,8 @@ def restore(net, state):
     _check_fused(net.optimizer_, state["optimizer"])
     net.module_.load_state_dict(state["weights"])
     net.optimizer_.load_state_dict(state["optimizer"])
-    for name, callback in _with_state(net):
-        callback.load_state_dict(state["callbacks"][name])
+    for name, part in _with_state(net):
+        part.load_state_dict(copy.deepcopy(state["callbacks"][name]))  # torch's takes lists as own
 
 
 def _check_fused(optimizer, state):
@@ -62,14 +65,28 @@ def slow_down(net, factor):
     for _, callback in net.callbacks_:
         if hasattr(callback, "slow_down"):
             callback.slow_down(factor)
+        elif hasattr(callback, "lr_scheduler_"):
+            _slow_down_scheduler(callback.lr_scheduler_, factor)
 
 
 def slow_down_optimizer(optimizer, factor):
     """Multiply the rates of a torch optimizer by a factor, those that schedulers go by as well."""
     for group in optimizer.param_groups:
-        for name in ("lr", "initial_lr"):
+        for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two of torch's OneCycleLR
             if name in group:
                 group[name] *= factor
+
+
+def _slow_down_scheduler(scheduler, factor):
+    """Multiply what a scheduler of torch computes rates from, and those that it holds."""
+    for name in ("base_lrs", "max_lrs", "_last_lr"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, [factor * rate for rate in getattr(scheduler, name)])
+    for name in ("min_lr", "max_lr"):  # arrays of skorch's WarmRestartLR
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, factor * getattr(scheduler, name))
+    for part in getattr(scheduler, "_schedulers", ()):
+        _slow_down_scheduler(part, factor)
 
 
 def copied(tree):
@@ -88,14 +105,21 @@ def to_tensors(tree):
 
 
 def _with_state(net):
-    return [pair for pair in net.callbacks_ if hasattr(pair[1], "state_dict")]
+    """Names of callbacks, and what of each has a state."""
+    parts = [
+        (name, getattr(callback, "lr_scheduler_", callback)) for name, callback in net.callbacks_
+    ]
+    return [(name, part) for name, part in parts if hasattr(part, "state_dict")]
 
 
 def _mapped(tree, kind, function):
     if isinstance(tree, kind):
         return function(tree)
     if isinstance(tree, dict):
-        return {name: _mapped(value, kind, function) for name, value in tree.items()}
+        out = copy.copy(tree)  # of its own kind, as a scheduler's Counter
+        for name, value in tree.items():
+            out[name] = _mapped(value, kind, function)
+        return out
     if isinstance(tree, list | tuple):
         return type(tree)(_mapped(value, kind, function) for value in tree)
     return tree

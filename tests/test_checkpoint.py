@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from joblib import parallel_config
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, Freezer, GradientNormClipping, LRScheduler
 
 import cmim_sklearn
-from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, archive, checkpoint
-from cmim_sklearn.archive import EncoderFileError
+from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, archive, checkpoint, origin
+from cmim_sklearn.archive import EncoderFileError, from_json, to_json
+from cmim_sklearn.net import LatentNet
 from cmim_sklearn.training_state import copied, restore, training_state
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +64,13 @@ def small(name="CMIMEncoder", folder=None, every_epochs=1, **parameters):
         # Not the last in the list: it is called last all the same.
         callbacks.insert(0, Checkpoint(folder, every_epochs=every_epochs))
     return cls(**SMALL | own | {"net_params": {"callbacks": callbacks}} | parameters)
+
+
+def the_file(folder):
+    """The one checkpoint in a directory, which has nothing else."""
+    (path,) = folder.iterdir()
+    assert re.fullmatch("checkpoint-[0-9a-f]{16}.cmim", path.name)
+    return path
 
 
 def weights(encoder):
@@ -127,25 +137,25 @@ def test_early_stopping_counts_misses_before_and_after(mixed, tmp_path, dies):
     assert small(folder=tmp_path, **parameters).fit(mixed).n_iter_ == 6
 
 
-def test_a_fit_that_goes_on_trains_what_is_left_and_no_more(mixed, tmp_path, dies, capsys):
+def test_a_fit_that_goes_on_trains_what_is_left_and_no_more(
+    mixed, tmp_path, dies, capsys, monkeypatch
+):
     dies(5)
     with pytest.raises(RuntimeError, match="killed"):
         small(folder=tmp_path, every_epochs=3).fit(mixed)
     dies(None)
-    begun = []
+    begun, whole = [], LatentNet.on_epoch_begin
 
     def on_epoch_begin(self, net, **kwargs):
+        whole(self, net, **kwargs)
         begun.append(len(net.history))
 
-    Dies.on_epoch_begin = on_epoch_begin
-    try:
-        encoder = small(folder=tmp_path, every_epochs=3, verbose=2).fit(mixed)
-    finally:
-        del Dies.on_epoch_begin
+    monkeypatch.setattr(LatentNet, "on_epoch_begin", on_epoch_begin)
+    encoder = small(folder=tmp_path, every_epochs=3, verbose=2).fit(mixed)
     assert begun == [4, 5, 6]
     assert encoder.n_iter_ == 6
     out = capsys.readouterr().out
-    assert f"goes on from {tmp_path / 'checkpoint.cmim'}, after 3 epochs" in out
+    assert f"goes on from {the_file(tmp_path)}, after 3 epochs" in out
     assert re.findall(r"\] (\d)/6", out) == ["4", "5", "6"]
 
 
@@ -155,10 +165,52 @@ def test_a_fit_at_its_end_is_taken_as_it_is(mixed, tmp_path, dies):
     assert_same_fit(small(folder=tmp_path, early_stopping=True).fit(mixed), first, mixed)
 
 
-def test_a_fit_at_its_end_makes_room_for_another(mixed, tmp_path):
-    small(folder=tmp_path).fit(mixed)
-    other = small(folder=tmp_path, alpha=0.1).fit(mixed)
+def test_fits_that_share_a_directory_leave_each_other_alone(mixed, tmp_path, dies, capsys):
+    """One killed, one that has ended, one begun anew; and what others are writing stays."""
+    dies(4)
+    with pytest.raises(RuntimeError, match="killed"):
+        small(folder=tmp_path).fit(mixed)
+    dies(None)
+    path = the_file(tmp_path)
+    before = path.read_bytes()
+    part = tmp_path / f".{path.name}.0123abcd.part"
+    part.write_bytes(b"of another process")
+    other = small(folder=tmp_path, alpha=0.1, verbose=1).fit(mixed)
+    assert "begins anew: none of the 1 checkpoints in" in capsys.readouterr().out
     assert_same_fit(other, small(alpha=0.1).fit(mixed), mixed)
+    assert_same_fit(
+        small(folder=tmp_path, random_state=1).fit(mixed[:150]),
+        small(random_state=1).fit(mixed[:150]),
+        mixed,
+    )
+    assert path.read_bytes() == before
+    assert_same_fit(small(folder=tmp_path).fit(mixed), small().fit(mixed), mixed)
+    assert len(list(tmp_path.glob("checkpoint-*.cmim"))) == 3
+    assert part.exists()
+    os.utime(part, (0, 0))  # none writes for so long
+    small(folder=tmp_path).fit(mixed)
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+def test_a_search_shares_a_directory_and_goes_on(backend, mixed, tmp_path, dies):
+    def search(folder, n_jobs=2):
+        grid = {"contrastive_weight": [0, 1], "alpha": [1e-4, 1e-2]}
+        encoder = small(folder=folder, max_iter=2)
+        return GridSearchCV(encoder, grid, cv=2, n_jobs=n_jobs, scoring=scored, refit=False)
+
+    with parallel_config(backend):
+        whole = search(None).fit(mixed).cv_results_["mean_test_score"]
+        found = search(tmp_path).fit(mixed).cv_results_["mean_test_score"]
+        np.testing.assert_array_equal(found, whole)
+        assert len(list(tmp_path.iterdir())) == 8
+    dies(1)  # no batch is trained
+    again = search(tmp_path, n_jobs=1).fit(mixed)
+    np.testing.assert_array_equal(again.cv_results_["mean_test_score"], whole)
+
+
+def scored(encoder, X, y=None):
+    return float(encoder.transform(X).mean())
 
 
 def test_a_warm_start_resumes_too(mixed, tmp_path, dies):
@@ -229,40 +281,53 @@ def unfinished(mixed, tmp_path, dies):
     with pytest.raises(RuntimeError, match="killed"):
         small(folder=tmp_path).fit(mixed)
     dies(None)
-    return tmp_path / checkpoint.FILE
+    return the_file(tmp_path)
+
+
+def forge(path, edit):
+    """Change a checkpoint as someone would who knows the format."""
+    manifest, arrays = archive.unpack(path.read_bytes(), checkpoint.KIND)
+    edit(manifest, arrays)
+    own = {k: v for k, v in manifest.items() if k not in ("format", "version", "arrays", "sha256")}
+    path.write_bytes(archive.pack(own, arrays, checkpoint.KIND))
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    "change",
     [
-        ({"alpha": 0.1}, "alpha was 0.0001, is 0.1 now"),
-        ({"max_iter": 7}, "epochs was 6, is 7 now"),
-        ({"random_state": 1}, "random_state gave another seed"),
-        ({"hidden_layer_sizes": (9,)}, r"hidden_layer_sizes was \[8\], is \[9\] now"),
-        ({"early_stopping": True}, "early_stopping was False, is True now"),
+        {"alpha": 0.1}, {"max_iter": 7}, {"random_state": 1}, {"hidden_layer_sizes": (9,)},
+        {"early_stopping": True}, {"net_params": {"callbacks": [GradientNormClipping(1.0)]}},
     ],
-)
-def test_other_parameters_are_refused_by_name(change, told, mixed, unfinished):
+)  # fmt: skip
+def test_a_fit_with_other_parameters_begins_anew(change, mixed, unfinished):
     before = unfinished.read_bytes()
-    with pytest.raises(ValueError, match=rf"after 3 epochs: .*{told}.*delete the file"):
-        small(folder=unfinished.parent, **change).fit(mixed)
+    encoder = small(**change)
+    whole = clone(encoder).fit(mixed)
+    callbacks = [Checkpoint(unfinished.parent), *encoder.net_params["callbacks"]]
+    assert_same_fit(
+        encoder.set_params(net_params={"callbacks": callbacks}).fit(mixed), whole, mixed
+    )
     assert unfinished.read_bytes() == before
+    assert len(list(unfinished.parent.iterdir())) == 2
 
 
-def test_other_rows_classes_and_versions_are_refused(mixed, unfinished, monkeypatch):
-    folder = unfinished.parent
-    with pytest.raises(ValueError, match="X is another table"):
-        small(folder=folder).fit(mixed[:-1])
-    with pytest.raises(ValueError, match="class was CMIMEncoder, is VAEEncoder now"):
-        small("VAEEncoder", folder).fit(mixed)
-    with pytest.raises(ValueError, match="the rows held out are others"):
-        small(folder=folder).fit(mixed, X_val=mixed[:20])
-    callbacks = [*small(folder=folder).net_params["callbacks"], GradientNormClipping(1.0)]
-    with pytest.raises(ValueError, match=r"net_params was .*GradientNormClipping.* now"):
-        small(net_params={"callbacks": callbacks}).fit(mixed)
-    monkeypatch.setattr(checkpoint, "__version__", "999")
-    with pytest.raises(ValueError, match=r"cmim_sklearn was .*, is 999 now"):
-        small(folder=folder).fit(mixed)
+def test_other_versions_and_devices_are_refused(mixed, unfinished, monkeypatch):
+    before = unfinished.read_bytes()
+    monkeypatch.setattr(origin, "__version__", "999")
+    with pytest.raises(ValueError, match=r"after 3 epochs, .*: cmim_sklearn was .*, is '999' now"):
+        small(folder=unfinished.parent).fit(mixed)
+    assert unfinished.read_bytes() == before
+    monkeypatch.undo()
+    forge(unfinished, lambda manifest, arrays: manifest["origin"].update(device="tpu"))
+    with pytest.raises(ValueError, match=r"device was 'tpu', is 'cpu' now.*delete the file"):
+        small(folder=unfinished.parent).fit(mixed)
+
+
+def test_a_file_under_the_name_of_another_fit_is_refused(mixed, unfinished):
+    small(folder=unfinished.parent / "other", alpha=0.1).fit(mixed)
+    os.replace(unfinished, the_file(unfinished.parent / "other"))
+    with pytest.raises(ValueError, match="other rows or parameters, under this one's name"):
+        small(folder=unfinished.parent / "other", alpha=0.1).fit(mixed)
 
 
 def test_other_initial_weights_are_refused(mixed, unfinished):
@@ -293,9 +358,60 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, mixed, unfinished):
     else:
         unfinished.write_bytes(b"")
     before = unfinished.read_bytes()
-    with pytest.raises(EncoderFileError, match=r"checkpoint.cmim cannot be loaded"):
+    with pytest.raises(EncoderFileError, match=r"checkpoint-[0-9a-f]+.cmim cannot be loaded"):
         small(folder=unfinished.parent).fit(mixed)
     assert unfinished.read_bytes() == before
+
+
+def best(state):
+    return state["callbacks"]["early_stopping"]
+
+
+FORGED = {
+    "best weights of another shape": lambda state: best(state)["weights"].popitem(),
+    "no best weights": lambda state: best(state).update(weights=[]),
+    "misses": lambda state: best(state).update(misses="many"),
+    "mark": lambda state: best(state).update(mark=None),
+    "no early stopping": lambda state: state["callbacks"].pop("early_stopping"),
+    "schedule": lambda state: state["callbacks"]["schedule"].update(peaks=[]),
+    "update": lambda state: state["callbacks"]["schedule"].update(update=-1),
+    "peaks": lambda state: state["callbacks"]["schedule"].update(peaks=["a"]),
+    "moments": lambda state: state["optimizer"]["state"][0].update(exp_avg=np.zeros(1)),
+    "generator": lambda state: state.update(generator=[1]),
+    "epochs": lambda state: state["history"].pop(),
+    "history": lambda state: state.update(history=[1, 2, 3]),
+    "losses": lambda state: state["history"][0].update(train_loss="a"),
+    "faults": lambda state: state.update(faults=["a"]),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_a_forged_state_is_refused_before_anything_is_trained(kind, mixed, tmp_path, dies):
+    parameters = {"folder": tmp_path, "early_stopping": True}
+    dies(4)
+    with pytest.raises(RuntimeError, match="killed"):
+        small(**parameters).fit(mixed)
+    dies(1)  # no batch is trained
+
+    def edit(manifest, arrays):
+        state = from_json(manifest["state"], arrays)
+        FORGED[kind](state)
+        arrays.clear()
+        manifest["state"] = to_json(state, "state", arrays)
+
+    forge(the_file(tmp_path), edit)
+    with pytest.raises(EncoderFileError, match="cannot be loaded"):
+        small(**parameters).fit(mixed)
+
+
+def test_what_is_quoted_of_a_file_is_short(mixed, unfinished):
+    def edit(manifest, arrays):
+        manifest["origin"]["versions"]["torch"] = "9" * 10**6
+
+    forge(unfinished, edit)
+    with pytest.raises(ValueError, match="torch was '9999") as caught:
+        small(folder=unfinished.parent).fit(mixed)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_checkpoint_is_json_and_arrays_without_rows(mixed, unfinished):
@@ -350,9 +466,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_fit(mixed, tmp_path, mon
         encoder = small(folder=tmp_path).fit(mixed)
     assert len(told) == 1
     assert_same_fit(encoder, whole, mixed)
-    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.FILE]
     monkeypatch.undo()
-    assert archive.unpack((tmp_path / checkpoint.FILE).read_bytes(), checkpoint.KIND)
+    assert archive.unpack(the_file(tmp_path).read_bytes(), checkpoint.KIND)
     assert_same_fit(small(folder=tmp_path).fit(mixed), whole, mixed)
 
 
@@ -394,7 +509,7 @@ def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):
     encoder = clone(small(folder=tmp_path)).fit(mixed)
     again = pickle.loads(pickle.dumps(encoder))
     assert_same_fit(again, encoder, mixed)
-    assert again.net_params["callbacks"][0].path == tmp_path / checkpoint.FILE
+    assert again.net_params["callbacks"][0].dirname == tmp_path
 
 
 # -- killed processes ------------------------------------------------------------------------------
@@ -402,7 +517,7 @@ def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):
 LONG = 40
 
 SCRIPT = """
-import json, os, signal, sys, time
+import glob, json, os, signal, sys, time
 import torch
 from cmim_sklearn import archive
 from tests import test_checkpoint as t
@@ -410,6 +525,7 @@ from tests.conftest import make_mixed
 
 name, folder, out, kills = sys.argv[1:]
 torch.set_num_threads(1)
+archive.PART_SECONDS = 0
 X = make_mixed()
 
 def fit(folder, out, point=None, count=0):
@@ -420,7 +536,7 @@ def fit(folder, out, point=None, count=0):
             os.kill(os.getpid(), signal.SIGKILL)
 
     if point == "batch":
-        t.Dies.on_batch_begin = die
+        t.LatentNet.on_batch_begin = die
     elif point is not None:
         whole = getattr(os, point)
         setattr(os, point, lambda *args: (die(), whole(*args))[1])
@@ -444,7 +560,8 @@ codes = [in_a_process(None, out + ".whole")]
 for point, value in json.loads(kills):
     at = {"seconds": value} if point == "seconds" else {}
     codes.append(in_a_process(folder, out, *(() if at else (point, value)), **at))
-    archive.unpack(open(folder + "/checkpoint.cmim", "rb").read(), "cmim_sklearn checkpoint")
+    if names := glob.glob(folder + "/checkpoint-*.cmim"):  # or killed before the first
+        archive.unpack(open(*names, "rb").read(), "cmim_sklearn checkpoint")
     if codes[-1] == 0:
         break
 else:
@@ -465,7 +582,7 @@ def killed(name, folder, kills):
     )  # fmt: skip
     one, other = (torch.load(path) for path in (out, folder / "out.whole"))
     is_same = all(one[k].numpy().tobytes() == other[k].numpy().tobytes() for k in one | other)
-    assert [path.name for path in (folder / "files").iterdir()] == [checkpoint.FILE]
+    the_file(folder / "files")
     return json.loads(process.stdout.splitlines()[-1]), is_same
 
 
@@ -510,17 +627,113 @@ def test_moments_that_do_not_fit_are_refused_before_the_kernels_trust_them(chang
         restore(net, state)
 
 
-def test_parameters_of_one_name_and_other_options_are_told_apart():
-    sgd = torch.optim.SGD
-    pairs = [
-        (partial(sgd, momentum=0.9), partial(sgd, momentum=0.1)),
-        (torch.nn.Dropout(0.1), torch.nn.Dropout(0.5)),
-        ({"tol": float("inf")}, {"tol": -float("inf")}),
-    ]
-    for one, other in pairs:
-        assert checkpoint._plain(one) != checkpoint._plain(other)
-        assert json.loads(json.dumps(checkpoint._plain(one), allow_nan=False))
-    assert checkpoint._plain(float("nan")) == checkpoint._plain(float("nan"))
+class Halves:
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, x, generator):
+        return x, self.rate * x
+
+
+def other_class():
+    class Halves(Other):
+        pass
+
+    Halves.__module__, Halves.__qualname__ = Other.__module__, "Halves"
+    return Halves
+
+
+class Other(Halves):
+    def __call__(self, x, generator):
+        return x, x
+
+
+def shifted(by):
+    return lambda x, generator: (x, x + by)
+
+
+def of_a_loop():
+    return [lambda x, generator: (x, x + 1), lambda x, generator: (x, x - 1)]
+
+
+LARGE = np.arange(10**6)
+
+APART = {
+    "partials": lambda: [partial(torch.optim.SGD, momentum=m) for m in (0.9, 0.1)],
+    "modules": lambda: [torch.nn.Dropout(p) for p in (0.1, 0.5)],
+    "weights": lambda: [torch.nn.Linear(2, 2) for _ in range(2)],
+    "infinities": lambda: [{"tol": float("inf")}, {"tol": -float("inf")}],
+    "lambdas": of_a_loop,
+    "closures": lambda: [shifted(1), shifted(2)],
+    "defaults": lambda: [lambda x, by=1: x, lambda x, by=2: x],
+    "instances": lambda: [Halves(0.5), Halves(0.25)],
+    "methods": lambda: [Halves(0.5).__call__, Halves(0.25).__call__],
+    "classes of one name": lambda: [Halves(0.5), other_class()(0.5)],
+    "large arrays": lambda: [LARGE, np.append(LARGE[:-1], -1)],
+    "arrays in callbacks": lambda: [EpochScoringOn(LARGE), EpochScoringOn(LARGE + 1)],
+    "dtypes": lambda: [np.zeros(2), np.zeros(2, np.float32)],
+    "sets": lambda: [{"a", "b"}, {"a", "c"}],
+    "torch's": lambda: [torch.float32, torch.float64],
+    "views": lambda: [cmim_sklearn.Corruption(0.2), cmim_sklearn.Corruption(0.3)],
+    "types": lambda: [1, True],
+}
+
+
+class EpochScoringOn(Callback):
+    def __init__(self, values):
+        self.values = values
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_parameters_of_one_name_are_told_apart(kind):
+    one, other = (
+        json.dumps(origin.plain(value, "view"), allow_nan=False) for value in APART[kind]()
+    )
+    assert one != other
+    assert len(one) < 20_000
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: shifted(1), lambda: Halves(0.5), lambda: {"a": 1, "b": float("nan")},
+        lambda: {"b": float("nan"), "a": 1}, lambda: Checkpoint("here"), lambda: LARGE.copy(),
+    ],
+)  # fmt: skip
+def test_equal_parameters_are_told_alike(make):
+    assert origin.plain(make(), "view") == origin.plain(make(), "view")
+    if isinstance(make(), dict):
+        assert origin.plain(make(), "") == origin.plain({"a": 1, "b": float("nan")}, "")
+
+
+def test_where_a_checkpoint_is_does_not_count():
+    assert origin.plain(Checkpoint("a"), "") == origin.plain(Checkpoint("b", every_epochs=3), "")
+
+
+def as_in_each_process():
+    made = [make() for kind, make in APART.items() if kind != "weights"]
+    return json.dumps([origin.plain(value, "") for pair in made for value in pair])
+
+
+def test_the_next_process_tells_them_alike():
+    code = "from tests.test_checkpoint import *; print(as_in_each_process())"
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    ).stdout  # fmt: skip
+    assert out.strip() == as_in_each_process()
+
+
+def test_what_cannot_be_told_from_others_is_refused(mixed, tmp_path):
+    view = Halves(0.5)
+    view.me = view
+    for given in (view, Halves(object()), Halves(np.random.RandomState(0))):
+        encoder = small("InfoNCEEncoder", tmp_path, view=given)
+        with pytest.raises(
+            ValueError, match=r"cannot tell whether view is the same when .* it holds"
+        ):
+            encoder.fit(mixed)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_would_not_resume_is_refused(mixed, tmp_path):

@@ -24,10 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.fixes import parse_version
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
-from cmim_sklearn import CMIMEncoder
+from cmim_sklearn import Checkpoint, CMIMEncoder
 from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
 from cmim_sklearn.likelihoods import LIKELIHOODS
 from tests import test_frame_writers as dtypes
@@ -687,6 +687,23 @@ def test_a_fitted_pipeline_survives_skops(mixed, quick):
     y = (mixed["age"] > 40).to_numpy()
     pipe = Pipeline([("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression())]).fit(mixed, y)
     np.testing.assert_array_equal(through_skops(pipe).predict(mixed), pipe.predict(mixed))
+
+
+def test_pickles_hold_no_optimizer_and_callbacks_as_they_were_given(mixed, quick, tmp_path):
+    sizes = {}
+    for name, callbacks in {
+        "none": [],
+        "schedule": [LRScheduler("StepLR", step_size=2)],
+        "checkpoint": [("kept", Checkpoint(tmp_path))],
+    }.items():
+        encoder = CMIMEncoder(**quick, net_params={"callbacks": callbacks}).fit(mixed)
+        data = pickle.dumps(encoder)
+        sizes[name] = len(data)
+        again = pickle.loads(data)
+        np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
+        assert [type(c) for c in again.net_params["callbacks"]] == [type(c) for c in callbacks]
+        np.testing.assert_array_equal(again.fit(mixed).transform(mixed), encoder.transform(mixed))
+    assert max(sizes.values()) - sizes["none"] < 1000
 
 
 def test_clone_and_memory(mixed, quick, tmp_path):

@@ -5,10 +5,29 @@ import pytest
 import sklearn
 import torch
 from sklearn.utils.fixes import parse_version
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler, WarmRestartLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 
 import cmim_sklearn
-from cmim_sklearn import AEEncoder, Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, InfoNCEEncoder
+from cmim_sklearn import (
+    AEEncoder,
+    Checkpoint,
+    CMIMEncoder,
+    InfoMaxVAEEncoder,
+    InfoNCEEncoder,
+    faults,
+)
 from cmim_sklearn.net import MAX_BACK_OFFS, TrainCritic
 from tests.conftest import make_mixed
 
@@ -17,6 +36,18 @@ SMALL = {
     "max_iter": 6, "hidden_layer_sizes": (8,), "n_components": 3, "batch_size": 50,
     "random_state": 0, "device": "cpu",
 }  # fmt: skip
+
+
+def in_sequence(optimizer, last_epoch=-1):
+    parts = [ConstantLR(optimizer, 0.5, 10), ExponentialLR(optimizer, 0.8)]
+    return SequentialLR(optimizer, parts, milestones=[3])
+
+
+def rates_of_last_attempts(poison):
+    """By epoch, the rates of its four updates when it was trained to its end."""
+    return {
+        epoch: [rate for at, rate in poison.rates_ if at == epoch][-4:] for epoch in range(1, 7)
+    }
 
 
 class Poison(Callback):
@@ -200,6 +231,33 @@ def test_scikit_learns_callbacks_see_each_epoch_once(mixed):
     assert count.events == ["begin fit", *["begin epoch", "end epoch"] * 6, "end fit"]
 
 
+POLICIES = {
+    "step": (StepLR, {"step_size": 2, "gamma": 0.5}),
+    "milestones": (MultiStepLR, {"milestones": [2, 3, 5], "gamma": 0.3}),
+    "lambda": (LambdaLR, {"lr_lambda": lambda epoch: 0.9**epoch}),
+    "cosine": (CosineAnnealingLR, {"T_max": 6}),
+    "restarts": (CosineAnnealingWarmRestarts, {"T_0": 2}),
+    "skorch": (WarmRestartLR, {"max_lr": 0.01, "min_lr": 1e-4, "base_period": 3}),
+    "exponential": ("ExponentialLR", {"gamma": 0.8}),
+    "one cycle": (OneCycleLR, {"max_lr": 0.01, "total_steps": 24, "step_every": "batch"}),
+    "cyclic": (CyclicLR, {"base_lr": 1e-3, "max_lr": 0.01, "step_size_up": 5, "step_every": "batch",
+                          "cycle_momentum": False}),
+    "sequence": (in_sequence, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_the_users_own_schedule_goes_back_and_on_at_half_the_rate(kind, mixed):
+    policy, options = POLICIES[kind]
+    untouched, poison = Poison(), Poison(3, 5)
+    fit(untouched, mixed, callbacks=[LRScheduler(policy, **options)])
+    with pytest.warns(UserWarning, match=f"{WARNING} 3, 5"):
+        fit(poison, mixed, callbacks=[LRScheduler(policy, **options)])
+    wanted, found = rates_of_last_attempts(untouched), rates_of_last_attempts(poison)
+    for epoch, factor in {1: 1, 2: 1, 3: 1 / 2, 4: 1 / 2, 5: 1 / 4, 6: 1 / 4}.items():
+        assert found[epoch] == pytest.approx([rate * factor for rate in wanted[epoch]]), epoch
+
+
 # -- which column ----------------------------------------------------------------------------------
 
 
@@ -209,10 +267,21 @@ def test_the_column_that_broke_the_likelihood_is_named(cls, as_array):
     """Steps in the gradient's own size, on numbers as they come: one of 1e15 is too much."""
     X = make_mixed()[["visits", "age", "score"]].astype(float)
     X["age"] *= 1e14
-    told = "column 1 " if as_array else "column 'age' "
+    told = "column 1 has" if as_array else "column 'age' has"
     parameters = {"numeric_scaling": None, "net_params": {"optimizer": torch.optim.SGD}}
-    with pytest.raises(FloatingPointError, match=rf"{told}is the least likely: -.*nats a cell"):
+    with pytest.raises(FloatingPointError, match=rf"{told} the least likely cell, of -.* nats"):
         cls(**SMALL | parameters).fit(X.to_numpy() if as_array else X)
+
+
+@pytest.mark.parametrize("cls", [CMIMEncoder, InfoNCEEncoder])
+def test_the_row_to_blame_is_found_wherever_it_is(cls, monkeypatch):
+    """One cell, in the last of several parts."""
+    X = make_mixed(1000)[["visits", "age", "score"]].astype(float)
+    X.loc[997, "age"] = 1e12
+    monkeypatch.setattr(faults, "PART_ROWS", 100)
+    poison = Poison(*[1] * (MAX_BACK_OFFS + 1))
+    with pytest.raises(FloatingPointError, match=r"olumn 'age' has the l(east likely|argest)"):
+        fit(poison, X, cls, numeric_scaling=None)
 
 
 def test_without_a_decoder_the_largest_numbers_are_named(mixed):

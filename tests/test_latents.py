@@ -194,6 +194,14 @@ def test_mixture_has_the_mean_and_covariance_of_the_codes_and_their_noise():
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T) + np.diag(noise), atol=0.15)
 
 
+def test_draws_of_a_mixture_lie_where_the_codes_do_not_across_from_them():
+    """Skewed codes: a draw mirrored at the centre would have the same mean and covariance."""
+    means = np.random.RandomState(0).exponential(size=(3000, 2)).astype(np.float32)
+    latents = LATENT_PRIORS["mixture"](means, np.full(2, 0.01), 0)
+    drawn = latents.sample(20_000, np.random.default_rng(0))
+    assert (drawn > means.mean(0) + 2.5).mean() > 10 * (drawn < means.mean(0) - 2.5).mean()
+
+
 def test_mixture_beats_one_normal_on_held_out_codes():
     codes = torch.from_numpy(two_humps()).float()
     latents = mixture_latents(codes[:2000].numpy(), np.full(2, 1e-4), 0)

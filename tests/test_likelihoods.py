@@ -285,6 +285,23 @@ def test_poisson_names_the_value_it_cannot_take(bad):
         Poisson.fit([np.array([3.0, bad])], ["visits"])
 
 
+def test_a_bernoulli_column_of_fewer_than_two_values_is_read_as_0_and_1():
+    columns = [np.array([1.0, np.nan, 1.0]), np.array([7.0, 3.0, 7.0]), np.full(3, np.nan)]
+    law = LIKELIHOODS["bernoulli"].fit(columns, ["a", "b", "c"])
+    assert law.values == [(0.0, 1.0), (3.0, 7.0), (0.0, 1.0)]
+    for values, back in zip(columns, law.decode(law.encode(columns)), strict=True):
+        np.testing.assert_array_equal(back, values)
+
+
+def test_poisson_beyond_its_range_sums_to_what_is_left():
+    """The highest count holds the chance of all above it, also where that is 0."""
+    law = LIKELIHOODS["poisson"].fit([np.zeros(50)], ["a"])
+    cells = torch.from_numpy(law.measure([np.array([0.0, 1.0])]))
+    log_p = law.log_density(torch.full((2, 1), -1.0), cells)[:, 0]
+    assert log_p[0].exp() == pytest.approx(1.0, abs=0.03)
+    assert log_p[0] > log_p[1] + 3
+
+
 def test_bernoulli_names_a_column_of_three_values():
     with pytest.raises(ValueError, match=r"'c'.*two distinct values; it has 3: \[1.0, 2.0, 3.0\]"):
         LIKELIHOODS["bernoulli"].fit([np.array([1.0, 2.0, 3.0])], ["c"])

@@ -142,6 +142,13 @@ def test_contrastive_weight_zero_is_mim_to_the_bit():
         assert torch.equal(ours[name], plain[name])
 
 
+def test_defaults_are_those_of_the_encoder():
+    batch = make_pass()
+    told = cmim(batch, contrastive_weight=1.0, temperature=0.1)
+    for name, term in cmim(batch).items():
+        assert torch.equal(term, told[name])
+
+
 def test_contrastive_weight_scales_its_term_alone():
     batch = make_pass()
     one, three = cmim(batch), cmim(batch, contrastive_weight=3.0)

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 import zipfile
 from pathlib import Path
@@ -380,6 +381,7 @@ def test_the_file_of_format_version_1():
         (500, 5000, {"latent_prior": "normal"}),
         # A mixture has more components where there are more codes, 5,000 of them at most.
         (3100, 12400, {"n_components": 8}),
+        pytest.param(500, 50_000, {"latent_prior": "normal"}, marks=pytest.mark.slow),
     ],
 )
 def test_files_of_few_and_many_rows_are_alike_and_hold_none_of_them(
@@ -514,6 +516,7 @@ def test_callbacks_of_scikit_learn_are_left_out_with_a_warning(saved, tmp_path):
         ("note_", {"a": [object()]}, r"note_\.a\.0 holds a object"),
         ("note_", np.array([1j]), r"note_ is an array of complex128"),
         ("note_", np.array(["2020-01-01"], "M8[D]"), r"note_ is an array of datetime64"),
+        ("note_", np.zeros(5 * 10**6, "U1"), r"note_ is an array of <U1 with 20000000 bytes"),
         ("likelihoods", {"age": {1, 2}}, r"likelihoods\.age holds a set"),
         ("categorical_features", pd.Index(["age"]), r"categorical_features holds a Index"),
     ],
@@ -710,7 +713,12 @@ def test_members_that_are_compressed_or_too_large(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 1000)
     with pytest.raises(EncoderFileError, match="it has more than 1000 bytes"):
         CMIMEncoder.load(saved[1])
-    with pytest.raises(EncoderFileError, match="it has more than 1000 bytes"):
+    with pytest.raises(
+        EncoderFileError, match=f"The manifest would have {size} bytes, and {size - 1}"
+    ):
+        saved[0].save(tmp_path / "large")
+    monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", size)
+    with pytest.raises(EncoderFileError, match=r"The file would have \d+ bytes, and 1000 are"):
         saved[0].save(tmp_path / "large")
     assert not (tmp_path / "large").exists()
 
@@ -818,6 +826,9 @@ WEIGHT = "_net.weights.encoder.body.0.0.weight"
         ("fitted/note_", {"$objects": {"shape": [10**12], "values": []}}, "cannot reshape"),
         ("fitted/note_", {"$text": {"width": 10**8, "shape": [1], "values": ["a"]}}, "width 10000"),
         ("fitted/note_", {"$text": {"width": 0, "shape": [1], "values": ["a"]}}, "width 0 "),
+        ("fitted/note_", {"$text": {"width": 10**8, "shape": [], "values": ""}}, "no strings"),
+        ("fitted/note_", {"$text": {"width": 10**8, "shape": [0], "values": []}}, "width 10000"),
+        ("fitted/note_", {"$text": {"width": 10**6, "shape": [9], "values": [["a"] * 9]}}, "no st"),
         ("fitted/note_", {"$text": {"width": 10**7, "shape": [1], "values": ["a"]}}, "16777216"),
     ],
 )  # fmt: skip
@@ -833,6 +844,33 @@ def test_manifests(saved, tmp_path, place, value, told):
     assert str(caught.value).startswith(f"{path} cannot be loaded: ")
     assert len(str(caught.value)) < 2000
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "class", "version", "versions/cmim_sklearn", "format", "parameters/unheard_of",
+        "fitted/table_/layout/library", "fitted/table_/layout/names/0",
+        "fitted/table_/layout/dtypes/0/dtype", "fitted/table_/blocks/0/kind",
+        "fitted/_built/activation", "fitted/_built/encoder", "fitted/n_features_in_",
+        "fitted/_built/columns/a", "fitted/note_/$array", "fitted/note_/$import",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["x" * 10**6, ["x" * 100] * 10**4, {"x" * 10**6: "y" * 10**6}])
+def test_messages_are_short_whatever_they_quote(saved, tmp_path, place, value):
+    def edit(manifest, arrays):
+        manifest["fitted"]["note_"] = {}
+        if place == "fitted/_built/columns/a":
+            manifest["fitted"]["_built"]["columns" * 10**5] = value
+        else:
+            set_at(manifest, place, value)
+        if place == "versions/cmim_sklearn":
+            manifest["version"] = 2
+
+    with pytest.raises(EncoderFileError) as caught:
+        CMIMEncoder.load(forge(saved[1], tmp_path / "forged", edit))
+    assert len("".join(traceback.format_exception(caught.value))) < 30_000
+    assert len(str(caught.value)) < 2000
 
 
 @pytest.mark.parametrize("name", ENCODERS)

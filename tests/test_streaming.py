@@ -210,6 +210,14 @@ def test_a_network_that_parameters_no_longer_describe_is_refused(mixed):
     assert encoder.fit_schema(mixed).partial_fit(mixed).net_.module.posterior.n_components == 5
 
 
+def test_after_fit_schema_alone_the_columns_alone_are_fixed(mixed):
+    encoder = small().fit_schema(mixed).set_params(n_components=5)
+    assert encoder.partial_fit(mixed).net_.module.posterior.n_components == 5
+    encoder = small().fit_schema(mixed).set_params(max_categories=2, n_components=5)
+    with pytest.raises(ValueError, match=r"with the fitted columns, but one of .*max_categories"):
+        encoder.partial_fit(mixed)
+
+
 def test_a_chunk_that_fails_or_is_interrupted_changes_nothing(mixed):
     encoder = small().partial_fit(mixed[:100])
     before = encoder.transform(mixed)

@@ -164,6 +164,43 @@ def test_cells_stand_where_the_table_says(mixed):
         assert np.isnan(first).all()
 
 
+def test_encoded_names_stand_in_block_order(mixed):
+    table = Table.fit(read(mixed))
+    names = table.encoded_names()
+    assert names == [name for of in table.describe().values() for name in of]
+    assert sorted(names) == sorted(mixed.columns)
+    assert Table.fit(read(mixed.to_numpy())).encoded_names() != names
+
+
+def test_a_frame_of_conditions_may_have_some_columns_an_array_needs_all(mixed):
+    table = Table.fit(read(mixed))
+    frame = table.conditions(mixed[["city", "age"]][:3])
+    np.testing.assert_array_equal(frame.columns[list(mixed).index("age")], mixed["age"][:3])
+    assert np.isnan(frame.columns[list(mixed).index("income")].astype(float)).all()
+    with pytest.raises(ValueError, match="conditions has 2 columns; an array needs all 8"):
+        table.conditions(np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("given", [{"city": "Paris"}, {"flag": 5}, {"word": "x", "city": "Bonn"}])
+def test_conditions_on_levels_that_fit_never_saw_are_named(mixed, given):
+    table = Table.fit(read(mixed))
+    with pytest.raises(ValueError, match=r"conditions asks for .* which fit never saw"):
+        table.conditions(given)
+    with pytest.raises(ValueError, match=r"conditions asks for .* which fit never saw"):
+        table.conditions(pd.DataFrame([given]))
+
+
+def test_positions_may_be_counted_from_the_end(mixed):
+    X = mixed.to_numpy(object)
+    n = X.shape[1]
+    for position in (-n, -1, 0, n - 1):
+        named = kinds(Table.fit(read(X), categorical_features=[position]))
+        assert named[position % n] == "categorical"
+    for position in (-n - 1, n):
+        with pytest.raises(ValueError, match=f"names column {position}, which X lacks"):
+            Table.fit(read(X), categorical_features=[position])
+
+
 def test_conditions_leave_out_what_is_not_given(mixed):
     table = Table.fit(read(mixed))
     frame = table.conditions({"city": "Oslo", "age": 30})

@@ -1,0 +1,46 @@
+"""Faults of real processes and disks are survived, and the fuzzer of the loader finds nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FEW = [
+    "SIGTERM in fit, three times", "Ctrl-C in fit, three times", "Ctrl-C in save",
+    "limit of file size in save", "limit of file size in fit", "read-only directory in save",
+]  # fmt: skip
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+
+
+def run(*arguments, seconds):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True,
+        timeout=seconds, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--times", "1", "--only", *FEW], pytest.param(["--times", "5"], marks=pytest.mark.slow)],
+    ids=["few", "all"],
+)
+def test_faults_are_survived(options):
+    done = run("benchmarks.faults", *options, seconds=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert len(rows) == (len(FEW) if "--only" in options else 16)
+    for _, injected, survived, lost in rows:
+        assert (injected, lost) == (survived, "0")
+
+
+@pytest.mark.slow
+def test_made_up_files_load_or_are_refused(tmp_path):
+    pytest.importorskip("atheris")
+    done = run("benchmarks.fuzz_loader", "--out", str(tmp_path), "--seconds", "30", seconds=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert '"refused": ' in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
