@@ -69,7 +69,7 @@ def _dumped(encoder):
     return buffer
 
 
-@pytest.mark.parametrize("backend", ["threading", "loky"])
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 def test_fits_side_by_side_are_those_one_after_the_other(backend, mixed):
     before, global_state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)  # sums differ in their last bits by the number of threads
@@ -128,6 +128,7 @@ print([queue.get(timeout=60) for _ in children])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.slow
 def test_a_fork_after_torch_was_at_work_does_not_wait_for_ever():
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKED], cwd=ROOT, capture_output=True, text=True,
