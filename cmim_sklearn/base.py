@@ -6,8 +6,6 @@ chunks. Those with a decoder go on in `cmim_sklearn.generative`.
 
 import copy
 import math
-import os
-import threading
 import warnings
 from abc import ABCMeta, abstractmethod
 from itertools import chain
@@ -30,6 +28,7 @@ from cmim_sklearn.fitting import (
     train_on_table,
     warn_of_one_component,
 )
+from cmim_sklearn.forking import begin_alone, new_lock
 from cmim_sklearn.frames import read, read_in_parts
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
@@ -42,18 +41,7 @@ from cmim_sklearn.table import Table, warn_of_unseen
 LEAST_NOISE = 1e-6
 
 # One thread at a time builds a loaded network, moves it or sets its mode.
-_NETWORK = threading.Lock()
-
-
-def _begin_alone():
-    """In a process that was forked: it has none of torch's threads, which it would wait for."""
-    global _NETWORK
-    _NETWORK = threading.Lock()
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_alone)
+_NETWORK = new_lock()
 
 
 class _LatentEncoder(
@@ -264,6 +252,7 @@ class _LatentEncoder(
         )
 
     def _read(self, X, *, reset, min_rows, table=None):
+        begin_alone()
         types = None if reset else (table or self.table_).types
         return self._checked(read(X, types), reset=reset, min_rows=min_rows)
 
@@ -357,6 +346,7 @@ class _LatentEncoder(
 
     def _model(self):
         """The module in evaluation mode, on the device that `device` means now."""
+        begin_alone()
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):

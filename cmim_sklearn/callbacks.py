@@ -51,7 +51,7 @@ class OneCycle(Callback):
         """Count the updates ahead and note the peak rate of each parameter group."""
         self.n_updates_ = net.max_epochs * len(WholeBatches(X.x, net.batch_size, None, "cpu"))
         self.update_ = 0
-        self.peaks_ = [group["lr"] for group in net.optimizer_.param_groups]
+        self.peaks_ = [float(group["lr"]) for group in net.optimizer_.param_groups]
 
     def on_batch_begin(self, net, training=False, **kwargs):
         """Set the rate of this update."""

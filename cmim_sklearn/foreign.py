@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from cmim_sklearn.forking import new_lock
+
 MEAN_NAMES = ("mean", "loc", "mu", "embedding")
 """What outputs of encoders call a posterior mean; the last is pythae's."""
 
@@ -31,7 +33,7 @@ MODULES_IN_MESSAGES = 20
 # Modules in use by any thread, each with its _Loan. One for the process, since two transformers may
 # share a model: the first to come notes the mode and hooks in, the last to go puts both back.
 _LOANS = WeakKeyDictionary()
-_LOCK = threading.Lock()
+_LOCK = new_lock()
 _THREAD = threading.local()
 
 

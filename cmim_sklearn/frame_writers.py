@@ -78,7 +78,7 @@ def fill(X, frame, layout, types, rows, columns):
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
             description = fitted[name] if same_library else plain
         if types[p] == NUMBER and integer_bounds(description):
-            values = np.round(values)
+            values = _inside(np.round(values), description)
         # Cells that will not be used must fit the dtype all the same: any filler will do.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values

@@ -358,7 +358,7 @@ def as_numbers(values, name, first_row=0):
     Raises
     ------
     ValueError
-        If a value is not a number, naming column, row and value.
+        If a value is not a number, or too large, naming column, row and value.
     """
     if values.dtype != object:
         return values
@@ -369,8 +369,8 @@ def as_numbers(values, name, first_row=0):
                 f"Column {name!r} held numbers in fit; row {first_row + row} now holds {value!r}. "
                 "Convert the column to numbers, or fit again."
             )
-        out[row] = np.nan if value is None else float(value)
-    return out
+        out[row] = np.nan if value is None else _as_float(value)
+    return _finite(out, name, first_row)
 
 
 def is_missing(values):

@@ -7,6 +7,7 @@ columns at once: 79 Gaussian columns are one tensor operation. Training needs th
 methods; the second, from `measure` on, is what `cmim_sklearn.density` needs to weigh codes by rows.
 """
 
+import sys
 import warnings
 from collections import Counter, defaultdict
 
@@ -521,8 +522,19 @@ def _warn_of_names(name, n_levels, n_seen):
         "much of each. Drop it if it names the rows, turn dates and free text into numbers first "
         "(as skrub's TableVectorizer does), or raise max_categories.",
         UserWarning,
-        stacklevel=7,
+        stacklevel=_users_level(),
     )
+
+
+def _users_level():
+    """The stack level, of who asks, of the first frame outside this library and scikit-learn."""
+    frame, level = sys._getframe(1), 1
+    while frame and frame.f_globals.get("__name__", "").split(".")[0] in (
+        "cmim_sklearn",
+        "sklearn",
+    ):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 LIKELIHOODS = {

@@ -7,11 +7,12 @@ hidden state; an encoder of one's own may be any module.
 """
 
 import math
-import threading
 from itertools import pairwise
 
 import torch
 from torch import nn
+
+from cmim_sklearn.forking import new_lock
 
 ACTIVATIONS = {
     "silu": nn.SiLU,
@@ -24,7 +25,7 @@ ACTIVATIONS = {
 
 # Building a network of the user's own may draw from torch's global generator, which is put back
 # after: that state belongs to the whole process, so one thread at a time.
-_GLOBAL_RANDOM_STATE = threading.Lock()
+_GLOBAL_RANDOM_STATE = new_lock()
 
 
 class MLP(nn.Module):

@@ -56,7 +56,7 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
     Returns
     -------
     Tensor of shape (n,)
-        Zero where n is 1: a single row has nothing to be told from.
+        Zero where n is 1: a single row has nothing to be told from. It can be differentiated once.
 
     References
     ----------
@@ -65,8 +65,9 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
     n = len(z)
     if n == 1:
         return torch.zeros_like(z[:, 0])
-    z = normalize(z, dim=1) / math.sqrt(temperature)
-    return torch.log1p(_MeanLikeness.apply(z, 1 / temperature))
+    with torch.autocast(z.device.type, enabled=False):  # half precision has no digits for it
+        z = normalize(z.float() if z.itemsize < 4 else z, dim=1) / math.sqrt(temperature)
+        return torch.log1p(_MeanLikeness.apply(z, 1 / temperature))
 
 
 class _MeanLikeness(torch.autograd.Function):
@@ -90,7 +91,8 @@ class _MeanLikeness(torch.autograd.Function):
     def backward(ctx, gradient):
         z, likeness = ctx.saved_tensors
         share = (gradient / (len(z) - 1)).unsqueeze(1)
-        pulled, pulling = (likeness @ torch.cat([z, share * z], 1)).chunk(2, 1)
+        with torch.autocast(z.device.type, enabled=False):
+            pulled, pulling = (likeness @ torch.cat([z, share * z], 1)).chunk(2, 1)
         return share * pulled + pulling, None
 
 

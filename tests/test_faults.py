@@ -120,6 +120,13 @@ def test_a_broken_epoch_is_begun_anew_at_half_the_rate(schedule, mixed):
     assert np.isfinite(encoder.transform(mixed)).all()
 
 
+@pytest.mark.parametrize("rate", [1, np.float32(1e-3)])
+def test_a_rate_of_any_kind_of_number_is_halved(rate, mixed):
+    with pytest.warns(UserWarning, match=WARNING):
+        encoder = fit(Poison(3), mixed, learning_rate_init=rate)
+    assert encoder.net_.faults_ == [3]
+
+
 def test_after_some_attempts_the_fit_fails_and_leaves_the_encoder_as_it_was(mixed):
     encoder = fit(Poison(), mixed)
     before = encoder.transform(mixed)

@@ -164,6 +164,16 @@ def test_impute_fills_holes_and_touches_nothing_else(encoder, table):
     assert (filled["income"].to_numpy().view("int64")[X["income"].notna()] == bits).all()
 
 
+def test_imputed_integers_fit_a_column_narrower_than_that_of_fit():
+    wide = pd.DataFrame({"x": np.linspace(0, 1000, 100), "y": np.arange(100.0)})
+    encoder = CMIMEncoder(max_iter=3, hidden_layer_sizes=(8,), random_state=0).fit(wide)
+    narrow = pd.DataFrame({"x": pd.array([1, None, 2], "Int8"), "y": [10.0, 99.0, 20.0]})
+    filled = encoder.impute(narrow)
+    assert filled["x"].dtype == "Int8"
+    assert filled["x"].notna().all()
+    assert filled["x"].max() == 127
+
+
 def test_impute_in_every_library(other):
     encoder, frame = other
     filled = encoder.impute(frame)

@@ -1,10 +1,12 @@
 """Column kinds and scaling maps: probabilities, inverses, slopes, holes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
 
+from cmim_sklearn import CMIMEncoder
 from cmim_sklearn.gaussian import MIN_SCALE, Gaussian
 from cmim_sklearn.likelihoods import LIKELIHOODS, Categorical, Joint, Poisson
 from cmim_sklearn.scaling import SCALINGS
@@ -215,6 +217,15 @@ def test_columns_that_name_the_rows_are_warned_of(levels, repeats):
     match = f"Column 'id' has {levels:,} different values in {levels * repeats:,} cells"
     with pytest.warns(UserWarning, match=match):
         Categorical.fit([column], ["id"])
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_schema", "partial_fit"])
+def test_the_warning_of_names_points_to_the_line_that_asked(method):
+    X = pd.DataFrame({"id": [f"C{i}" for i in range(300)]})
+    encoder = CMIMEncoder(max_iter=1, hidden_layer_sizes=(4,), random_state=0)
+    with pytest.warns(UserWarning, match="Column 'id'") as told:
+        getattr(encoder, method)(X)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 @pytest.mark.parametrize(("levels", "common"), [(90, 0), (250, 0), (500, 600)])

@@ -98,6 +98,24 @@ def test_contrast_has_the_gradient_of_its_formula():
     assert torch.autograd.gradcheck(lambda codes: contrast(codes, 0.3), z)
 
 
+@pytest.mark.parametrize("within", [True, False])
+def test_contrast_and_its_gradient_keep_their_digits_under_autocast(within):
+    z, plain = directions(6, 3).float().requires_grad_(), directions(6, 3).float().requires_grad_()
+    contrast(plain, 0.1).sum().backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        term = contrast(z, 0.1).sum()
+        if within:
+            term.backward()
+    if not within:
+        term.backward()
+    assert_close(z.grad, plain.grad)
+
+
+def test_contrast_of_half_precision_codes_is_that_of_the_same_numbers():
+    z = directions(6, 3).bfloat16()
+    assert_close(contrast(z, 0.1), contrast(z.float(), 0.1))
+
+
 def test_contrast_of_codes_far_apart_keeps_its_digits():
     """Beside the 1 of each row with itself they would be lost."""
     angle = torch.tensor([0.0, 2.5], requires_grad=True)

@@ -117,6 +117,14 @@ def test_integers_and_booleans_may_come_as_floats_with_holes(mixed):
     assert np.isnan(encoded[3]).sum() >= 3
 
 
+@pytest.mark.parametrize("value", [np.inf, 10**400])
+def test_levels_in_the_place_of_numbers_are_held_to_their_bounds(value, mixed):
+    table, other = Table.fit(read(mixed)), mixed.astype({"age": object})
+    other.loc[4, "age"] = value
+    with pytest.raises(ValueError, match=r"'age' holds inf in row 4"):
+        table.encode(read(other.astype({"age": "category"})))
+
+
 def test_text_in_a_column_of_numbers_is_named(mixed):
     table = Table.fit(read(mixed))
     other = mixed.astype({"age": object})
