@@ -49,7 +49,8 @@ class OneCycle(Callback):
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Count the updates ahead and note the peak rate of each parameter group."""
-        self.n_updates_ = net.max_epochs * len(WholeBatches(X.x, net.batch_size, None, "cpu"))
+        batches = WholeBatches(X.x, net.batch_size, None, "cpu", net.world_)
+        self.n_updates_ = net.max_epochs * len(batches)
         self.update_ = 0
         self.peaks_ = [float(group["lr"]) for group in net.optimizer_.param_groups]
 

@@ -72,7 +72,8 @@ class Checkpoint(Callback):
     Notes
     -----
     The file holds weights, optimizer, position in the schedule, random state, history, state of
-    early stopping, and the critic of `InfoMaxVAEEncoder`; of the rows no more than a hash. It takes
+    early stopping, and the critic of `InfoMaxVAEEncoder`; of the rows no more than a hash. Of
+    processes that train together the first reads and writes it, for as many as before. It takes
     the space of some three to five times the weights. It is replaced as a whole: a kill at any
     moment leaves the one before. After Ctrl-C, SIGTERM or an error it stays as it was.
 
@@ -115,6 +116,13 @@ class Checkpoint(Callback):
         self.origin_ = origin_of(net, X)
         folder = Path(self.dirname)
         self.path_ = folder / f"checkpoint-{self.origin_['fit'][:NAME_DIGITS]}.cmim"
+        found = net.world_.from_first(lambda: self._begin(net, folder))
+        if found is not None:
+            self._resume(net, found)
+        self.clock_ = time.monotonic()
+
+    def _begin(self, net, folder):
+        """What there is to go on from; where there is nothing, write the first."""
         folder.mkdir(parents=True, exist_ok=True)
         clear_parts(self.path_)
         found = self._read(net)
@@ -124,9 +132,7 @@ class Checkpoint(Callback):
                 print(f"[{net.title}] begins anew: {told}", flush=True)
             # Also a test of the directory, at once and not after the first hour.
             write_bytes(self.path_, self._packed(net))
-        else:
-            self._resume(net, found)
-        self.clock_ = time.monotonic()
+        return found
 
     def on_epoch_end(self, net, **kwargs):
         """Write a checkpoint if it is time."""
@@ -179,6 +185,8 @@ class Checkpoint(Callback):
     # -- writing -----------------------------------------------------------------------------------
 
     def _write(self, net, has_ended=False):
+        if net.world_.rank > 0:
+            return
         try:
             write_bytes(self.path_, self._packed(net, has_ended))
             self.saved_ = self._n_done(net)

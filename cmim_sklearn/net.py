@@ -13,6 +13,7 @@ from torch import nn
 
 from cmim_sklearn.batches import EncodedTable, WholeBatches
 from cmim_sklearn.callbacks import EpochTasks, OneCycle, Progress, StopTraining
+from cmim_sklearn.data_parallel import World
 from cmim_sklearn.training_state import (
     copied,
     restore,
@@ -98,6 +99,8 @@ class LatentNet(NeuralNet):
         What the progress line calls the model.
     one_cycle : bool, default=True
         Whether the learning rate goes by `OneCycle`; else it is constant.
+    data_parallel : bool, default=False
+        Whether the processes of torch.distributed train together, each on its part of every batch.
     origin : dict, default=None
         What the fit was asked for, by which a checkpoint tells whether it is of the same fit.
     **kwargs : dict
@@ -112,7 +115,11 @@ class LatentNet(NeuralNet):
         False until training has come to its end, by itself or by early stopping.
     faults_ : list of int
         Epochs of the last fit in which the loss was not finite, so that they were begun anew.
+    world_ : World
+        The processes that train together.
     """
+
+    world_ = World()
 
     def __init__(
         self,
@@ -124,15 +131,20 @@ class LatentNet(NeuralNet):
         title="LatentNet",
         origin=None,
         one_cycle=True,
+        data_parallel=False,
         **kwargs,
     ):
         if autocast not in (None, "bfloat16", "float16"):
             raise ValueError(
                 f"net_params['autocast'] must be 'bfloat16', 'float16' or None. Got {autocast!r}."
             )
+        if not isinstance(data_parallel, bool):
+            raise ValueError(
+                f"net_params['data_parallel'] must be True or False. Got {data_parallel!r}."
+            )
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
-        self.origin, self.one_cycle = origin, one_cycle
+        self.origin, self.one_cycle, self.data_parallel = origin, one_cycle, data_parallel
 
     @property
     def _default_callbacks(self):
@@ -157,7 +169,7 @@ class LatentNet(NeuralNet):
             if x.nbytes < TABLE_SHARE_OF_FREE_MEMORY * free:
                 x = x.to(self.device)
         generator = self.generator_ if training else None
-        return WholeBatches(x, self.batch_size, generator, self.device)
+        return WholeBatches(x, self.batch_size, generator, self.device, self.world_)
 
     def on_epoch_begin(self, net, **kwargs):
         """Open the epoch's record, and in it one for all its batches.
@@ -186,8 +198,10 @@ class LatentNet(NeuralNet):
             self._set_training(True)
         passed = self.infer(batch)
         terms = self.criterion_(passed)
-        loss = sum(terms.values()).mean()
+        losses = sum(terms.values())
+        loss = losses.mean()
         loss.backward()
+        self.world_.average_gradients(self.module_, len(losses))
         return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):
@@ -202,13 +216,12 @@ class LatentNet(NeuralNet):
 
         skorch's own reads the loss back to Python after each batch; this one adds terms up on the
         device. Held-out noise is the same at every epoch, so that losses differ by the weights
-        alone.
+        alone. What is written is the mean over the rows of all processes.
         """
         if iterator is None:
             return
         shared = self.generator_
-        if not training:
-            self.generator_ = torch.Generator(shared.device).manual_seed(VALIDATION_SEED)
+        self.generator_ = self._noise_generator(training)
         total, names, n_rows = None, (), 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=(batch, None), training=training)
@@ -222,7 +235,8 @@ class LatentNet(NeuralNet):
         if training:
             # The last step may break weights when the losses before it were finite.
             total = torch.where(self._weights_are_finite(), total, torch.nan)
-        means = [value / n_rows for value in total.tolist()]
+        *sums, n_rows = self.world_.total([*total.tolist(), n_rows], self.device)
+        means = [value / n_rows for value in sums]
         loss = sum(means)
         if not math.isfinite(loss):
             raise NotFinite(
@@ -238,6 +252,20 @@ class LatentNet(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(iterator))
         for name, mean in zip(names, means, strict=True):
             self.history.record(f"{prefix}_{name}", mean)
+
+    def _noise_generator(self, training):
+        """What an epoch's noise is drawn by; the shared generator is for all that ranks share.
+
+        A rank's own begins anew each epoch, from what is shared: that is all a checkpoint needs.
+        """
+        shared = self.generator_
+        if training and self.world_.size == 1:
+            return shared
+        seed = VALIDATION_SEED
+        if training:  # by a copy, so that the order of rows is that of a process alone
+            copy = torch.Generator(shared.device).set_state(shared.get_state())
+            seed = int(torch.randint(2**31 - 1, (), generator=copy, device=copy.device))
+        return torch.Generator(shared.device).manual_seed(self.world_.seed(seed))
 
     def forget_data(self):
         """Let go of held-out rows and of the table that scikit-learn's callbacks were shown."""
@@ -268,6 +296,11 @@ class LatentNet(NeuralNet):
         """
         if not self.initialized_:
             self.initialize()
+        if self.data_parallel:
+            self.world_ = World.initialized()
+            self.world_.check_alike(self, *self.get_split_datasets(X, y))
+        if self.world_.rank > 0:
+            self.verbose = 0
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.n_resumed_, self.has_ended_, self.faults_ = 0, False, []
         end, self.good_ = len(self.history) + self.max_epochs, None
@@ -320,12 +353,15 @@ class CriticNet(NeuralNet):
         See `skorch.NeuralNet`.
     """
 
+    world_ = World()
+
     def train_step_single(self, batch, **fit_params):
         """One backward pass over inputs and codes, without gradients to either."""
         self._set_training(True)
         bound = self.criterion_(*critic_values(self.module_, *batch))
         loss = -bound.mean()
         loss.backward()
+        self.world_.average_gradients(self.module_, len(bound))
         return {"loss": loss, "y_pred": bound}
 
 
@@ -350,6 +386,10 @@ class TrainCritic(Callback):
 
     def __init__(self, critic):
         self.critic = critic
+
+    def on_train_begin(self, net, **kwargs):
+        """Let the critic be trained by all processes together, as the model is."""
+        self.critic.world_ = net.world_
 
     def on_batch_end(self, net, training=False, passed=None, **kwargs):
         """Train the critic on the batch that the model was trained on."""

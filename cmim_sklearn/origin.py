@@ -39,8 +39,9 @@ def origin_of(net, X):
     Returns
     -------
     dict
-        ``fit``, a hash of the class, its parameters, seed, epochs and rows; and what may differ
-        where a fit is to go on, but must not: ``versions``, ``device``, a hash of ``weights``.
+        ``fit``, a hash of the class, its parameters, seed, epochs, processes and rows; and what may
+        differ where a fit is to go on, but must not: ``versions``, ``device``, a hash of
+        ``weights``.
 
     Raises
     ------
@@ -53,6 +54,7 @@ def origin_of(net, X):
         net.origin["class"],
         net.origin["seed"],
         net.max_epochs,
+        net.world_.size,
         {k: plain(v, k) for k, v in parameters.items() if k not in UNRELATED},
         _hash({"x": X.x}),
         None if held_out is None else _hash({"x": held_out.x}),

@@ -155,8 +155,8 @@ SHARED = {
     ),
     "batch_size": Parameter(
         "int",
-        """The most rows of a training batch; all have nearly the same size, and 2 rows at
-        least.""",
+        """The most rows of a training batch, of all processes together; all have nearly the
+        same size, and 2 rows at least.""",
         [Interval(Integral, 1, None, closed="left")],
     ),
     "learning_rate_init": Parameter(
@@ -214,9 +214,10 @@ SHARED = {
     "net_params": Parameter(
         "dict",
         """More parameters of the skorch net: ``callbacks`` (as `Checkpoint`, for long fits),
-        ``optimizer``, ``autocast="bfloat16"`` for mixed precision, ``compile=True`` for
-        `torch.compile` (on a CPU it takes a minute and gains nothing). What this class has a
-        parameter for is refused.""",
+        ``optimizer``, ``autocast="bfloat16"`` for mixed precision, ``data_parallel=True`` for the
+        processes of torch.distributed to train together, ``compile=True`` for `torch.compile` (on
+        a CPU it takes a minute and gains nothing). What this class has a parameter for is
+        refused.""",
         [dict, None],
     ),
     "random_state": Parameter(

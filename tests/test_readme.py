@@ -43,6 +43,13 @@ def test_python_blocks_run(monkeypatch, tmp_path):
     assert namespace["digits"][0].layer_ == "decoder.2"
 
 
+def test_sketches_for_clusters_are_python():
+    """What they show is run by the tests of clusters, from `examples`."""
+    assert len(blocks("py")) == 2
+    for block in blocks("py"):
+        compile(block, "README.md", "exec")
+
+
 def test_set_up_is_two_commands_of_one_line():
     commands = [block.strip() for block in blocks("bash")]
     assert len(commands) == 2
@@ -52,5 +59,5 @@ def test_set_up_is_two_commands_of_one_line():
     assert "pytest" in commands[1]
     for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
-    for script in re.findall(r"(?:examples|benchmarks|tests)/\w+\.py", README):
+    for script in re.findall(r"(?:examples|benchmarks|tests)/[\w/]+\.py", README):
         assert (ROOT / script).exists()

@@ -1,0 +1,45 @@
+"""
+Search over the machines of a Dask cluster
+==========================================
+
+``GridSearchCV`` as ever, its fits sent to the workers of a cluster: here two processes of this
+machine. A worker that dies costs the fits that it was at: they are done again elsewhere.
+
+Needs ``pip install ".[dask]"``.
+"""
+
+from pathlib import Path
+
+import joblib
+import pandas as pd
+from dask.distributed import Client, LocalCluster
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+from cmim_sklearn import CMIMEncoder
+
+EXAMPLES = Path(__file__).parent.parent
+
+
+def main():
+    houses = pd.read_csv(EXAMPLES / "data" / "california_housing.csv")[:600]
+    is_dear = houses.pop("median_house_value") > 200_000
+    encoder = CMIMEncoder(max_iter=10, random_state=0)
+    pipe = Pipeline([("cmim", encoder), ("clf", LogisticRegression(max_iter=500))])
+    # refit=False: the best one would be fitted here, and not on the cluster.
+    search = GridSearchCV(pipe, {"cmim__n_components": [8, 64]}, cv=2, refit=False)
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1) as cluster,
+        Client(cluster),  # of a cluster that runs elsewhere: Client("tcp://scheduler:8786")
+        joblib.parallel_config("dask"),
+    ):
+        search.fit(houses, is_dear)
+    scores = search.cv_results_["mean_test_score"]
+    for params, score in zip(search.cv_results_["params"], scores, strict=True):
+        print(params, f"{score:.3f}")
+
+
+if __name__ == "__main__":  # worker processes import this file, too
+    main()
