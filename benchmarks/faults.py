@@ -180,29 +180,36 @@ def _refused_writes(bench, folder, prepare):
     return 0
 
 
+class FillsUp(Callback):
+    """Acts in the middle of a fit; how is no parameter, so that the fit is the same without."""
+
+    act_ = None
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == EPOCHS // 2 and self.act_ is not None:
+            self.act_()
+
+
 def _unwritten_checkpoints(bench, folder, prepare):
     """Fit where checkpoints can no longer be written: it ends as ever, and resumes."""
-    acts = [prepare]
-
-    class FillsUp(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == EPOCHS // 2 and acts:
-                acts[0]()
+    fills_up = FillsUp()
+    fills_up.act_ = prepare
 
     def fit():
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            encoder = bench.encoder(folder, FillsUp()).fit(bench.X)
+            encoder = bench.encoder(folder, fills_up).fit(bench.X)
         is_told = [w for w in told if "could not be written" in str(w.message)]
         if len(is_told) == 1 and bench.lost(encoder) == 0:
             raise Survived
 
     check(end_of(in_a_child(fit)) == 0, "the fit did not come to its end")
     check(len(names(folder)) == 1, names(folder))
-    acts.clear()  # the same callback, by which it is the same fit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the disk may be as it was
-        return bench.lost(bench.encoder(folder, FillsUp()).fit(bench.X))
+        again = bench.encoder(folder, FillsUp()).fit(bench.X)
+    check(len(names(folder)) == 1, "another fit was begun")
+    return bench.lost(again)
 
 
 def limited_files(use):
@@ -230,7 +237,7 @@ def full_disk(use):
 
             def prepare():
                 try:
-                    with open(disk.parent / "disk" / "filler", "wb", buffering=0) as file:
+                    with open(disk / "filler", "wb", buffering=0) as file:
                         while True:
                             file.write(b"\0" * 1024)
                 except OSError:

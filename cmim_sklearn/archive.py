@@ -5,7 +5,6 @@ the manifest describes. Nothing in it is a program. What a file declares is held
 that are there before anything is made of it.
 """
 
-import glob
 import hashlib
 import io
 import json
@@ -89,7 +88,7 @@ def read_bytes(path):
 def write_bytes(path, content):
     """Write a file as a whole: on failure what was there is there still, and nothing beside it."""
     path = Path(os.path.realpath(path))
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(_part_name(path, secrets.token_hex(4)))
     try:
         with open(part, "xb") as file:
             file.write(content)
@@ -104,10 +103,15 @@ def write_bytes(path, content):
 def clear_parts(path):
     """Remove what is left of writes of a file that were killed, some time ago; others go on."""
     path = Path(os.path.realpath(path))
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    for part in path.parent.glob(_part_name(path, "*")):
         with suppress(OSError):  # of another process that clears as well
             if time.time() - part.stat().st_mtime > PART_SECONDS:
                 part.unlink()
+
+
+def _part_name(path, token):
+    """Of a file that is to be put in the place of another, whose name may be as long as it gets."""
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{token}.part"
 
 
 # -- the zip ---------------------------------------------------------------------------------------

@@ -54,10 +54,10 @@ class Checkpoint(Callback):
     ValueError
         In fit: if a parameter is out of range or both are None; if `random_state` of the encoder is
         None, as no second fit would be the same; if the fit had not ended and would not go on as it
-        began, with what differs: versions of this library or of torch, type of device, initial
-        weights; if a parameter is an object that cannot be told from others; if a callback of
-        skorch, LRScheduler, EarlyStopping, Freezer or their kin, keeps a state that the file does
-        not; if there are two; or in `partial_fit`.
+        began, with what differs: versions of this library, torch, skorch, numpy or Python, type of
+        device, initial weights; if a parameter is an object that cannot be told from others; if a
+        callback of skorch, LRScheduler, EarlyStopping, Freezer or their kin, keeps a state that the
+        file does not; if there are two; or in `partial_fit`.
     cmim_sklearn.archive.EncoderFileError
         In fit: a ValueError, if what is there is damaged or no checkpoint.
     OSError
@@ -78,12 +78,14 @@ class Checkpoint(Callback):
     moment leaves the one before. After Ctrl-C, SIGTERM or an error it stays as it was.
 
     The file of a fit that came to its end remains, too. The same fit then takes its weights at
-    once. Delete the directory when you need none of them.
+    once; where versions, device or initial weights differ, it begins anew and its file replaces the
+    one before. Delete the directory when you need none of them.
 
     Parameters are told apart by their values, arrays by a hash, functions and classes of your own
-    by their code (not that of what they call), objects by their attributes. Where one has changed,
-    the fit is another and begins at its beginning; with ``verbose=1`` it says so. scikit-learn's
-    callbacks see the epochs that are trained, and of those before a resumed fit's start nothing.
+    by their code (not that of what they call), what they close over, defaults and class attributes,
+    objects and networks by their attributes. Where one has changed, the fit is another and begins
+    at its beginning. With ``verbose=1`` it says why it begins anew. scikit-learn's callbacks see
+    the epochs that are trained, and of those before a resumed fit's start nothing.
 
     A callback of your own takes part if it has ``state_dict()`` and ``load_state_dict(state)``,
     from and to plain values and tensors; one without begins anew. Networks of your own that draw
@@ -127,9 +129,6 @@ class Checkpoint(Callback):
         clear_parts(self.path_)
         found = self._read(net)
         if found is None:
-            if net.verbose and (n_others := len(list(folder.glob("checkpoint-*.cmim")))):
-                told = f"none of the {n_others} checkpoints in {self.dirname} is of this fit"
-                print(f"[{net.title}] begins anew: {told}", flush=True)
             # Also a test of the directory, at once and not after the first hour.
             write_bytes(self.path_, self._packed(net))
         return found
@@ -227,6 +226,9 @@ class Checkpoint(Callback):
         try:
             data = read_bytes(self.path_)
         except FileNotFoundError:
+            if n_others := len(list(self.path_.parent.glob("checkpoint-*.cmim"))):
+                told = f"none of the {n_others} checkpoints in {self.dirname} is of this fit"
+                _print_beginning(net, told)
             return None
         with reading(self.path_):
             manifest, arrays = unpack(data, KIND)
@@ -238,6 +240,8 @@ class Checkpoint(Callback):
         if not differences:
             return manifest | {"state": state}
         if has_ended:
+            told = f"{self.path_} is of this fit, which had ended, but {'; '.join(differences)}"
+            _print_beginning(net, told)
             return None
         raise ValueError(
             f"{self.path_} is of a fit that has not ended, after {n_done} epochs, and would not go "
@@ -268,15 +272,23 @@ class Checkpoint(Callback):
             )
 
 
+def _print_beginning(net, told):
+    if net.verbose:
+        print(f"[{net.title}] begins anew: {told}", flush=True)
+
+
 def _differences(there, here):
     """In what two origins differ, in words."""
     if there["fit"] != here["fit"]:
         yield "it is of other rows or parameters, under this one's name"
     if there["device"] != here["device"]:
         yield f"device was {short(there['device'])}, is {here['device']!r} now"
-    for name, now in here["versions"].items():
-        was = there["versions"].get(name)
-        if was != now:
-            yield f"{name} was {short(was)}, is {now!r} now"
+    versions = [
+        f"{name} was {short(was)}, is {now!r} now"
+        for name, now in here["versions"].items()
+        if (was := there["versions"].get(name)) != now
+    ]
+    if versions:
+        yield f"its versions differ: {', '.join(versions)}"
     if there["weights"] != here["weights"] and there | {"weights": here["weights"]} == here:
         yield "the network began with other weights, as a warm start or a changed function does"

@@ -7,23 +7,34 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import logging
 import math
+import platform
+import random
+import re
+import sys
 from enum import Enum
-from functools import partial
-from types import CodeType, MethodType
+from functools import cached_property, partial
+from types import (
+    CodeType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 
 import numpy as np
+import skorch
 import torch
 
 from cmim_sklearn._version import __version__
 
 UNRELATED = {
-    "device", "embedding", "latent_prior", "max_iter", "n_jobs", "random_state", "verbose",
-    "warm_start",
+    "device", "embedding", "latent_prior", "max_iter", "random_state", "verbose", "warm_start",
 }  # fmt: skip
 """Parameters that training does not go by, or that show in the parts beside the parameters."""
 
-LIBRARIES = {"builtins", "cmim_sklearn", "numpy", "sklearn", "skorch", "torch"}
+LIBRARIES = {"cmim_sklearn", "numpy", "sklearn", "skorch", "torch", *sys.stdlib_module_names}
 """Whose classes and functions are what their names and versions say."""
 
 
@@ -61,7 +72,13 @@ def origin_of(net, X):
     ]
     return {
         "fit": hashlib.sha256(json.dumps(told).encode()).hexdigest(),
-        "versions": {"cmim_sklearn": __version__, "torch": str(torch.__version__)},
+        "versions": {
+            "cmim_sklearn": __version__,
+            "torch": str(torch.__version__),
+            "skorch": skorch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
         "device": torch.device(net.device).type,
         "weights": _hash(net.module_.state_dict()),
     }
@@ -70,8 +87,9 @@ def origin_of(net, X):
 def plain(value, place):
     """A parameter as JSON that is the same in the next process; other values have other JSON.
 
-    Of what is no plain value: arrays and tensors by a hash, functions and classes by name and
-    code, objects by their class and what it was made with, or their attributes.
+    Of what is no plain value: arrays and tensors by a hash, functions and classes by name, code,
+    and what they close over, have as defaults and as attributes; networks by their weights and
+    attributes too; objects by their class and what it was made with, or their attributes.
 
     Raises
     ------
@@ -92,77 +110,109 @@ class _Unknown(Exception):
     """An object without anything to tell it by."""
 
 
-def _plain(value):
+def _plain(value, within=()):
+    """See `plain`; `within` has the ids of the classes and functions that are being told."""
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [_plain(part, within) for part in value]
     if isinstance(value, set | frozenset):
-        return ["set", sorted(json.dumps(_plain(part)) for part in value)]
+        return ["set", sorted(json.dumps(_plain(part, within)) for part in value)]
     if isinstance(value, dict):
-        return sorted(([_plain(k), _plain(v)] for k, v in value.items()), key=json.dumps)
+        pairs = ([_plain(k, within), _plain(v, within)] for k, v in value.items())
+        return sorted(pairs, key=json.dumps)
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return _plain(value.item(), within)
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist()) if value.dtype == object else _hash_of_array(value)
+        is_objects = value.dtype == object
+        return _plain(value.tolist(), within) if is_objects else _hash_of_array(value)
     if isinstance(value, torch.Tensor):
         return _hash({"tensor": value})
     if isinstance(value, torch.nn.Module):
-        return [repr(value), _plain(value.state_dict())]
+        return _module(value, within)
     if isinstance(value, CodeType):
         # No line numbers, no paths: a function may move.
-        return [value.co_code.hex(), list(value.co_names), _plain(value.co_consts)]
+        return [value.co_code.hex(), list(value.co_names), _plain(value.co_consts, within)]
     if isinstance(value, partial):
-        return _plain([value.func, value.args, value.keywords])
+        return _plain([value.func, value.args, value.keywords], within)
     if isinstance(value, MethodType):
-        return _plain([value.__self__, value.__func__])
-    if isinstance(value, type):
-        return [_name(value), *_own_code(value)]
-    if inspect.isfunction(value):
-        return [_name(value), *_function(value)]
-    return _object(value)
+        return _plain([value.__self__, value.__func__], within)
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, type) or inspect.isfunction(value):
+        if id(value) in within:  # as the class that a method calls super() of
+            return ["within itself", within.index(id(value))]
+        parts = _own_parts if isinstance(value, type) else _function
+        return [_name(value), *parts(value, (*within, id(value)))]
+    return _object(value, within)
 
 
-def _object(value):
+def _object(value, within):
     if getattr(value, "leaves_no_trace", False):
         held = {}
     elif dataclasses.is_dataclass(value):
         held = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     elif hasattr(value, "get_params"):  # a callback, an estimator: not what it has learnt
         held = value.get_params(deep=False)
+    elif isinstance(value, random.Random):  # its state is no attribute
+        held = [value.getstate(), vars(value)]
+    elif isinstance(value, logging.Logger):
+        held = value.name
+    elif isinstance(value, re.Pattern):  # which repr cuts short
+        held = [value.pattern, value.flags]
     elif hasattr(value, "__dict__") and not isinstance(value, Enum):
         held = vars(value)
     elif hasattr(value, "__qualname__"):  # a function written in C
         return _name(value)
-    elif " at 0x" not in repr(value):  # a dtype, a pattern, a date
+    elif " at 0x" not in repr(value):  # a dtype, a date
         held = repr(value)
     else:
         raise _Unknown(f"a {_name(type(value))}, which has no attributes")
-    return [_plain(type(value)), _plain(held)]
+    return [_plain(type(value), within), _plain(held, within)]
 
 
-def _function(function):
+def _module(module, within):
+    """A network by its weights, which are trained, and the classes and attributes of its parts."""
+    parts = {
+        name: [type(part), {k: v for k, v in vars(part).items() if not k.startswith("_")}]
+        for name, part in module.named_modules()
+    }
+    trained = {name: weight.requires_grad for name, weight in module.named_parameters()}
+    tensors = [module.state_dict(), dict(module.named_buffers())]
+    return [repr(module), *_plain([parts, trained, tensors], within)]
+
+
+def _function(function, within):
+    """The code of a function that is of no library, and what it holds."""
     if _is_of_a_library(function):
         return
-    yield _plain(function.__code__)
-    yield _plain([function.__defaults__, function.__kwdefaults__])
+    yield _plain(function.__code__, within)
+    yield _plain([function.__defaults__, function.__kwdefaults__], within)
     for cell in function.__closure__ or ():
         try:
-            yield _plain(cell.cell_contents)
+            yield _plain(cell.cell_contents, within)
         except ValueError:  # not filled yet: the function itself, under its own name
             yield None
 
 
-def _own_code(cls):
-    """The code of the methods of a class and its bases, as far as they are of no library."""
+def _own_parts(cls, within):
+    """Methods and attributes of a class and its bases, as far as they are of no library."""
     for base in cls.__mro__:
         if not _is_of_a_library(base):
             for name, part in sorted(vars(base).items()):
-                part = getattr(part, "__func__", getattr(part, "fget", part))
-                if inspect.isfunction(part):
-                    yield [name, _plain(part.__code__)]
+                if isinstance(part, property):
+                    part = [part.fget, part.fset]
+                elif isinstance(part, cached_property):
+                    part = part.func
+                else:
+                    part = getattr(part, "__func__", part)
+                # Python's own notes on a class, some of which are lines, say nothing.
+                is_note = name.startswith("__") or name == "_abc_impl"
+                is_slot = isinstance(part, MemberDescriptorType | GetSetDescriptorType)
+                if inspect.isfunction(part) or not (is_note or is_slot):
+                    yield [name, _plain(part, within)]
 
 
 def _is_of_a_library(named):
@@ -170,7 +220,7 @@ def _is_of_a_library(named):
 
 
 def _name(named):
-    return f"{named.__module__}.{named.__qualname__}"
+    return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
 
 
 def _hash(tensors):

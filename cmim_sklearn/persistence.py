@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cmim_sklearn._version import __version__
 from cmim_sklearn.archive import (
+    clear_parts,
     from_json,
     pack,
     read_bytes,
@@ -68,6 +69,7 @@ def save_encoder(encoder, path):
     data = pack(content, arrays)
     with reading(path):  # what would not load is not written
         _made_of(cls, data, encoder.device, _own_networks(encoder))
+    clear_parts(path)
     write_bytes(path, data)
 
 

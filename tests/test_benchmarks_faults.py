@@ -33,8 +33,10 @@ def test_faults_are_survived(options):
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
     assert len(rows) == (len(FEW) if "--only" in options else 16)
-    for _, injected, survived, lost in rows:
-        assert (injected, lost) == (survived, "0")
+    for name, injected, survived, lost in rows:
+        assert (injected, lost) == (survived, "0"), name
+        # A disk is mounted to be filled, which not everyone may do.
+        assert int(injected) > 0 or name.startswith("disk full"), name
 
 
 @pytest.mark.slow

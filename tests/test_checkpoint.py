@@ -2,13 +2,18 @@
 
 import errno
 import json
+import logging
 import os
 import pickle
+import random
 import re
 import signal
 import subprocess
 import sys
-from functools import partial
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +28,7 @@ import cmim_sklearn
 from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder, archive, checkpoint, origin
 from cmim_sklearn.archive import EncoderFileError, from_json, to_json
 from cmim_sklearn.net import LatentNet
+from cmim_sklearn.networks import MLP
 from cmim_sklearn.training_state import copied, restore, training_state
 
 ROOT = Path(__file__).parent.parent
@@ -33,15 +39,17 @@ SMALL = {
 }  # fmt: skip
 
 
+DEATH = {"epoch": None, "error": RuntimeError}
+"""Of the fits to come. No attribute of a callback, by which they would be other fits."""
+
+
 class Dies(Callback):
     """Ends training in the second batch of an epoch, as a kill would, if told so."""
 
-    epoch, error = None, RuntimeError
-
     def on_batch_begin(self, net, training=False, **kwargs):
         self.count_ = getattr(self, "count_", 0) + 1
-        if len(net.history) == self.epoch and self.count_ % 2 == 0:
-            raise self.error("killed")
+        if len(net.history) == DEATH["epoch"] and self.count_ % 2 == 0:
+            raise DEATH["error"]("killed")
 
 
 @pytest.fixture
@@ -49,8 +57,8 @@ def dies(monkeypatch):
     """Whether and how the next fits die: call it with an epoch, or None."""
 
     def at(epoch, error=RuntimeError):
-        monkeypatch.setattr(Dies, "epoch", epoch)
-        monkeypatch.setattr(Dies, "error", error)
+        monkeypatch.setitem(DEATH, "epoch", epoch)
+        monkeypatch.setitem(DEATH, "error", error)
 
     return at
 
@@ -173,7 +181,7 @@ def test_fits_that_share_a_directory_leave_each_other_alone(mixed, tmp_path, die
     dies(None)
     path = the_file(tmp_path)
     before = path.read_bytes()
-    part = tmp_path / f".{path.name}.0123abcd.part"
+    part = tmp_path / archive._part_name(path, "0123abcd")
     part.write_bytes(b"of another process")
     other = small(folder=tmp_path, alpha=0.1, verbose=1).fit(mixed)
     assert "begins anew: none of the 1 checkpoints in" in capsys.readouterr().out
@@ -309,6 +317,38 @@ def test_a_fit_with_other_parameters_begins_anew(change, mixed, unfinished):
     )
     assert unfinished.read_bytes() == before
     assert len(list(unfinished.parent.iterdir())) == 2
+
+
+def test_an_encoder_with_another_activation_is_not_the_one_that_had_ended(mixed, tmp_path):
+    """It has the same weights at the beginning, and code that reads the same."""
+
+    def network(act):
+        class Net(MLP):
+            def forward(self, x):
+                return act(super().forward(x))
+
+        return lambda *sizes: Net(*sizes)
+
+    for act in (torch.tanh, torch.relu):
+        found = small(folder=tmp_path, encoder=network(act)).fit(mixed)
+        assert weights(found) == weights(small(encoder=network(act)).fit(mixed))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_fit_that_had_ended_with_other_versions_begins_anew_and_says_so(
+    mixed, tmp_path, monkeypatch, capsys
+):
+    first = small(folder=tmp_path).fit(mixed)
+    path = the_file(tmp_path)
+    before = path.read_bytes()
+    monkeypatch.setattr(origin.np, "__version__", "999")
+    again = small(folder=tmp_path, verbose=1).fit(mixed)
+    told = capsys.readouterr().out
+    assert f"begins anew: {path} is of this fit, which had ended, but its versions differ:" in told
+    assert "is '999' now" in told
+    assert "none of the" not in told
+    assert_same_fit(again, first, mixed)
+    assert the_file(tmp_path).read_bytes() != before
 
 
 def test_other_versions_and_devices_are_refused(mixed, unfinished, monkeypatch):
@@ -656,6 +696,42 @@ def of_a_loop():
     return [lambda x, generator: (x, x + 1), lambda x, generator: (x, x - 1)]
 
 
+def callback_of(held, k=1):
+    class Acts(Callback):
+        kind = k
+
+        def on_epoch_begin(self, net, by=k, **kwargs):
+            return held, by
+
+    return Acts()
+
+
+def network_class(act):
+    """A class with weights that are always the same, whose code is too."""
+
+    class Net(torch.nn.Module):
+        def __init__(self, k=1):
+            super().__init__()
+            self.k, self.scale = k, torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return act(self.scale * x)
+
+    return Net
+
+
+def network(act=torch.tanh, k=1):
+    return network_class(act)(k)
+
+
+class Kinds(Enum):
+    ONE, TWO = 1, 2
+
+
+def pattern(end):
+    return re.compile("a" * 300 + end)
+
+
 LARGE = np.arange(10**6)
 
 APART = {
@@ -674,9 +750,33 @@ APART = {
     "dtypes": lambda: [np.zeros(2), np.zeros(2, np.float32)],
     "sets": lambda: [{"a", "b"}, {"a", "c"}],
     "torch's": lambda: [torch.float32, torch.float64],
+    "callbacks' closures": lambda: [callback_of(1), callback_of(2)],
+    "class attributes": lambda: [local_class(k=k) for k in (1, 2)],
+    "defaults of methods": lambda: [local_class(by=by) for by in (1, 2)],
+    "class attributes of instances": lambda: [callback_of(1, k) for k in (1, 2)],
+    "networks' classes": lambda: [network_class(act) for act in (torch.tanh, torch.relu)],
+    "networks' code": lambda: [network(torch.tanh), network(torch.relu)],
+    "networks' attributes": lambda: [network(k=1), network(k=2)],
+    "parts of networks": lambda: [torch.nn.Sequential(network(k=k)) for k in (1, 2)],
+    "frozen networks": lambda: [network(), network().requires_grad_(False)],
+    "generators": lambda: [random.Random(0), random.Random(1)],
+    "patterns": lambda: [pattern("b"), pattern("c")],
+    "loggers": lambda: [logging.getLogger(name) for name in "ab"],
+    "flags of patterns": lambda: [re.compile("a"), re.compile("a", re.IGNORECASE)],
+    "enumerations": lambda: list(Kinds),
     "views": lambda: [cmim_sklearn.Corruption(0.2), cmim_sklearn.Corruption(0.3)],
     "types": lambda: [1, True],
 }
+
+
+def local_class(k=1, by=1):
+    class Local:
+        kind = k
+
+        def __call__(self, x, by=by):
+            return x
+
+    return Local
 
 
 class EpochScoringOn(Callback):
@@ -693,11 +793,69 @@ def test_parameters_of_one_name_are_told_apart(kind):
     assert len(one) < 20_000
 
 
+class Abstract(ABC):
+    @abstractmethod
+    def norm(self):
+        pass
+
+
+def refers_to_itself():
+    class Local:
+        def __eq__(self, other):
+            return isinstance(other, Local)
+
+        def count(self, n):
+            return count(n - 1)
+
+    def count(n):
+        return count(n - 1) + len(vars(Local))
+
+    return [Local, Local(), count]
+
+
+class Described(Abstract):
+    __slots__ = ("weight",)
+
+    @property
+    def half(self):
+        return self.weight / 2
+
+    @cached_property
+    def double(self):
+        return self.weight * 2
+
+    @torch.no_grad()
+    def norm(self):
+        return super().__hash__()
+
+    @classmethod
+    def make(cls):
+        return cls()
+
+
+@dataclass
+class Dropped:
+    shares: list = field(default_factory=list)
+
+    def __call__(self, x, generator):
+        return x, x
+
+
+def with_weight_norm():
+    layer = torch.nn.LSTM(2, 2)
+    for weight in layer.parameters():
+        torch.nn.init.zeros_(weight)
+    return torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: shifted(1), lambda: Halves(0.5), lambda: {"a": 1, "b": float("nan")},
         lambda: {"b": float("nan"), "a": 1}, lambda: Checkpoint("here"), lambda: LARGE.copy(),
+        network, lambda: network_class(torch.tanh), lambda: callback_of(1), lambda: Kinds.ONE,
+        refers_to_itself, lambda: random.Random(0), lambda: with_weight_norm(), lambda: Described,
+        Dropped, lambda: np,
     ],
 )  # fmt: skip
 def test_equal_parameters_are_told_alike(make):

@@ -12,16 +12,22 @@ import cmim_sklearn
 from cmim_sklearn import CMIMEncoder
 
 REFERENCE = (Path(__file__).parent.parent / ".docs" / "reference.rst").read_text()
+PUBLIC = {
+    **{
+        module: set(importlib.import_module(f"cmim_sklearn.{module}").__all__) - {"OBJECTIVES"}
+        for module in ("display", "geometry", "mutual_information", "objectives")
+    },
+    "archive": {"EncoderFileError"},
+    "latents": {"SampledPosterior", "LearnedPosterior", "FixedPosterior", "standard_normal"},
+    "networks": {"MLP"},
+    "onnx": {"register"},
+}
 LISTED = set(re.findall(r"^   ([\w.]+)$", REFERENCE, flags=re.M))
 
 
 def test_the_reference_has_every_public_name():
-    assert set(cmim_sklearn.__all__) - {"__version__"} == {n for n in LISTED if "." not in n}
-    for module in ("display", "geometry", "mutual_information", "objectives"):
-        names = set(importlib.import_module(f"cmim_sklearn.{module}").__all__) - {"OBJECTIVES"}
-        assert {f"{module}.{name}" for name in names} == {
-            name for name in LISTED if name.startswith(f"{module}.")
-        }
+    names = set(cmim_sklearn.__all__) - {"__version__"}
+    assert names | {f"{m}.{name}" for m, public in PUBLIC.items() for name in public} == LISTED
     for name in LISTED:
         module, _, attribute = f"cmim_sklearn.{name}".rpartition(".")
         assert getattr(importlib.import_module(module), attribute).__doc__

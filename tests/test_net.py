@@ -298,7 +298,8 @@ def test_mixed_precision_trains(mixed, quick, monkeypatch):
     encoder = CMIMEncoder(**quick, net_params={"autocast": "bfloat16"}).fit(mixed)
     assert np.isfinite(encoder.loss_curve_).all()
     assert next(encoder.net_.module.parameters()).dtype == torch.float32
-    assert {(kw["dtype"], kw["enabled"]) for kw in seen} == {(torch.bfloat16, True)}
+    on = [kw for kw in seen if kw["enabled"]]  # the contrastive term turns it off
+    assert {kw["dtype"] for kw in on} == {torch.bfloat16}
 
 
 def test_objective_loss_passes_its_options_on():

@@ -626,6 +626,29 @@ def test_a_save_that_is_interrupted_leaves_nothing(saved, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_names_may_be_as_long_as_files_may_have_them(saved, tmp_path):
+    path = tmp_path / ("n" * 255)
+    saved[0].save(path)
+    assert CMIMEncoder.load(path).n_iter_ == 2
+
+
+def test_what_a_killed_save_left_is_cleared_by_a_later_one(saved, tmp_path, monkeypatch):
+    path, left = tmp_path / "model.cmim", []
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", lambda part, path: left.append(Path(part).read_bytes()))
+        saved[0].save(path)
+        (part,) = tmp_path.iterdir()
+    other = tmp_path / archive._part_name(tmp_path / "other", "0123abcd")
+    other.write_bytes(b"of another file")
+    os.utime(other, (0, 0))
+    saved[0].save(path)
+    assert part.exists()  # its writer may be at it
+    os.utime(part, (0, 0))
+    saved[0].save(path)
+    assert set(tmp_path.iterdir()) == {path, other}
+    assert left == [path.read_bytes()]
+
+
 def test_folders_that_cannot_be_written(saved, tmp_path):
     with pytest.raises(FileNotFoundError):
         saved[0].save(tmp_path / "nowhere" / "model.cmim")

@@ -123,7 +123,7 @@ def polars_enum(draw, n):
 POLARS = {
     **{f"Int{b}": polars_of(integers(b), getattr(pl, f"Int{b}")) for b in (8, 16, 32, 64)},
     **{f"UInt{b}": polars_of(integers(b, False), getattr(pl, f"UInt{b}")) for b in (8, 16, 32, 64)},
-    "Int128": polars_of(integers(128), pl.Int128),
+    **({"Int128": polars_of(integers(128), pl.Int128)} if hasattr(pl, "Int128") else {}),
     **{f"Float{b}": polars_of(floats(b), getattr(pl, f"Float{b}")) for b in (32, 64)},
     "infinite": polars_of(st.floats(), pl.Float64),
     "Boolean": polars_of(st.booleans(), pl.Boolean),
@@ -254,14 +254,13 @@ def check(n_frames, **options):
 
 
 def test_frames_go_through_or_are_refused_by_name():
-    counts = check(100, derandomize=True)
-    assert counts[True] > 40
+    assert check(100, derandomize=True)[True] > 0.4 * 100
 
 
 @pytest.mark.slow
 def test_many_frames_go_through_or_are_refused_by_name():
-    counts = check(int(os.environ.get("CMIM_FRAMES", 10_000)))
-    print(counts)
+    n_frames = int(os.environ.get("CMIM_FRAMES", 10_000))
+    assert check(n_frames)[True] > 0.4 * n_frames
 
 
 @pytest.mark.parametrize("kind", sorted(REFUSED - {"infinite"}))
@@ -273,6 +272,8 @@ def test_kinds_that_no_column_may_have_are_refused(kind):
     def holds(data):
         series = kinds[kind](data.draw, 5)
         frame = series.to_frame("a") if library is pd else pl.DataFrame({"a": series})
-        assert not goes_through(frame, {})
+        with pytest.raises((TypeError, ValueError), match="'a'") as caught:
+            CMIMEncoder(**TINY).fit(frame)
+        assert is_told(caught.value)
 
     holds()
