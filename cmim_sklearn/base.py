@@ -1,7 +1,8 @@
 """What all encoders share: their public face, what a subclass provides, and what a fitted one is.
 
-How they train stands in `cmim_sklearn.fitting`, on a whole table, and `cmim_sklearn.streaming`, on
-chunks. Those with a decoder go on in `cmim_sklearn.generative`.
+How they train stands in `cmim_sklearn.fitting`, on a whole table, in `cmim_sklearn.streaming`, on
+chunks, and in `cmim_sklearn.parquet`, on files. Those with a decoder go on in
+`cmim_sklearn.generative`.
 """
 
 import copy
@@ -34,6 +35,7 @@ from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
 from cmim_sklearn.net import ObjectiveLoss, check_net_params, net_state, resolve_device
 from cmim_sklearn.networks import build as build_network
+from cmim_sklearn.parquet import ParquetTable, check_buffer, fit_on_parquet, write_features
 from cmim_sklearn.persistence import load_encoder, save_encoder
 from cmim_sklearn.streaming import learn_columns, train_on
 from cmim_sklearn.table import Table, warn_of_unseen
@@ -146,6 +148,72 @@ class _LatentEncoder(
         warn_of_one_component(self, stacklevel=4)
         with as_before_on_error(self):
             train_on_table(self, X, y, X_val)
+        return self
+
+    @with_callbacks
+    def fit_parquet(self, source, *, columns=None, X_val=None, buffer_rows=200_000):
+        """Fit to the rows of Parquet files, in memory that does not grow with their number.
+
+        A table of at most `buffer_rows` rows is read and fitted as by `fit`. Of a larger one the
+        columns are learnt in one pass over the files, and each epoch is another.
+
+        Parameters
+        ----------
+        source : str or path-like, or list of them
+            Local Parquet files of the same columns, one below the other; a directory stands for
+            the ``*.parquet`` in and below it, by name.
+        columns : list of str, default=None
+            The columns to fit to; no other is read. None is all, but for the row index of a pandas
+            frame.
+        X_val : table of shape (n_held_out, n_features), default=None
+            Rows to watch for early stopping, whatever `early_stopping` says; in memory.
+        buffer_rows : int, default=200_000
+            How many rows are held at a time, encoded (4 bytes a cell), to be shuffled; and how many
+            are sampled for the statistics. At least 10.
+
+        Returns
+        -------
+        self : object
+            The fitted encoder. Tables that it makes are pyarrow's.
+
+        Raises
+        ------
+        ImportError
+            Without pyarrow (``pip install "cmim-sklearn[parquet]"``).
+        FileNotFoundError
+            If there is no such file, or none in a directory.
+        ValueError
+            If a file is no Parquet, lacks a column, or has it in a type that does not go with the
+            others'; if a column of categories has more than 1,048,576 levels, as an id has; and as
+            in `fit`.
+        TypeError, FloatingPointError, KeyboardInterrupt
+            As in `fit`.
+
+        Notes
+        -----
+        Taken from all rows are the kinds of the columns, the levels of categories and the range of
+        numbers. Taken from a uniform sample of `buffer_rows` rows are numeric scalings, frequencies
+        of levels and, after training, the scale of features, the distribution of the codes and
+        the noise that is left. With `early_stopping` rows are held out from this sample, at most
+        half of it.
+
+        An epoch goes through the row groups in random order, four side by side, and shuffles what
+        the buffer holds at a time. Where a file is sorted and its row groups, of which it should
+        have many, are larger than the buffer, batches are less mixed than those of `fit`. The next
+        rows are read and encoded in a thread beside training.
+
+        ``max_iter="auto"`` means what it means in `fit`: 10 epochs of any table beyond some 77,000
+        rows. Of tens of millions one or two may do, with a larger `batch_size`.
+        """
+        self._check_params()
+        check_buffer(buffer_rows)
+        warn_of_one_component(self, stacklevel=4)
+        source = ParquetTable(source, columns)
+        with as_before_on_error(self):
+            if source.n_rows <= buffer_rows:
+                train_on_table(self, source.read(), None, X_val)
+            else:
+                fit_on_parquet(self, source, X_val, buffer_rows)
         return self
 
     def fit_schema(self, X):
@@ -394,7 +462,15 @@ class _LatentEncoder(
         result.
         """
         self._check_use()
-        name, model, unseen = self._embedding, self._model(), {}
+        unseen = {}
+        n_rows, frames = read_in_parts(X, self.table_.types)
+        features = self._embed(n_rows, frames, unseen)
+        warn_of_unseen(unseen)
+        return features
+
+    def _embed(self, n_rows, frames, unseen):
+        """Features (n_rows, n_features_out) of frames together; values unseen in fit are noted."""
+        name, model = self._embedding, self._model()
         centre, scale = (torch.from_numpy(part).to(model.device) for part in self._scales[name])
         factor, shift = 1 / scale, -centre / scale
 
@@ -404,14 +480,50 @@ class _LatentEncoder(
             scales = zip(shift.split(widths), layers, factor.split(widths), strict=True)
             return {name: [torch.addcmul(*parts) for parts in scales]}
 
-        n_rows, frames = read_in_parts(X, self.table_.types)
         encoded = (
             self.table_.encode(self._checked(frame, reset=False, min_rows=1), unseen)
             for frame in frames
         )
-        features = on_rows(model, embed, encoded, n_rows)[name]
-        warn_of_unseen(unseen)
-        return features
+        return on_rows(model, embed, encoded, n_rows)[name]
+
+    def transform_parquet(self, source, destination, *, keep=None):
+        """Embed the rows of Parquet files into a directory of such, part by part.
+
+        Each row group with rows becomes one file, ``part-000000.parquet`` and so on, in the rows'
+        order: the directory is read as one table. Where the call was killed, the same call again
+        goes on: files that are there are whole, and are left as they are.
+
+        Parameters
+        ----------
+        source : str or path-like, or list of them
+            As for `fit_parquet`; only columns of fit and `keep` are read.
+        destination : str or path-like
+            Directory, made where there is none; for one call at a time.
+        keep : list of str, default=None
+            Columns to pass on, such as an id, before the features.
+
+        Returns
+        -------
+        destination : Path
+
+        Raises
+        ------
+        ImportError
+            Without pyarrow (``pip install "cmim-sklearn[parquet]"``).
+        FileNotFoundError
+            If there is no such file, or none in a directory.
+        ValueError
+            If the directory holds anything but features of the same encoder, `embedding`, files
+            (by name, size and time of their last change) and `keep`; if the encoder was fitted on
+            an array; if a file is no Parquet, or lacks a column; and as in `transform`.
+
+        Notes
+        -----
+        Features are float32, named by `get_feature_names_out`, and equal to those of `transform`
+        bit by bit, whatever ``set_output`` says.
+        """
+        self._check_use()
+        return write_features(self, source, destination, keep)
 
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Information that codes hold of their rows, in nats: I(x; z) of z ~ q(z | x) + noise.

@@ -9,7 +9,7 @@ import time
 
 from skorch.callbacks import Callback
 
-from cmim_sklearn.batches import WholeBatches
+from cmim_sklearn.batches import count_batches
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -49,8 +49,8 @@ class OneCycle(Callback):
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Count the updates ahead and note the peak rate of each parameter group."""
-        batches = WholeBatches(X.x, net.batch_size, None, "cpu", net.world_)
-        self.n_updates_ = net.max_epochs * len(batches)
+        n_batches = count_batches(len(X), net.batch_size, net.world_.size)
+        self.n_updates_ = net.max_epochs * n_batches
         self.update_ = 0
         self.peaks_ = [float(group["lr"]) for group in net.optimizer_.param_groups]
 

@@ -2,12 +2,15 @@
 
 import copy
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from torch.utils.data import Dataset
 
 from cmim_sklearn.batches import EncodedTable
 from cmim_sklearn.callbacks import EpochTasks, KeepBest
@@ -22,46 +25,69 @@ SUMMARY_ROWS = 5000
 """How many rows, at most, are looked at after training."""
 
 
+class Rows(NamedTuple):
+    """What a fit goes by, and what is looked at afterwards.
+
+    Attributes
+    ----------
+    data : Dataset
+        All rows to train on, as `LatentNet` takes them.
+    encoded : array of shape (n, C)
+        Those of them that are at hand, encoded: all, or a sample.
+    measure : callable
+        From positions in `encoded` to the measured cells of these rows.
+    held_out : array of shape (n_held_out, C) or None
+        Encoded rows to watch.
+    """
+
+    data: Dataset
+    encoded: np.ndarray
+    measure: Callable
+    held_out: np.ndarray | None
+
+
 def train_on_table(encoder, X, y, X_val):
     """Learn the columns, unless warm, and train; see `_LatentEncoder.fit`."""
-    warm = encoder.warm_start and hasattr(encoder, "_net")
+    warm = goes_on(encoder)
     frame = encoder._read(X, reset=not warm, min_rows=2)
-    seed = int(check_random_state(encoder.random_state).randint(2**31 - 1))
-    built = encoder._architecture()
-    if warm:
-        check_as_built(encoder, built, "warm_start=True", "Set warm_start=False")
+    seed = draw_seed(encoder)
+    check_warm(encoder)
     table = encoder.table_ if warm else encoder._fit_table(frame)
     encoder._check_table(table, frame)
-    rows, encoded, encoded_val = _divided(encoder, table, frame, X_val, seed)
+    rows, encoded, held_out = _divided(encoder, table, frame, X_val, seed)
+    measure = partial(measured, table, frame, rows)
+    rows = Rows(EncodedTable(encoded), encoded, measure, held_out)
+    train_on_rows(encoder, table, rows, seed, X, y)
+
+
+def train_on_rows(encoder, table, rows, seed, X, y=None):
+    """Train on rows of known columns, and keep what is read off; X and y are for callbacks."""
+    built = encoder._architecture()
     # A copy where it goes on, so that a fit that fails leaves the encoder as it was.
     model = (
         copy.deepcopy(encoder.net_.module)
-        if warm
+        if goes_on(encoder)
         else encoder._build_model(table.likelihood, built, seed)
     )
     encoder._configure(model)
-    epochs = n_epochs(encoder, len(encoded), _width(table.likelihood, built))
+    epochs = n_epochs(encoder, len(rows.data), _width(table.likelihood, built))
 
     def so_far(net):
         # For scikit-learn's callbacks, which may ask at every epoch: in short, and a copy.
-        attributes = encoder._read_off(net, encoded, seed)
+        attributes = encoder._read_off(net, rows.encoded, seed)
         return {**attributes, "table_": table, "_built": built, "_net": net_state(net)}
 
-    def read_off(net):
-        measure = partial(_measured, table, frame, rows)
-        return encoder._read_off(net, encoded, seed, measure)
-
     tasks = _callback_tasks(encoder, epochs, X, y, so_far)
-    net = make_net(encoder, model, epochs, seed, encoded_val, tasks)
-    if warm:
+    net = make_net(encoder, model, epochs, seed, rows.held_out, tasks)
+    if goes_on(encoder):
         net.history.extend(encoder.net_.history)
     interrupted = None
     try:
-        train(net, table, encoded, encoded_val)
-        attributes = read_off(net)
+        train(net, table, rows.data, rows.encoded, rows.held_out)
+        attributes = encoder._read_off(net, rows.encoded, seed, rows.measure)
     except KeyboardInterrupt as stop:
         interrupted = stop
-        attributes = read_off(net)
+        attributes = encoder._read_off(net, rows.encoded, seed, rows.measure)
     vars(encoder).update(attributes, table_=table, _built=built, _net=net)
     try:
         if interrupted is not None:
@@ -69,9 +95,9 @@ def train_on_table(encoder, X, y, X_val):
                 f"Training was interrupted after {encoder.n_iter_} epochs. The encoder is fitted "
                 "with the weights it had, the best ones where rows were held out.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        warn_of_faults(encoder, net, stacklevel=5)
+        warn_of_faults(encoder, net, stacklevel=6)
         for task in tasks:
             task.end(net)
     finally:
@@ -81,6 +107,22 @@ def train_on_table(encoder, X, y, X_val):
 
 
 # -- before training -------------------------------------------------------------------------------
+
+
+def goes_on(encoder):
+    """Whether a fit begins with what was learnt before."""
+    return encoder.warm_start and hasattr(encoder, "_net")
+
+
+def draw_seed(encoder):
+    """The seed of a fit, drawn from `random_state`."""
+    return int(check_random_state(encoder.random_state).randint(2**31 - 1))
+
+
+def check_warm(encoder):
+    """Raise where a warm fit cannot go on with the network that there is."""
+    if goes_on(encoder):
+        check_as_built(encoder, encoder._architecture(), "warm_start=True", "Set warm_start=False")
 
 
 def warn_of_one_component(encoder, stacklevel):
@@ -216,10 +258,10 @@ def make_net(encoder, model, epochs, seed, encoded_val=None, tasks=(), one_cycle
     return net.initialize()
 
 
-def train(net, table, encoded, encoded_val=None):
-    """Train a net on encoded rows (n, C); name the column that its loss broke at."""
+def train(net, table, data, encoded, encoded_val=None):
+    """Train a net on a data set; name the column of encoded rows (n, C) that its loss broke at."""
     try:
-        net.partial_fit(EncodedTable(encoded))
+        net.partial_fit(data)
     except NotFinite as fault:
         told = told_of_columns(net.module, table, encoded if fault.training else encoded_val)
         raise FloatingPointError(f"{fault} {told}".strip()) from None
@@ -246,6 +288,6 @@ def some_rows(encoded, seed):
     return np.random.RandomState(seed).permutation(len(encoded))[:SUMMARY_ROWS]
 
 
-def _measured(table, frame, rows, some):
+def measured(table, frame, rows, some):
     """Measured cells of some of the rows that a model was trained on."""
     return table.measure(frame.take(rows[some]))

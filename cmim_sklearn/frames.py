@@ -227,7 +227,9 @@ def _coded_pandas(series):
 
 
 def _coded_pyarrow(column):
-    """Levels and codes (n,) of a dictionary, -1 where missing; None for another dtype."""
+    """Levels and codes (n,) of strings or a dictionary, -1 where missing; None for other dtypes."""
+    if str(column.type) in ("string", "large_string"):
+        column = column.dictionary_encode()  # a Python string for each level, not for each row
     if not hasattr(column.type, "index_type"):
         return None
     levels, codes = [], [np.empty(0, dtype=np.int64)]

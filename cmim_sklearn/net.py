@@ -11,7 +11,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
 from skorch.helper import predefined_split
 from torch import nn
 
-from cmim_sklearn.batches import EncodedTable, WholeBatches
+from cmim_sklearn.batches import EncodedTable, ShuffledBatches, StreamedTable, WholeBatches
 from cmim_sklearn.callbacks import EpochTasks, OneCycle, Progress, StopTraining
 from cmim_sklearn.data_parallel import World
 from cmim_sklearn.training_state import (
@@ -162,7 +162,9 @@ class LatentNet(NeuralNet):
         return self
 
     def get_iterator(self, dataset, training=False):
-        """Return `WholeBatches` over a data set, shuffled in training."""
+        """Return `WholeBatches` over a data set, shuffled in training; of a stream, its batches."""
+        if isinstance(dataset, StreamedTable):
+            return ShuffledBatches(dataset, self.batch_size, self.generator_, self.device)
         x = dataset.x
         if torch.device(self.device).type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
@@ -297,6 +299,11 @@ class LatentNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         if self.data_parallel:
+            if isinstance(X, StreamedTable):
+                raise ValueError(
+                    "net_params={'data_parallel': True} is for fit, where each process takes its "
+                    "part of a table in memory; fit_parquet trains in one. Leave it out."
+                )
             self.world_ = World.initialized()
             self.world_.check_alike(self, *self.get_split_datasets(X, y))
         if self.world_.rank > 0:

@@ -15,6 +15,7 @@ import re
 import sys
 from enum import Enum
 from functools import cached_property, partial
+from importlib.metadata import version
 from types import (
     CodeType,
     GetSetDescriptorType,
@@ -24,7 +25,6 @@ from types import (
 )
 
 import numpy as np
-import skorch
 import torch
 
 from cmim_sklearn._version import __version__
@@ -67,15 +67,15 @@ def origin_of(net, X):
         net.max_epochs,
         net.world_.size,
         {k: plain(v, k) for k, v in parameters.items() if k not in UNRELATED},
-        _hash({"x": X.x}),
-        None if held_out is None else _hash({"x": held_out.x}),
+        _hash(X.identity()),
+        None if held_out is None else _hash(held_out.identity()),
     ]
     return {
         "fit": hashlib.sha256(json.dumps(told).encode()).hexdigest(),
         "versions": {
             "cmim_sklearn": __version__,
             "torch": str(torch.__version__),
-            "skorch": skorch.__version__,
+            "skorch": version("skorch"),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },

@@ -4,9 +4,9 @@ import copy
 from functools import partial
 
 import numpy as np
-from sklearn.utils import check_random_state
 
-from cmim_sklearn.fitting import check_as_built, make_net, train, warn_of_faults
+from cmim_sklearn.batches import EncodedTable
+from cmim_sklearn.fitting import check_as_built, draw_seed, make_net, train, warn_of_faults
 from cmim_sklearn.net import go_on_from
 
 FITTED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
@@ -34,7 +34,7 @@ def train_on(encoder, X):
     encoder._check_table(table, frame)
     encoded = table.encode(frame)
     before = encoder.net_ if hasattr(encoder, "_net") else None
-    seed = int(check_random_state(encoder.random_state).randint(2**31 - 1))
+    seed = draw_seed(encoder)
     if before is None:
         model = encoder._build_model(table.likelihood, built, seed)
     else:
@@ -46,7 +46,7 @@ def train_on(encoder, X):
     net = make_net(encoder, model, 1, seed, one_cycle=False)
     if before is not None:
         go_on_from(net, before)
-    train(net, table, encoded)
+    train(net, table, EncodedTable(encoded), encoded)
     attributes = encoder._read_off(net, encoded, seed, partial(_measured, table, frame))
     vars(encoder).update(attributes, table_=table, _built=built, _net=net)
     net.forget_data()

@@ -78,15 +78,7 @@ class Table:
             If `categorical_features` or `likelihoods` names what is not there, or a kind that does
             not fit a column's values.
         """
-        n_columns, names = len(frame.columns), frame.layout.names
-        pairs = zip(frame.columns, frame.types, strict=True)
-        kinds = [_default_kind(values, t) for values, t in pairs]
-        for position in _named_positions(categorical_features, names, n_columns):
-            kinds[position] = "categorical"
-        for key, kind in (likelihoods or {}).items():
-            position = _position(key, names, n_columns, "likelihoods")
-            _check_kind(kind, key, frame.types[position])
-            kinds[position] = kind
+        kinds = choose_kinds(frame, categorical_features, likelihoods)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
@@ -300,6 +292,19 @@ def warn_of_unseen(unseen, stacklevel=4):
             UserWarning,
             stacklevel=stacklevel,
         )
+
+
+def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=None):
+    """The kind of each column, a key of `LIKELIHOODS`; the parameters are CMIMEncoder's."""
+    n_columns, names = len(frame.columns), frame.layout.names
+    kinds = [_default_kind(v, t) for v, t in zip(frame.columns, frame.types, strict=True)]
+    for position in _named_positions(categorical_features, names, n_columns):
+        kinds[position] = "categorical"
+    for key, kind in (likelihoods or {}).items():
+        position = _position(key, names, n_columns, "likelihoods")
+        _check_kind(kind, key, frame.types[position])
+        kinds[position] = kind
+    return kinds
 
 
 def _default_kind(values, kind):

@@ -27,7 +27,7 @@ ALLOWED = {
     "parameters": {"embedding", "latents", "networks", "scaling"},
     "base": {
         "callbacks", "embedding", "fitting", "forking", "frames", "model", "mutual_information",
-        "net", "networks", "onnx", "persistence", "streaming", "table",
+        "net", "networks", "onnx", "parquet", "persistence", "streaming", "table",
     },
     "fitting": {"batches", "callbacks", "faults", "net"},
     "persistence": {"_version", "archive", "layouts", "model", "views"},
@@ -39,7 +39,8 @@ ALLOWED = {
     "data_parallel": set(),
     "training_state": set(),
     "faults": {"model"},
-    "streaming": {"fitting", "net"},
+    "streaming": {"batches", "fitting", "net"},
+    "parquet": {"archive", "batches", "fitting", "frames", "table"},
     "onnx": {"embedding", "frames", "gaussian", "likelihoods", "networks", "onnx_graph"},
     "onnx_graph": {"networks"},
     "generative": {
@@ -72,7 +73,7 @@ ONLY_THERE = {
     "narwhals": {"frames"},
     "pandas": {"frame_writers", "layouts"},
     "polars": {"frame_writers", "layouts"},
-    "pyarrow": {"frame_writers", "layouts"},
+    "pyarrow": {"frame_writers", "layouts", "parquet"},
     "safetensors": {"archive"},
     "zipfile": {"archive"},
     "matplotlib": {"display", "drawing"},

@@ -19,6 +19,8 @@ def test_python_blocks_run(monkeypatch, tmp_path):
     matplotlib.use("agg")
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("dask.dataframe")
     (tmp_path / "examples").symlink_to(ROOT / "examples")  # blocks write files, too
     monkeypatch.chdir(tmp_path)
     namespace = {}
@@ -40,6 +42,8 @@ def test_python_blocks_run(monkeypatch, tmp_path):
     assert namespace["encoder"].mutual_information(namespace["houses"], noise=0.3).estimate > 0
     wanted = namespace["encoder"].transform(namespace["houses"])
     assert abs(namespace["features"] - wanted).max() < 1e-4
+    assert namespace["features_by_id"]["id"].tolist() == list(range(600))
+    assert namespace["features_by_part"].npartitions == 3
     assert namespace["digits"][0].layer_ == "decoder.2"
 
 
