@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -172,13 +173,14 @@ def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
 
 
 class Stops(Callback):
-    """Raise at the end of an epoch; which and what are no parameters, as a kill is none."""
-
-    epoch, error = None, RuntimeError
+    """Raise at the end of an epoch; which and what are no part of it, as a kill is none of a fit."""
 
     def on_epoch_end(self, net, **kwargs):
-        if len(net.history) == self.epoch:
-            raise self.error
+        if len(net.history) == STOP.epoch:
+            raise STOP.error
+
+
+STOP = SimpleNamespace(epoch=None, error=RuntimeError)
 
 
 def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
@@ -189,7 +191,7 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
         encoder = small(max_iter=4, net_params={"callbacks": callbacks})
         return encoder.fit_parquet(source, **FEW)
 
-    monkeypatch.setattr(Stops, "epoch", 3)
+    monkeypatch.setattr(STOP, "epoch", 3)
     with pytest.raises(RuntimeError):
         begin()
     monkeypatch.undo()
@@ -202,8 +204,8 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
 
 
 def test_interruptions_and_warm_starts_are_those_of_fit(path, monkeypatch):
-    monkeypatch.setattr(Stops, "epoch", 2)
-    monkeypatch.setattr(Stops, "error", KeyboardInterrupt)
+    monkeypatch.setattr(STOP, "epoch", 2)
+    monkeypatch.setattr(STOP, "error", KeyboardInterrupt)
     stopped = small(max_iter=4, net_params={"callbacks": [Stops()]})
     with (
         pytest.warns(UserWarning, match="interrupted after 2 epochs") as told,
