@@ -259,7 +259,7 @@ def test_frames_go_through_or_are_refused_by_name():
 
 @pytest.mark.slow
 def test_many_frames_go_through_or_are_refused_by_name():
-    n_frames = int(os.environ.get("CMIM_FRAMES", 10_000))
+    n_frames = int(os.environ.get("CMIM_FRAMES", 200))  # 10,000 take half an hour
     assert check(n_frames)[True] > 0.4 * n_frames
 
 
