@@ -353,7 +353,7 @@ def _begin(destination, task):
     """Make the directory, or make sure that it is of the same task."""
     path = destination / MANIFEST
     destination.mkdir(parents=True, exist_ok=True)
-    for part in destination.glob(f".{'[0-9a-f]' * 16}.part"):  # of one killed as it wrote
+    for part in destination.glob(f".{'[0-9a-f]' * 16}*.part"):  # of one killed as it wrote
         part.unlink(missing_ok=True)
     if not path.exists():
         found = next(destination.iterdir(), None)

@@ -44,12 +44,14 @@ class Generators(Callback):
 class Crash(Callback):
     """A process that dies in its fourth epoch, the first time."""
 
-    has_crashed = False  # the class's, as an encoder's parameters must not change
-
     def on_epoch_begin(self, net, **kwargs):
-        if len(net.history) == 4 and not Crash.has_crashed:
-            Crash.has_crashed = True
+        if len(net.history) == 4 and not CRASHES:
+            CRASHES.append(len(net.history))
             raise RuntimeError("crash")
+
+
+CRASHES = []
+"""Not the class's: a callback that holds another value is another callback, and the fit another."""
 
 
 class Poison(Callback):
