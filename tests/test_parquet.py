@@ -173,7 +173,7 @@ def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
 
 
 class Stops(Callback):
-    """Raise at the end of an epoch; which and what are no part of it, as a kill is none of a fit."""
+    """Raise at the end of an epoch; which and what are no part of it, as a kill is none."""
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == STOP.epoch:
