@@ -149,5 +149,5 @@ def test_a_notebook_runs_from_top_to_bottom_and_finds_what_it_says(script):
     if script.stem == "plot_dirty_table":
         pytest.importorskip("skrub")
     nb = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
-    nb.cells.append(nbformat.v4.new_code_cell(FINDINGS[script.stem]))
+    nb.cells.append(nbformat.v4.new_code_cell(FINDINGS[script.stem]))  # which asserts
     TOOLS["execute"](nb)
