@@ -158,7 +158,8 @@ def _change_value(manifest, packed, rng):
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         holder, key = rng.choice(places)
         other, at = rng.choice(places)
-        choices = [rng.choice(STRANGE), copy.deepcopy(other[at])]
+        # Copies: a shared list that gets itself put into it would never come to an end.
+        choices = copy.deepcopy([rng.choice(STRANGE), other[at]])
         if type(holder[key]) in (int, float):
             choices += [holder[key] + rng.choice([-1, 1]), -holder[key], holder[key] * 2]
         kind = rng.random()

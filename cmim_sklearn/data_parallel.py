@@ -8,12 +8,13 @@ sum after it is all there is to do, and the module stays what it was. ``accelera
 such processes all the same.
 """
 
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import distributed
+
+from cmim_sklearn.hashing import hash_of
 
 LEAST_ROWS = 2
 """Of a batch, for each process: one row has nothing to be told from."""
@@ -115,9 +116,9 @@ class World(NamedTuple):
             "random_state (give an int)": net.seed,
             "max_iter": net.max_epochs,
             "batch_size": net.batch_size,
-            "X (each takes its part of the same rows by itself)": _digest(tables[:1]),
-            "the rows held out": _digest(tables[1:]),
-            "the network": _digest_of(net.module_.state_dict().values()),
+            "X (each takes its part of the same rows by itself)": _hash_of_rows(tables[0]),
+            "the rows held out": _hash_of_rows(tables[1]),
+            "the network": hash_of(net.module_.state_dict()),
         }
         everyone = [None] * self.size
         distributed.all_gather_object(everyone, own)
@@ -129,14 +130,5 @@ class World(NamedTuple):
             )
 
 
-def _digest(tables):
-    return _digest_of([table.x for table in tables if table is not None])
-
-
-def _digest_of(tensors):
-    sha = hashlib.sha256()
-    for tensor in tensors:
-        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-        sha.update(f"{array.dtype} {array.shape}".encode())
-        sha.update(array.reshape(-1).view(np.uint8))
-    return sha.hexdigest()
+def _hash_of_rows(table):
+    return hash_of({} if table is None else table.identity())

@@ -12,7 +12,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch.utils.data import Dataset
 
-from cmim_sklearn.batches import EncodedTable
+from cmim_sklearn.batches import EncodedTable, count_batches
 from cmim_sklearn.callbacks import EpochTasks, KeepBest
 from cmim_sklearn.faults import told_of_columns
 from cmim_sklearn.net import LatentNet, NotFinite, hold_out, net_state, resolve_device
@@ -205,7 +205,7 @@ def n_epochs(encoder, n_rows, width):
         return int(encoder.max_iter)
     # An update takes time by the width: what time there is buys fewer of a wide table.
     updates = max(AUTO_MIN_UPDATES, AUTO_UPDATES * min(1, AUTO_WIDTH / width))
-    n_batches = max(1, -(-n_rows // encoder.batch_size))
+    n_batches = count_batches(n_rows, encoder.batch_size)
     return int(np.clip(-(-updates // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
 
 

@@ -7,7 +7,7 @@ import math
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler
+from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler
 from skorch.helper import predefined_split
 from torch import nn
 
@@ -18,11 +18,11 @@ from cmim_sklearn.training_state import (
     copied,
     restore,
     slow_down,
-    slow_down_optimizer,
+    take_over,
     training_state,
 )
 
-VALIDATION_SEED, CIRCLE_SEED = 0, 0
+VALIDATION_SEED = 0
 MAX_BACK_OFFS = 3
 """How often a fit goes back to its last good epoch and halves its rate."""
 
@@ -145,6 +145,11 @@ class LatentNet(NeuralNet):
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
         self.origin, self.one_cycle, self.data_parallel = origin, one_cycle, data_parallel
+
+    def __repr__(self):
+        """Short, as a notebook's table of fitted attributes needs it; ``module`` shows the rest."""
+        n_weights = sum(weight.numel() for weight in self.module.parameters())
+        return f"{type(self).__name__}({n_weights:,} weights)"
 
     @property
     def _default_callbacks(self):
@@ -347,75 +352,6 @@ class LatentNet(NeuralNet):
         return torch.stack(sums).isfinite().all()
 
 
-class CriticNet(NeuralNet):
-    """A second net beside a `LatentNet`: a critic, trained to raise a bound on information.
-
-    Parameters
-    ----------
-    module : nn.Module
-        A function f of encoder inputs (n, W) and codes (n, d), (n,).
-    criterion : nn.Module
-        From f at pairs and f at shuffled pairs, each (n,), to the bound, (n,).
-    **kwargs : dict
-        See `skorch.NeuralNet`.
-    """
-
-    world_ = World()
-
-    def train_step_single(self, batch, **fit_params):
-        """One backward pass over inputs and codes, without gradients to either."""
-        self._set_training(True)
-        bound = self.criterion_(*critic_values(self.module_, *batch))
-        loss = -bound.mean()
-        loss.backward()
-        self.world_.average_gradients(self.module_, len(bound))
-        return {"loss": loss, "y_pred": bound}
-
-
-def critic_values(critic, inputs, z):
-    """A critic at pairs (x_i, z_i), and at the pairs of each x with the code of another row."""
-    # Each row with the next of a random circle, so that none meets itself. Held-out rows come in
-    # their own order, in which neighbours may be alike. The circle is the same for every batch.
-    circle = torch.randperm(len(z), generator=torch.Generator().manual_seed(CIRCLE_SEED))
-    other = torch.empty_like(circle)
-    other[circle] = circle.roll(1)
-    return critic(inputs, z), critic(inputs, z[other.to(z.device)])
-
-
-class TrainCritic(Callback):
-    """Give a critic one step on the same codes after each step of the model.
-
-    Parameters
-    ----------
-    critic : CriticNet
-        Initialised.
-    """
-
-    def __init__(self, critic):
-        self.critic = critic
-
-    def on_train_begin(self, net, **kwargs):
-        """Let the critic be trained by all processes together, as the model is."""
-        self.critic.world_ = net.world_
-
-    def on_batch_end(self, net, training=False, passed=None, **kwargs):
-        """Train the critic on the batch that the model was trained on."""
-        if training:
-            self.critic.train_step((passed.inputs.detach(), passed.z.detach()))
-
-    def slow_down(self, factor):
-        """Multiply the critic's rate."""
-        slow_down_optimizer(self.critic.optimizer_, factor)
-
-    def state_dict(self):
-        """The critic's weights and optimizer."""
-        return training_state(self.critic)
-
-    def load_state_dict(self, state):
-        """Put them back."""
-        restore(self.critic, state)
-
-
 def check_net_params(net_params, owner):
     """Refuse what the estimator, named by `owner`, has parameters of its own for.
 
@@ -439,26 +375,13 @@ def check_net_params(net_params, owner):
 
 
 def go_on_from(net, before):
-    """Take over what a net has that trained the same weights: history, optimizer, critics."""
+    """Take over what a net has that trained the same weights: history, optimizer, callbacks."""
     net.history.extend(before.history)
-    _take_over(net.optimizer_, before.optimizer_)
+    take_over(net.optimizer_, before.optimizer_)
     there = dict(before.callbacks_)
     for name, callback in net.callbacks_:
-        if isinstance(callback, TrainCritic) and name in there:
-            (module, optimizer), (old, old_optimizer) = (
-                (c.critic.module_, c.critic.optimizer_) for c in (callback, there[name])
-            )
-            shapes = [[weight.shape for weight in m.parameters()] for m in (module, old)]
-            if shapes[0] == shapes[1]:  # else its sizes were set since
-                module.load_state_dict(old.state_dict())
-                _take_over(optimizer, old_optimizer)
-
-
-def _take_over(optimizer, before):
-    """Moments and step counts of another optimizer of the same class; rates stay."""
-    if type(optimizer) is type(before):
-        state = copied(before.state_dict()["state"])
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        if name in there and hasattr(callback, "go_on_from"):
+            callback.go_on_from(there[name])
 
 
 def hold_out(encoded):

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from cmim_sklearn._version import __version__
+from cmim_sklearn.hashing import hash_of
 
 UNRELATED = {
     "device", "embedding", "latent_prior", "max_iter", "random_state", "verbose", "warm_start",
@@ -36,6 +37,9 @@ UNRELATED = {
 
 LIBRARIES = {"cmim_sklearn", "numpy", "sklearn", "skorch", "torch", *sys.stdlib_module_names}
 """Whose classes and functions are what their names and versions say."""
+
+OF_EVERY_NETWORK = frozenset(vars(torch.nn.Module())) | {"training"}
+HOOKS = sorted(name for name in OF_EVERY_NETWORK if name.endswith("_hooks"))
 
 
 def origin_of(net, X):
@@ -67,8 +71,8 @@ def origin_of(net, X):
         net.max_epochs,
         net.world_.size,
         {k: plain(v, k) for k, v in parameters.items() if k not in UNRELATED},
-        _hash(X.identity()),
-        None if held_out is None else _hash(held_out.identity()),
+        hash_of(X.identity()),
+        None if held_out is None else hash_of(held_out.identity()),
     ]
     return {
         "fit": hashlib.sha256(json.dumps(told).encode()).hexdigest(),
@@ -80,7 +84,7 @@ def origin_of(net, X):
             "python": platform.python_version(),
         },
         "device": torch.device(net.device).type,
-        "weights": _hash(net.module_.state_dict()),
+        "weights": hash_of(net.module_.state_dict()),
     }
 
 
@@ -127,9 +131,9 @@ def _plain(value, within=()):
         return _plain(value.item(), within)
     if isinstance(value, np.ndarray):
         is_objects = value.dtype == object
-        return _plain(value.tolist(), within) if is_objects else _hash_of_array(value)
+        return _plain(value.tolist(), within) if is_objects else hash_of({"array": value})
     if isinstance(value, torch.Tensor):
-        return _hash({"tensor": value})
+        return hash_of({"tensor": value})
     if isinstance(value, torch.nn.Module):
         return _module(value, within)
     if isinstance(value, CodeType):
@@ -175,13 +179,23 @@ def _object(value, within):
 
 def _module(module, within):
     """A network by its weights, which are trained, and the classes and attributes of its parts."""
-    parts = {
-        name: [type(part), {k: v for k, v in vars(part).items() if not k.startswith("_")}]
-        for name, part in module.named_modules()
-    }
+    parts = {name: [type(part), *_held_by(part)] for name, part in module.named_modules()}
     trained = {name: weight.requires_grad for name, weight in module.named_parameters()}
     tensors = [module.state_dict(), dict(module.named_buffers())]
     return [repr(module), *_plain([parts, trained, tensors], within)]
+
+
+def _held_by(part):
+    """Attributes of a part of a network, and its hooks."""
+    bases = set(type(part).__mro__) - {torch.nn.Module, object}
+    is_own = not any(map(_is_of_a_library, bases))  # a library's private ones are caches
+    held = {
+        name: value
+        for name, value in vars(part).items()
+        if name not in OF_EVERY_NETWORK and (is_own or not name.startswith("_"))
+    }
+    hooks = {name: [*vars(part)[name].values()] for name in HOOKS if vars(part)[name]}
+    return held, hooks
 
 
 def _function(function, within):
@@ -221,18 +235,3 @@ def _is_of_a_library(named):
 
 def _name(named):
     return f"{getattr(named, '__module__', None)}.{named.__qualname__}"
-
-
-def _hash(tensors):
-    sha = hashlib.sha256()
-    for name, tensor in tensors.items():
-        array = tensor.detach().cpu().numpy()
-        sha.update(f"{name} {_hash_of_array(array)} ".encode())
-    return sha.hexdigest()
-
-
-def _hash_of_array(array):
-    array = np.ascontiguousarray(array)
-    sha = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-    sha.update(array.reshape(-1).view(np.uint8))
-    return sha.hexdigest()

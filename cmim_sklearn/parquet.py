@@ -16,6 +16,7 @@ from cmim_sklearn.archive import write_bytes
 from cmim_sklearn.batches import StreamedTable
 from cmim_sklearn.fitting import Rows, check_warm, draw_seed, goes_on, measured, train_on_rows
 from cmim_sklearn.frames import MIN_PART_ROWS, PART_CELLS, read
+from cmim_sklearn.hashing import hash_of
 from cmim_sklearn.table import choose_kinds, warn_of_unseen
 
 OPEN_GROUPS = 4
@@ -400,8 +401,5 @@ def _fingerprint(encoder):
     state = encoder.__getstate__()
     name = encoder._embedding
     parts = [type(encoder).__name__, name, state["table_"], state["_scales"][name]]
-    sha = hashlib.sha256(json.dumps(parts, default=lambda array: array.tolist()).encode())
-    for weight, values in sorted(state["_net"]["weights"].items()):
-        sha.update(f"{weight} {values.shape}".encode())
-        sha.update(np.ascontiguousarray(values).tobytes())
-    return sha.hexdigest()
+    told = json.dumps(parts, default=lambda array: array.tolist())
+    return hashlib.sha256(f"{told} {hash_of(state['_net']['weights'])}".encode()).hexdigest()

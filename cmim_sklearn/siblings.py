@@ -12,9 +12,10 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
+from cmim_sklearn.critic_net import CriticNet, TrainCritic, critic_values
 from cmim_sklearn.generative import _GenerativeEncoder
 from cmim_sklearn.model import Pass
-from cmim_sklearn.net import CriticNet, ObjectiveLoss, TrainCritic, critic_values, resolve_device
+from cmim_sklearn.net import ObjectiveLoss, resolve_device
 from cmim_sklearn.networks import linear, reset_parameters
 from cmim_sklearn.objectives import mim
 from cmim_sklearn.parameters import shared_parameters

@@ -89,6 +89,13 @@ def _slow_down_scheduler(scheduler, factor):
         _slow_down_scheduler(part, factor)
 
 
+def take_over(optimizer, before):
+    """Moments and step counts of another optimizer of the same class; rates stay."""
+    if type(optimizer) is type(before):
+        state = copied(before.state_dict()["state"])
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
 def copied(tree):
     """Nested dicts, lists and tuples with copies of their tensors."""
     return _mapped(tree, torch.Tensor, lambda tensor: tensor.detach().clone())

@@ -724,6 +724,22 @@ def network(act=torch.tanh, k=1):
     return network_class(act)(k)
 
 
+def with_private(k):
+    made = network()
+    made._k = k
+    return made
+
+
+def with_hook(by):
+    made = network()
+    made.register_forward_hook(lambda part, given, out: by * out)
+    return made
+
+
+class Recurrent(torch.nn.LSTM):
+    """Of a library, which keeps what cannot be told under private names."""
+
+
 class Kinds(Enum):
     ONE, TWO = 1, 2
 
@@ -757,6 +773,9 @@ APART = {
     "networks' classes": lambda: [network_class(act) for act in (torch.tanh, torch.relu)],
     "networks' code": lambda: [network(torch.tanh), network(torch.relu)],
     "networks' attributes": lambda: [network(k=1), network(k=2)],
+    "networks' private attributes": lambda: [with_private(k) for k in (1, 2)],
+    "networks' hooks": lambda: [with_hook(by) for by in (1, 2)],
+    "a hook or none": lambda: [with_hook(1), network()],
     "parts of networks": lambda: [torch.nn.Sequential(network(k=k)) for k in (1, 2)],
     "frozen networks": lambda: [network(), network().requires_grad_(False)],
     "generators": lambda: [random.Random(0), random.Random(1)],
@@ -841,10 +860,14 @@ class Dropped:
         return x, x
 
 
-def with_weight_norm():
-    layer = torch.nn.LSTM(2, 2)
-    for weight in layer.parameters():
+def zeroed(network):
+    for weight in network.parameters():
         torch.nn.init.zeros_(weight)
+    return network
+
+
+def with_weight_norm():
+    layer = zeroed(torch.nn.LSTM(2, 2))
     return torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
 
 
@@ -855,7 +878,8 @@ def with_weight_norm():
         lambda: {"b": float("nan"), "a": 1}, lambda: Checkpoint("here"), lambda: LARGE.copy(),
         network, lambda: network_class(torch.tanh), lambda: callback_of(1), lambda: Kinds.ONE,
         refers_to_itself, lambda: random.Random(0), lambda: with_weight_norm(), lambda: Described,
-        Dropped, lambda: np,
+        Dropped, lambda: np, lambda: with_private(1), lambda: with_hook(1),
+        lambda: zeroed(Recurrent(2, 2)),
     ],
 )  # fmt: skip
 def test_equal_parameters_are_told_alike(make):
@@ -926,5 +950,7 @@ def test_the_critic_is_part_of_it(mixed, tmp_path, dies, monkeypatch):
     with pytest.raises(RuntimeError, match="killed"):
         small("InfoMaxVAEEncoder", tmp_path).fit(mixed)
     dies(None)
-    monkeypatch.setattr("cmim_sklearn.net.TrainCritic.load_state_dict", lambda self, state: None)
+    monkeypatch.setattr(
+        "cmim_sklearn.critic_net.TrainCritic.load_state_dict", lambda self, state: None
+    )
     assert weights(small("InfoMaxVAEEncoder", tmp_path).fit(mixed)) != weights(whole)

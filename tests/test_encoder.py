@@ -870,6 +870,14 @@ def test_before_fit(mixed):
             use(CMIMEncoder())
 
 
+def test_a_notebook_s_table_shows_what_was_learnt_in_short(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    n_weights = sum(weight.numel() for weight in encoder.net_.module.parameters())
+    assert repr(encoder.net_) == f"LatentNet({n_weights:,} weights)"
+    # scikit-learn cuts out the middle of whatever is longer.
+    assert len(repr(encoder.net_)) <= 30
+
+
 def test_repr_shows_what_was_changed():
     assert repr(CMIMEncoder(8, embedding="mean")) == "CMIMEncoder(embedding='mean', n_components=8)"
 

@@ -28,7 +28,8 @@ from cmim_sklearn import (
     InfoNCEEncoder,
     faults,
 )
-from cmim_sklearn.net import MAX_BACK_OFFS, TrainCritic
+from cmim_sklearn.critic_net import TrainCritic
+from cmim_sklearn.net import MAX_BACK_OFFS
 from tests.conftest import make_mixed
 
 WARNING = "The loss was not finite in epoch"

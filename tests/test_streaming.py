@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 import cmim_sklearn
 from cmim_sklearn import CMIMEncoder, InfoMaxVAEEncoder
-from cmim_sklearn.net import TrainCritic
+from cmim_sklearn.critic_net import TrainCritic
 from tests.conftest import make_mixed
 
 ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
