@@ -3,7 +3,8 @@
 `CMIMEncoder` learns them from a table, as its siblings do by other losses; `InformativeEmbedding`
 reads them from an encoder-decoder that you have. With a `Checkpoint` a long fit goes on after it
 was killed. ``mutual_information`` and ``geometry`` measure codes and features, ``display`` draws
-them. To train a network of your own on the same loss, these modules are public, too:
+them. ``onnx.register`` teaches skl2onnx the encoders, and ``archive.EncoderFileError`` is what
+`load` raises. To train a network of your own on the same loss, these modules are public, too:
 
 - ``objectives``: `mim`, `cmim` and the contrastive term alone, from a `Pass` to terms in nats;
 - ``latents``: posteriors q(z | x) and the prior that a `Pass` holds;
