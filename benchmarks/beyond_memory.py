@@ -16,6 +16,7 @@ few rows; rows per second include reading and writing.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -80,7 +81,9 @@ def run(name, folder, parameters, buffer_rows):
         written = pa.table(dict(zip(names, map(pa.array, features.T.copy()), strict=True)))
         pq.write_table(written, folder / "memory.features.parquet", use_dictionary=False)
     else:
-        encoder.transform_parquet(source, folder / f"{name}.features")
+        features = folder / f"{name}.features"
+        shutil.rmtree(features, ignore_errors=True)  # those of an earlier run
+        encoder.transform_parquet(source, features)
     return {
         "rows": pq.read_metadata(source).num_rows,
         "fit_s": fitted - start,
@@ -113,7 +116,7 @@ def main():
     parser.add_argument("--folder", type=Path, help="where the files go; kept, if given")
     parser.add_argument("--out", type=Path, help="folder for beyond_memory.json")
     parser.add_argument("--buffer-rows", type=int, default=200_000)
-    parser.add_argument("--batch-size", type=int, default=4096)
+    parser.add_argument("--batch-size", type=int, default=1024)
     parser.add_argument("--stage", choices=["files", "part", "memory"], help="one, in this process")
     args = parser.parse_args()
     parameters = {

@@ -87,11 +87,18 @@ def read_bytes(path):
 
 def write_bytes(path, content):
     """Write a file as a whole: on failure what was there is there still, and nothing beside it."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path):
+    """A file to write, that takes the place of the one at a path once it is written as a whole."""
     path = Path(os.path.realpath(path))
     part = path.with_name(_part_name(path, secrets.token_hex(4)))
     try:
         with open(part, "xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -35,7 +35,8 @@ from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
 from cmim_sklearn.net import ObjectiveLoss, check_net_params, net_state, resolve_device
 from cmim_sklearn.networks import build as build_network
-from cmim_sklearn.parquet import ParquetTable, check_buffer, fit_on_parquet, write_features
+from cmim_sklearn.parquet import check_buffer, fit_on_parquet, write_features
+from cmim_sklearn.parquet_table import ParquetTable
 from cmim_sklearn.persistence import load_encoder, save_encoder
 from cmim_sklearn.streaming import learn_columns, train_on
 from cmim_sklearn.table import Table, warn_of_unseen
@@ -161,15 +162,17 @@ class _LatentEncoder(
         ----------
         source : str or path-like, or list of them
             Local Parquet files of the same columns, one below the other; a directory stands for
-            the ``*.parquet`` in and below it, by name.
+            the ``*.parquet`` in and below it, by name (part.10 after part.2). What the names of
+            folders in it say, as ``year=2020``, are columns, too. Files may not change meanwhile.
         columns : list of str, default=None
             The columns to fit to; no other is read. None is all, but for the row index of a pandas
             frame.
         X_val : table of shape (n_held_out, n_features), default=None
             Rows to watch for early stopping, whatever `early_stopping` says; in memory.
         buffer_rows : int, default=200_000
-            How many rows are held at a time, encoded (4 bytes a cell), to be shuffled; and how many
-            are sampled for the statistics. At least 10.
+            How many rows are held at a time to be shuffled, and how many are sampled for the
+            statistics; at least 10. At the peak a cell of them takes some 50 bytes: of wide tables
+            hold fewer.
 
         Returns
         -------
@@ -183,18 +186,18 @@ class _LatentEncoder(
         FileNotFoundError
             If there is no such file, or none in a directory.
         ValueError
-            If a file is no Parquet, lacks a column, or has it in a type that does not go with the
-            others'; if a column of categories has more than 1,048,576 levels, as an id has; and as
-            in `fit`.
+            If a file is no Parquet, lacks a column, has one twice, or in a type that does not go
+            with the others', or changes while it is read; if a column of categories has more than
+            1,048,576 levels, as an id has; if ``data_parallel`` is asked for; and as in `fit`.
         TypeError, FloatingPointError, KeyboardInterrupt
             As in `fit`.
 
         Notes
         -----
-        Taken from all rows are the kinds of the columns, the levels of categories and the range of
-        numbers. Taken from a uniform sample of `buffer_rows` rows are numeric scalings, frequencies
-        of levels and, after training, the scale of features, the distribution of the codes and
-        the noise that is left. With `early_stopping` rows are held out from this sample, at most
+        Taken from all rows are the kinds of the columns, levels and their frequencies, the range and
+        decimals of numbers, and means of counts. Taken from a uniform sample of `buffer_rows` rows
+        are numeric scalings and, after training, the scale of features, the distribution of the
+        codes and the noise that is left. With `early_stopping` rows are held out from this sample, at most
         half of it.
 
         An epoch goes through the row groups in random order, four side by side, and shuffles what
@@ -338,13 +341,14 @@ class _LatentEncoder(
         validate_data(self, frame.native, reset=reset, skip_check_array=True)
         return frame
 
-    def _fit_table(self, frame):
+    def _fit_table(self, frame, summaries=None):
         return Table.fit(
             frame,
             categorical_features=self.categorical_features,
             numeric_scaling=self.numeric_scaling,
             max_categories=self.max_categories,
             likelihoods=getattr(self, "likelihoods", None),
+            summaries=summaries,
         )
 
     def _architecture(self):
@@ -491,7 +495,8 @@ class _LatentEncoder(
 
         Each row group with rows becomes one file, ``part-000000.parquet`` and so on, in the rows'
         order: the directory is read as one table. Where the call was killed, the same call again
-        goes on: files that are there are whole, and are left as they are.
+        goes on: files that are there are whole, and are left as they are. ``_SUCCESS`` is written
+        last: without it, files are lacking.
 
         Parameters
         ----------
@@ -514,8 +519,9 @@ class _LatentEncoder(
             If there is no such file, or none in a directory.
         ValueError
             If the directory holds anything but features of the same encoder, `embedding`, files
-            (by name, size and time of their last change) and `keep`; if the encoder was fitted on
-            an array; if a file is no Parquet, or lacks a column; and as in `transform`.
+            (by name, size and time of their last change), `keep` and release, or lies where its
+            files would be taken for rows; if the encoder was fitted on an array; if a file is no
+            Parquet, lacks a column, or changes while it is read; and as in `transform`.
 
         Notes
         -----

@@ -8,6 +8,7 @@ sum after it is all there is to do, and the module stays what it was. ``accelera
 such processes all the same.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ import torch
 from torch import distributed
 
 from cmim_sklearn.hashing import hash_of
+
+OF_EACH_PROCESS = {"device", "verbose", "max_iter", "random_state", "seed", "max_epochs"}
+"""Parameters that may differ, or that are told of by themselves."""
 
 LEAST_ROWS = 2
 """Of a batch, for each process: one row has nothing to be told from."""
@@ -86,9 +90,20 @@ class World(NamedTuple):
         """What a function returns in the first process, which alone calls it."""
         if self.size == 1:
             return function()
-        found = [function() if self.rank == 0 else None]
-        distributed.broadcast_object_list(found)
-        return found[0]
+        found, error = None, None
+        if self.rank == 0:
+            try:
+                found = function()
+            except Exception as failure:  # the others wait: told first, raised then
+                error = failure
+        shared = [(found, None if error is None else f"{type(error).__name__}: {error}")]
+        distributed.broadcast_object_list(shared)
+        if error is not None:
+            raise error
+        found, told = shared[0]
+        if told is not None:
+            raise RuntimeError(f"The first process failed: {told}")
+        return found
 
     def check_alike(self, net, *tables):
         """Raise, in every process, where they did not come with the same fit to the same rows.
@@ -106,28 +121,55 @@ class World(NamedTuple):
         """
         if self.size == 1:
             return
+        differing = self._differing(
+            {
+                **_plain_parameters(net),
+                "random_state (give an int)": net.seed,
+                "max_iter": net.max_epochs,
+                "X (each takes its part of the same rows by itself)": _hash_of_rows(tables[0]),
+                "the rows held out": _hash_of_rows(tables[1]),
+                "the network": hash_of(net.module_.state_dict()),
+            }
+        )
+        if differing:
+            raise ValueError(
+                "Processes that train together must call fit with the same parameters and rows. "
+                f"They differ in {'; '.join(differing)}."
+            )
+        # After the exchange, so that all of them raise.
         for table, what in zip(tables, ("train on", "hold out"), strict=True):
             if table is not None and len(table) < LEAST_ROWS * self.size:
                 raise ValueError(
                     f"{len(table)} rows to {what} are too few for {self.size} processes, which "
                     f"take {LEAST_ROWS} each. Start fewer, or leave 'data_parallel' out."
                 )
-        own = {
-            "random_state (give an int)": net.seed,
-            "max_iter": net.max_epochs,
-            "batch_size": net.batch_size,
-            "X (each takes its part of the same rows by itself)": _hash_of_rows(tables[0]),
-            "the rows held out": _hash_of_rows(tables[1]),
-            "the network": hash_of(net.module_.state_dict()),
-        }
+
+    def warn_if_apart(self, net):
+        """Warn, in every process, where they ended with other weights."""
+        if self.size > 1 and self._differing({"weights": hash_of(net.module_.state_dict())}):
+            warnings.warn(
+                "Processes that trained together ended with different weights: their machines "
+                "compute differently, or a callback or parameter of net_params differed. Use the "
+                "first process's encoder.",
+                UserWarning,
+                stacklevel=7,
+            )
+
+    def _differing(self, own):
+        """Names of values that are not the same in all processes; all get the same answer."""
         everyone = [None] * self.size
         distributed.all_gather_object(everyone, own)
-        differing = [name for name in own if len({other[name] for other in everyone}) > 1]
-        if differing:
-            raise ValueError(
-                "Processes that train together must call fit with the same parameters and rows. "
-                f"They differ in {'; '.join(differing)}."
-            )
+        names = {name: None for other in everyone for name in other}
+        return [name for name in names if len({other.get(name) for other in everyone}) > 1]
+
+
+def _plain_parameters(net):
+    """What a fit was asked for, as far as it is plain: names and how Python writes the values."""
+    asked = {**net.origin["parameters"], "net_params": None} if net.origin else {}
+    asked |= {f"net_params: {name}": v for name, v in net.get_params(deep=False).items()}
+    plain = (bool, int, float, str, tuple, type(None))
+    told = {name: repr(v) for name, v in asked.items() if isinstance(v, plain)}
+    return {name: v for name, v in told.items() if name.split(": ")[-1] not in OF_EACH_PROCESS}
 
 
 def _hash_of_rows(table):

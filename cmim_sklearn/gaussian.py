@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 
 from cmim_sklearn.kinds import Likelihood
 from cmim_sklearn.scaling import SCALINGS, ScalingMap
+from cmim_sklearn.summaries import summarise
 
 LOG_2PI = float(np.log(2 * np.pi))
 MIN_SCALE = 0.05
@@ -57,16 +58,16 @@ class Gaussian(Likelihood):
         self.register_buffer("_leak", leak, persistent=False)
 
     @classmethod
-    def fit(cls, columns, names, *, numeric_scaling="quantile", **options):
+    def fit(cls, columns, names, *, summaries=None, numeric_scaling="quantile", **options):
         """See `Likelihood.fit`; ``numeric_scaling`` is a key of `SCALINGS`."""
-        seen = [column[~np.isnan(column)] for column in columns]
-        maps = [SCALINGS[numeric_scaling](values) for values in seen]
+        summaries = summaries or summarise(columns)
+        maps = [SCALINGS[numeric_scaling](column[~np.isnan(column)]) for column in columns]
         return cls(
             [m.state() for m in maps],
-            [values.min() if len(values) else np.nan for values in seen],
-            [values.max() if len(values) else np.nan for values in seen],
-            [_decimals(values) for values in seen],
-            [len(values) for values in seen],
+            [summary.low for summary in summaries],
+            [summary.high for summary in summaries],
+            [summary.decimals for summary in summaries],
+            [summary.n_seen for summary in summaries],
         )
 
     def state(self):
@@ -253,21 +254,6 @@ class Gaussian(Likelihood):
             raw = np.where(is_beyond, beyond, np.interp(inner, grid, table))
             out.append((raw * shares).sum(1))
         return out
-
-
-def _decimals(values):
-    """The fewest decimals, 6 at most, that write all values (n,); None if more are needed."""
-    if not len(values):
-        return None
-    if np.all(values == np.round(values)):
-        return 0
-    with np.errstate(over="ignore"):  # large numbers have no decimals
-        single = values.astype(np.float32)
-        kind = np.float32 if np.all(single == values) else np.float64  # as the column came
-        for decimals in range(1, 7):
-            if np.all(np.round(values, decimals).astype(kind) == values.astype(kind)):
-                return decimals
-    return None
 
 
 def _log_normal_mass(mean, deviation, low, high, log_width):

@@ -43,7 +43,7 @@ class Likelihood(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, columns, names, **options):
+    def fit(cls, columns, names, *, summaries=None, **options):
         """Learn encodings from raw columns, as `takes` says.
 
         Parameters
@@ -52,6 +52,8 @@ class Likelihood(nn.Module, ABC):
             NaN or None where unobserved.
         names : list of C str
             For messages.
+        summaries : list of C ColumnSummary, default=None
+            Of all rows, where `columns` are a sample; by default of `columns`.
         **options : dict
             ``numeric_scaling`` and ``max_categories``; a kind ignores what it does not need.
         """

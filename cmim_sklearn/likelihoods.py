@@ -9,7 +9,7 @@ methods; the second, from `measure` on, is what `cmim_sklearn.density` needs to 
 
 import sys
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cmim_sklearn.gaussian import Gaussian
 from cmim_sklearn.kinds import Likelihood
+from cmim_sklearn.summaries import summarise
 
 MAX_LOG_RATE = 20.0
 MANY_LEVELS = 100
@@ -36,22 +37,23 @@ class Bernoulli(Likelihood):
         self.register_buffer("_log_unknown", _log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod
-    def fit(cls, columns, names, **options):
+    def fit(cls, columns, names, *, summaries=None, **options):
         """See `Likelihood.fit`; a column with fewer than two values is read as 0 and 1."""
-        values = []
-        for column, name in zip(columns, names, strict=True):
-            seen = np.unique(column[~np.isnan(column)])
+        values, summaries = [], summaries or summarise(columns)
+        for summary, name in zip(summaries, names, strict=True):
+            seen = sorted(summary.distinct)
             if len(seen) == 2:
                 values.append(seen)
-            elif np.isin(seen, [0.0, 1.0]).all():
+            elif set(seen) <= {0.0, 1.0}:
                 values.append((0.0, 1.0))
             else:
+                number = len(seen) if len(seen) < 3 else "3 or more"
                 raise ValueError(
                     f"Column {name!r} was asked to be 'bernoulli', which takes two distinct "
-                    f"values; it has {len(seen)}: {seen[:5].tolist()}. Leave it out of "
-                    "`likelihoods`, or name another kind."
+                    f"values; it has {number}: {seen}. Leave it out of `likelihoods`, or name "
+                    "another kind."
                 )
-        return cls(values, [np.sum(~np.isnan(column)) for column in columns])
+        return cls(values, [summary.n_seen for summary in summaries])
 
     def state(self):
         """See `Likelihood.state`."""
@@ -163,13 +165,12 @@ class Categorical(Likelihood):
         self.register_buffer("_log_unknown", _log_unknown(self.n_seen, n_levels), persistent=False)
 
     @classmethod
-    def fit(cls, columns, names, *, max_categories=256, **options):
+    def fit(cls, columns, names, *, summaries=None, max_categories=256, **options):
         """See `Likelihood.fit`; each column is an object array with None where unobserved."""
         levels, n_classes, shares, n_seen = [], [], [], []
-        for column, name in zip(columns, names, strict=True):
-            counts = Counter(column.tolist())
-            counts.pop(None, None)
-            n_seen.append(sum(counts.values()))
+        for summary, name in zip(summaries or summarise(columns, True), names, strict=True):
+            counts = summary.counts
+            n_seen.append(summary.n_seen)
             ordered = sorted(counts, key=lambda level: (type(level).__name__, level))
             share = np.ones(1)
             if len(ordered) > max_categories:
@@ -326,20 +327,20 @@ class Poisson(Likelihood):
         self.register_buffer("_log_mean", log_mean, persistent=False)
 
     @classmethod
-    def fit(cls, columns, names, **options):
+    def fit(cls, columns, names, *, summaries=None, **options):
         """See `Likelihood.fit`; every observed value must be a whole number, 0 or more."""
-        for column, name in zip(columns, names, strict=True):
-            bad = np.flatnonzero((column < 0) | (column != np.round(column)) & ~np.isnan(column))
-            if len(bad):
+        summaries = summaries or summarise(columns)
+        for summary, name in zip(summaries, names, strict=True):
+            if summary.not_a_count is not None:
+                row, value = summary.not_a_count
                 raise ValueError(
                     f"Column {name!r} was asked to be 'poisson', which takes whole numbers from "
-                    f"0; row {bad[0]} holds {column[bad[0]]}. Leave it out of `likelihoods`."
+                    f"0; row {row} holds {value}. Leave it out of `likelihoods`."
                 )
-        seen = [column[~np.isnan(column)] for column in columns]
         return cls(
-            [max(values.mean(), 1e-3) if len(values) else 1.0 for values in seen],
-            [values.max() if len(values) else np.nan for values in seen],
-            [len(values) for values in seen],
+            [max(summary.mean, 1e-3) if summary.n_seen else 1.0 for summary in summaries],
+            [summary.high for summary in summaries],
+            [summary.n_seen for summary in summaries],
         )
 
     def state(self):

@@ -304,11 +304,6 @@ class LatentNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         if self.data_parallel:
-            if isinstance(X, StreamedTable):
-                raise ValueError(
-                    "net_params={'data_parallel': True} is for fit, where each process takes its "
-                    "part of a table in memory; fit_parquet trains in one. Leave it out."
-                )
             self.world_ = World.initialized()
             self.world_.check_alike(self, *self.get_split_datasets(X, y))
         if self.world_.rank > 0:
@@ -326,8 +321,10 @@ class LatentNet(NeuralNet):
                 except NotFinite as fault:
                     self._back_off(fault)
                     n_left = end - len(self.history)
+            self.world_.warn_if_apart(self)
         except StopTraining:
             self.has_ended_ = True
+            self.world_.warn_if_apart(self)
         except KeyboardInterrupt:
             if self.good_ is not None and not self._weights_are_finite():
                 restore(self, self.good_)

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import os
-import secrets
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from pathlib import Path
@@ -12,165 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cmim_sklearn.archive import write_bytes
+from cmim_sklearn._version import __version__
+from cmim_sklearn.archive import clear_parts, replacing, write_bytes
 from cmim_sklearn.batches import StreamedTable
 from cmim_sklearn.fitting import Rows, check_warm, draw_seed, goes_on, measured, train_on_rows
 from cmim_sklearn.frames import MIN_PART_ROWS, PART_CELLS, read
 from cmim_sklearn.hashing import hash_of
+from cmim_sklearn.parquet_table import ParquetTable, as_names, is_read
+from cmim_sklearn.summaries import ColumnSummary
 from cmim_sklearn.table import choose_kinds, warn_of_unseen
 
-OPEN_GROUPS = 4
-"""Row groups that a shuffled pass reads side by side, so that a sorted file is mixed further."""
 MIN_BUFFER_ROWS, KEPT_ROWS = 10, 20_000
 MAX_LEVELS = 2**20
 FEATURE_CELLS = 2**22
 """Features that are written at a time, 16 MB, but at least `MIN_PART_ROWS` rows."""
-MANIFEST = "_features.json"  # readers of Parquet folders pass over names that begin so
-
-
-@dataclass(frozen=True)
-class Group:
-    """One row group of one file, and where it stands in the table."""
-
-    file: int
-    index: int
-    first_row: int
-    n_rows: int
-
-
-class ParquetTable:
-    """The rows of Parquet files, one below the other; read in parts, and some columns alone.
-
-    Parameters
-    ----------
-    source : str or path-like, or list of them
-        Files; a directory stands for the ``*.parquet`` in and below it, by name.
-    columns : list of str, default=None
-        All by default, but for the row index of a pandas frame.
-
-    Attributes
-    ----------
-    files : list of Path
-    columns : list of str
-    schema : pyarrow.Schema
-        Of the columns, as wide as all files need.
-    groups : list of Group
-        Those that have rows.
-    n_rows : int
-    """
-
-    def __init__(self, source, columns=None):
-        pa, self._pq = _pyarrow()
-        self.files = _find(source)
-        opened = [self._open(file) for file in self.files]
-        schemas = [file.schema_arrow for file in opened]
-        self._metadata = [file.metadata for file in opened]
-        for file in opened:
-            file.close()
-        self.columns = _without_index(schemas[0]) if columns is None else as_names(columns)
-        for path, schema in zip(self.files, schemas, strict=True):
-            lacking = [name for name in self.columns if name not in schema.names]
-            if lacking:
-                raise ValueError(f"{path} lacks column {lacking[0]!r}. It has: {schema.names}.")
-        wanted = [pa.schema([s.field(name) for name in self.columns]) for s in schemas]
-        try:
-            self.schema = pa.unify_schemas(wanted, promote_options="permissive")
-        except pa.ArrowException as error:
-            raise ValueError(f"The files' columns do not fit together: {error}") from error
-        self.groups, self.n_rows = [], 0
-        for f, metadata in enumerate(self._metadata):
-            for g in range(metadata.num_row_groups):
-                n_rows = metadata.row_group(g).num_rows
-                if n_rows:
-                    self.groups.append(Group(f, g, self.n_rows, n_rows))
-                self.n_rows += n_rows
-
-    def _open(self, path, metadata=None):
-        try:
-            # Through a buffer, and none before it: a row group would else be held whole.
-            return self._pq.ParquetFile(
-                path, metadata=metadata, buffer_size=2**16, pre_buffer=False
-            )
-        except ValueError as error:  # pyarrow's ArrowInvalid is one
-            raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
-
-    def parts(self, group, max_rows=None):
-        """Pairs of the first row's position and a pyarrow Table, of a row group in its order."""
-        import pyarrow as pa
-
-        first = group.first_row
-        max_rows = max_rows or max(MIN_PART_ROWS, PART_CELLS // max(1, len(self.columns)))
-        with self._open(self.files[group.file], self._metadata[group.file]) as file:
-            options = {"row_groups": [group.index], "columns": self.columns}
-            for batch in file.iter_batches(max_rows, **options):
-                part = pa.Table.from_batches([batch]).select(self.columns).cast(self.schema)
-                yield first, part
-                first += len(part)
-
-    def shuffled_parts(self, rng):
-        """The parts of all row groups, some of these at a time, in an order drawn from rng."""
-        waiting, side_by_side = list(rng.permutation(len(self.groups))), []
-        while waiting or side_by_side:
-            while waiting and len(side_by_side) < OPEN_GROUPS:
-                side_by_side.append(self.parts(self.groups[waiting.pop()]))
-            i = int(rng.integers(len(side_by_side)))
-            part = next(side_by_side[i], None)
-            if part is None:
-                side_by_side.pop(i)
-            else:
-                yield part
-
-    def read(self):
-        """All rows, a pyarrow Table."""
-        import pyarrow as pa
-
-        parts = [part for group in self.groups for _, part in self.parts(group)]
-        return pa.concat_tables(parts) if parts else self.schema.empty_table()
-
-    def stamp(self):
-        """By which a table is told from another, and from itself once it was rewritten."""
-        stats = [file.stat() for file in self.files]
-        files = zip(self.files, stats, strict=True)
-        return [[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in files]
-
-
-def _pyarrow():
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            'Parquet files are read by pyarrow: pip install "cmim-sklearn[parquet]".'
-        ) from error
-    return pyarrow, pyarrow.parquet
-
-
-def as_names(columns):
-    """Names of columns as a list: of none, of one or of several."""
-    return [columns] if isinstance(columns, str) else list(columns or [])
-
-
-def _find(source):
-    """The files that a source stands for."""
-    if not isinstance(source, str | os.PathLike):
-        return [file for one in source for file in _find(one)]
-    path = Path(source)
-    if not path.is_dir():
-        return [path]
-    files = sorted(
-        file
-        for file in path.rglob("*.parquet")
-        if not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
-    )
-    if not files:
-        raise FileNotFoundError(f"{path} holds no file that ends in .parquet.")
-    return files
-
-
-def _without_index(schema):
-    pandas = schema.pandas_metadata or {}
-    index = [name for name in pandas.get("index_columns", []) if isinstance(name, str)]
-    return [name for name in schema.names if name not in index]
+MANIFEST, COMPLETE = "_features.json", "_SUCCESS"
+"""What was asked for, and that all is there: readers of folders pass over such names."""
 
 
 # -- fit -------------------------------------------------------------------------------------------
@@ -190,9 +46,10 @@ def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
     """Learn the columns in one pass, and train in others; see `_LatentEncoder.fit_parquet`."""
     warm, seed = goes_on(encoder), draw_seed(encoder)
     check_warm(encoder)
-    positions, sample, seen = _survey(encoder, source, buffer_rows, seed)
+    _check_early(encoder, source, X_val, warm)
+    positions, sample, summaries, content = _survey(encoder, source, buffer_rows, seed)
     frame = encoder._read(sample, reset=not warm, min_rows=2)
-    table = encoder.table_ if warm else encoder._fit_table(_with_seen(frame, seen))
+    table = encoder.table_ if warm else encoder._fit_table(_with_ends(frame, summaries), summaries)
     encoder._check_table(table, frame)
     kept, left_out, held_out = _divided(encoder, table, frame, X_val, positions, source, seed)
     # As many as are looked at after training, and some; the others would be held to its end.
@@ -205,12 +62,26 @@ def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
         buffer_rows,
         {
             "groups": torch.tensor([group.n_rows for group in source.groups]),
+            "content": torch.frombuffer(bytearray(content), dtype=torch.uint8),
             "some": torch.from_numpy(encoded),
         },
     )
     rows = Rows(data, encoded, partial(measured, table, frame, np.arange(len(some))), held_out)
     train_on_rows(encoder, table, rows, seed, sample)
     warn_of_unseen(unseen, stacklevel=5)
+
+
+def _check_early(encoder, source, X_val, warm):
+    """Raise what can be known before all rows are read."""
+    if (encoder.net_params or {}).get("data_parallel"):
+        raise ValueError(
+            "net_params={'data_parallel': True} is for tables in memory, of which each process "
+            f"takes its part: at most buffer_rows rows. These are {source.n_rows}, which "
+            "fit_parquet streams in one process. Leave it out."
+        )
+    encoder._read(source.head(), reset=not warm, min_rows=1)
+    if X_val is not None:
+        encoder._checked(read(X_val), reset=False, min_rows=encoder._min_held_out)
 
 
 def _divided(encoder, table, frame, X_val, positions, source, seed):
@@ -237,82 +108,57 @@ def _encoded_parts(source, table, left_out, unseen, seed):
 
 
 def _survey(encoder, source, n_sample, seed):
-    """One pass: sorted positions of a uniform sample, its rows, and `Seen` of each column."""
+    """One pass over all rows.
+
+    Returns
+    -------
+    positions : array of shape (n_sample,)
+        Of a uniform sample, in order.
+    sample : pyarrow.Table
+        Its rows.
+    summaries : list of ColumnSummary
+        Of all rows.
+    content : bytes
+        A hash of all rows, in their order.
+    """
     import pyarrow as pa
 
     rng = np.random.default_rng(seed)
     n_sample = min(n_sample, source.n_rows)
     positions = np.sort(rng.choice(source.n_rows, n_sample, replace=False, shuffle=False))
-    sample, seen = [], None
+    sample, summaries, sha = [], None, hashlib.sha256()
     for group in source.groups:
         for first, part in source.parts(group):
             frame = read(part, first_row=first)
-            if seen is None:
+            if summaries is None:
                 likelihoods = getattr(encoder, "likelihoods", None)
                 kinds = choose_kinds(frame, encoder.categorical_features, likelihoods)
-                seen = [Seen(frame.name(p), k == "categorical") for p, k in enumerate(kinds)]
-            for values, column in zip(frame.columns, seen, strict=True):
-                column.add(values)
+                summaries = [ColumnSummary(kind == "categorical") for kind in kinds]
+            for p, (values, summary) in enumerate(zip(frame.columns, summaries, strict=True)):
+                summary.add(values, first)
+                if len(summary.counts) > MAX_LEVELS:
+                    raise ValueError(
+                        f"Column {frame.name(p)!r} has more than {MAX_LEVELS} levels, as an id "
+                        "has. Leave it out: columns=[...]."
+                    )
+                is_object = values.dtype == object
+                sha.update(repr(values.tolist()).encode() if is_object else values.tobytes())
             ends = np.searchsorted(positions, [first, first + len(part)])
             sample.append(part.take(positions[slice(*ends)] - first))
             if len(sample) == 64:  # each with a dictionary of its own, where levels are coded
                 sample = [pa.concat_tables(sample).unify_dictionaries()]
-    return positions, pa.concat_tables(sample), seen
+    return positions, pa.concat_tables(sample), summaries, sha.digest()
 
 
-class Seen:
-    """Values of a column that decide what it is, whether or not a sample has them.
-
-    These are all levels of categories; of numbers the lowest and the highest, and whether there are
-    more than two.
-
-    Parameters
-    ----------
-    name : str
-        For messages.
-    has_levels : bool
-        Whether the column is one of categories, whatever its values are.
-    """
-
-    def __init__(self, name, has_levels):
-        self.name, self.has_levels = name, has_levels
-        self.distinct, self.range = set(), []
-
-    def add(self, values):
-        """Look at some of the column's values (m,), as `read` gives them."""
-        if values.dtype == object:
-            self.distinct.update(values.tolist())
-            self.distinct.discard(None)
-        else:
-            observed = values[~np.isnan(values)]
-            if len(observed):
-                ends = [*self.range, observed.min(), observed.max()]
-                self.range = [min(ends), max(ends)]
-            if self.has_levels or len(self.distinct) <= 2:
-                self.distinct.update(np.unique(observed).tolist())
-            if not self.has_levels:
-                self.distinct = set(sorted(self.distinct)[:3])
-        if len(self.distinct) > MAX_LEVELS:
-            raise ValueError(
-                f"Column {self.name!r} has more than {MAX_LEVELS} levels, as an id has. Leave it "
-                "out: columns=[...]."
-            )
-
-    def joined(self, values):
-        """A sample of the column with those values at its end that it lacks."""
-        if values.dtype == object:
-            lacking = self.distinct.difference(values.tolist())
-            joined = np.empty(len(values) + len(lacking), dtype=object)
-            joined[:] = [*values, *sorted(lacking)]
-            return joined
-        lacking = self.distinct.union(self.range).difference(np.unique(values).tolist())
-        return np.concatenate([values, sorted(lacking)])
-
-
-def _with_seen(frame, seen):
-    """A frame to learn columns from: no longer of rows, as some columns have more values."""
-    pairs = zip(frame.columns, seen, strict=True)
-    return replace(frame, columns=[column.joined(values) for values, column in pairs])
+def _with_ends(frame, summaries):
+    """A sample to learn scalings from; where it has no two numbers, those at the ends of all."""
+    columns = [
+        values
+        if values.dtype == object or len(np.unique(values[~np.isnan(values)])) > 1
+        else np.append(values, [summary.low, summary.high])
+        for values, summary in zip(frame.columns, summaries, strict=True)
+    ]
+    return replace(frame, columns=columns)
 
 
 # -- transform -------------------------------------------------------------------------------------
@@ -322,42 +168,57 @@ def write_features(encoder, source, destination, keep):
     """Embed row group by row group; see `_LatentEncoder.transform_parquet`."""
     if not hasattr(encoder, "feature_names_in_"):
         raise ValueError(
-            f"This {type(encoder).__name__} was fitted on an array, whose columns have no names "
-            "to be found by. Fit it on a frame, or by fit_parquet."
+            f"This {type(encoder).__name__} was fitted on an array, or on columns whose names are "
+            "no strings: there are no names to find them by. Fit it on a frame with names that are "
+            "strings, or by fit_parquet."
         )
+    source = source if isinstance(source, str | os.PathLike) else list(source)
     names, keep = list(encoder.feature_names_in_), as_names(keep)
     features = encoder.get_feature_names_out().tolist()
     doubled = sorted(set(keep) & set(features))
     if doubled:
         raise ValueError(f"keep names {doubled[0]!r}, which is the name of a feature, too.")
-    source = ParquetTable(source, [*names, *(name for name in keep if name not in names)])
     destination = Path(destination)
+    _check_apart(destination, source)
+    source = ParquetTable(source, [*names, *(name for name in keep if name not in names)])
     _begin(
         destination,
         {
+            "version": __version__,
             "encoder": _fingerprint(encoder),
-            "source": source.stamp(),
+            "source": source.stamp,
             "keep": keep,
             "parts": len(source.groups),
         },
     )
     unseen = {}
-    for i, group in enumerate(source.groups):
+    for i, group in enumerate(source.groups or [None]):  # of no rows, a file that has the columns
         path = destination / f"part-{i:06d}.parquet"
         if not path.exists():
-            _write_part(encoder, source, group, path, names, features, keep, unseen)
+            parts = partial(source.parts, group) if group else lambda max_rows: ()
+            _write_part(encoder, source.schema, parts, path, names, features, keep, unseen)
+    write_bytes(destination / COMPLETE, b"")
     warn_of_unseen(unseen)
     return destination
+
+
+def _check_apart(destination, source):
+    """Raise where features would be among the rows of a folder when the call is made again."""
+    for folder in [source] if isinstance(source, str | os.PathLike) else source:
+        folder, inside = Path(folder).resolve(), (destination / "part.parquet").resolve()
+        if folder.is_dir() and inside.is_relative_to(folder) and is_read(inside, folder):
+            raise ValueError(
+                f"{destination} is in {folder}, all of whose .parquet files are taken for rows. "
+                "Give another directory, or one whose name begins with an underscore."
+            )
 
 
 def _begin(destination, task):
     """Make the directory, or make sure that it is of the same task."""
     path = destination / MANIFEST
     destination.mkdir(parents=True, exist_ok=True)
-    for part in destination.glob(f".{'[0-9a-f]' * 16}*.part"):  # of one killed as it wrote
-        part.unlink(missing_ok=True)
     if not path.exists():
-        found = next(destination.iterdir(), None)
+        found = next((file for file in destination.iterdir() if file.suffix != ".part"), None)
         if found is not None:
             raise ValueError(
                 f"{destination} holds {found.name!r}, but no features of an earlier call. Give "
@@ -373,27 +234,22 @@ def _begin(destination, task):
         )
 
 
-def _write_part(encoder, source, group, path, names, features, keep, unseen):
+def _write_part(encoder, source_schema, parts, path, names, features, keep, unseen):
     """Write the features of one row group to a file, whole or not at all."""
-    pa, pq = _pyarrow()
-    kept = [source.schema.field(name) for name in keep]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = [source_schema.field(name) for name in keep]
     schema = pa.schema([*kept, *(pa.field(name, pa.float32()) for name in features)])
     max_rows = max(MIN_PART_ROWS, min(PART_CELLS // len(names), FEATURE_CELLS // len(features)))
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with open(temporary, "xb") as file:
-            # Numbers that never repeat gain nothing from a dictionary.
-            with pq.ParquetWriter(file, schema, use_dictionary=keep) as writer:
-                for first, part in source.parts(group, max_rows):
-                    frame = read(part.select(names), encoder.table_.types, first)
-                    Z = encoder._embed(len(part), [frame], unseen)
-                    columns = [*part.select(keep).columns, *map(pa.array, np.array(Z.T, order="C"))]
-                    writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    clear_parts(path)
+    # Numbers that never repeat gain nothing from a dictionary.
+    with replacing(path) as file, pq.ParquetWriter(file, schema, use_dictionary=keep) as writer:
+        for first, part in parts(max_rows=max_rows):
+            frame = read(part.select(names), encoder.table_.types, first)
+            Z = encoder._embed(len(part), [frame], unseen)
+            columns = [*part.select(keep).columns, *map(pa.array, np.array(Z.T, order="C"))]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _fingerprint(encoder):

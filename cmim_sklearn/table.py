@@ -69,8 +69,11 @@ class Table:
         numeric_scaling="quantile",
         max_categories=256,
         likelihoods=None,
+        summaries=None,
     ):
         """Choose a kind for each column and learn its encoding; the parameters are CMIMEncoder's.
+
+        Where the frame is a sample, ``summaries`` has a `ColumnSummary` of all rows a column.
 
         Raises
         ------
@@ -78,7 +81,7 @@ class Table:
             If `categorical_features` or `likelihoods` names what is not there, or a kind that does
             not fit a column's values.
         """
-        kinds = choose_kinds(frame, categorical_features, likelihoods)
+        kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
@@ -86,6 +89,8 @@ class Table:
                 columns = [_as_kind(frame, p, likelihood) for p in positions]
                 labels = [frame.name(p) for p in positions]
                 options = {"numeric_scaling": numeric_scaling, "max_categories": max_categories}
+                if summaries is not None:
+                    options["summaries"] = [summaries[p] for p in positions]
                 blocks.append(Block(kind, positions))
                 parts.append(likelihood.fit(columns, labels, **options))
         return cls(frame.layout, list(frame.types), blocks, Joint(parts))
@@ -294,10 +299,13 @@ def warn_of_unseen(unseen, stacklevel=4):
         )
 
 
-def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=None):
-    """The kind of each column, a key of `LIKELIHOODS`; the parameters are CMIMEncoder's."""
+def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=None, summaries=None):
+    """The kind of each column, a key of `LIKELIHOODS`; the parameters are `Table.fit`'s."""
     n_columns, names = len(frame.columns), frame.layout.names
-    kinds = [_default_kind(v, t) for v, t in zip(frame.columns, frame.types, strict=True)]
+    kinds = [
+        _default_kind(values, kind, summaries and summaries[p])
+        for p, (values, kind) in enumerate(zip(frame.columns, frame.types, strict=True))
+    ]
     for position in _named_positions(categorical_features, names, n_columns):
         kinds[position] = "categorical"
     for key, kind in (likelihoods or {}).items():
@@ -307,12 +315,11 @@ def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=No
     return kinds
 
 
-def _default_kind(values, kind):
+def _default_kind(values, kind, summary):
     if kind == CATEGORY:
         return "categorical"
-    if kind == BOOLEAN or len(np.unique(values[~np.isnan(values)])) == 2:
-        return "bernoulli"
-    return "gaussian"
+    distinct = np.unique(values[~np.isnan(values)]) if summary is None else summary.distinct
+    return "bernoulli" if kind == BOOLEAN or len(distinct) == 2 else "gaussian"
 
 
 def _check_kind(kind, key, values_are):

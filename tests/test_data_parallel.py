@@ -142,6 +142,13 @@ def test_what_cannot_be_trained_together_is_refused_on_every_rank(short):
         assert "random_state (give an int)" in rank["other_seed"]
         assert "differ in X" in rank["other_rows"]
         assert "3 rows to train on are too few for 2 processes" in rank["few_rows"]
+        assert "differ in X" in rank["few_rows_here"]
+        assert "differ in learning_rate_init;" in rank["other_rate"]
+        assert "differ in net_params: optimizer__betas." in rank["other_adam"]
+        assert "ended with different weights" in "".join(rank["drifted"])
+    first, second = (rank["no_folder"] for rank in found)
+    assert "file" in first
+    assert second == f"The first process failed: NotADirectoryError: {first}"
 
 
 def test_data_parallel_is_a_bool_and_needs_processes(mixed, quick):

@@ -14,7 +14,7 @@ import torch
 from skorch.callbacks import Callback
 
 import cmim_sklearn
-from cmim_sklearn import Checkpoint, parquet
+from cmim_sklearn import Checkpoint, archive, parquet
 from cmim_sklearn.batches import ShuffledBatches, StreamedTable, WholeBatches
 from tests.conftest import make_mixed
 
@@ -139,6 +139,54 @@ def test_what_decides_a_column_is_taken_from_all_rows(tmp_path):
     encoder.transform(X)  # without a warning of unseen levels
 
 
+def test_extremes_levels_and_decimals_of_all_rows_bias_no_statistic(tmp_path):
+    """The statistics are those of all rows, or of a uniform sample: of nothing in between."""
+    rng = np.random.RandomState(0)
+    n = 20_000
+    X = pd.DataFrame(
+        {
+            "normal": rng.randn(n),
+            "count": rng.poisson(2, n).astype(float),
+            "word": rng.choice(["a", "b"], n).astype(object),
+            "price": rng.randint(100, size=n) / 4,
+            "nearly": np.zeros(n),
+        }
+    )
+    X.loc[77, ["normal", "count", "price", "nearly"]] = [1e5, 200_000, 0.125, 3.0]
+    X.loc[100:399, "word"] = [f"name {i}" for i in range(300)]
+    pq.write_table(pa.Table.from_pandas(X), tmp_path / "x", row_group_size=5000)
+    options = {
+        "likelihoods": {"count": "poisson"}, "numeric_scaling": "standard", "max_categories": 4,
+        "max_iter": 1, "batch_size": 5000,
+    }  # fmt: skip
+    encoder = small(**options).fit_parquet(tmp_path / "x", buffer_rows=1000)
+    whole = small(**options).fit(X)
+    parts, others = (
+        dict(zip([b.kind for b in e.table_.blocks], e.table_.likelihood.blocks, strict=True))
+        for e in (encoder, whole)
+    )
+    gaussian = parts["gaussian"]
+    np.testing.assert_array_equal(gaussian.high, others["gaussian"].high)
+    assert gaussian.decimals == others["gaussian"].decimals == [None, 3]
+    scale = np.diff(gaussian.maps[0].x)[0] / 2
+    assert 0.9 < scale < 1.1  # of a sample without the outlier; 707 with it
+    np.testing.assert_allclose(parts["poisson"].mean, others["poisson"].mean, rtol=1e-12)
+    words, other_words = parts["categorical"], others["categorical"]
+    assert words.levels == other_words.levels
+    np.testing.assert_array_equal(words.n_seen, [n])
+    np.testing.assert_array_equal(words.rare_shares[0], other_words.rare_shares[0])
+    assert parts["bernoulli"].values == others["bernoulli"].values
+
+
+def test_one_number_that_is_no_count_is_found_wherever_it_is(tmp_path):
+    x = np.ones(5000)
+    x[4321] = 2.5
+    pq.write_table(pa.table({"x": x}), tmp_path / "x", row_group_size=500)
+    encoder = small(likelihoods={"x": "poisson"})
+    with pytest.raises(ValueError, match=r"'x' was asked to be 'poisson'.*row 4321 holds 2\.5"):
+        encoder.fit_parquet(tmp_path / "x", buffer_rows=20)
+
+
 def test_scalings_from_a_sample_are_near_those_of_all_rows(tmp_path):
     x = np.random.RandomState(0).lognormal(size=20_000)
     pq.write_table(pa.table({"x": np.sort(x)}), tmp_path / "x", row_group_size=500)
@@ -180,6 +228,15 @@ class Stops(Callback):
             raise STOP.error
 
 
+def changed_a_little(table):
+    """One cell is another, of one column."""
+    i = table.column_names.index("income")
+    values = table["income"].to_numpy().copy()
+    row = np.argsort(values)[len(values) // 2]
+    values[row] *= 1.001
+    return table.set_column(i, "income", pa.array(values, from_pandas=True))
+
+
 STOP = SimpleNamespace(epoch=None, error=RuntimeError)
 
 
@@ -198,6 +255,8 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
     pq.write_table(pq.read_table(path)[::-1], tmp_path / "other", row_group_size=30)
     other = begin(source=tmp_path / "other")  # of other rows it begins anew
     assert other.net_.n_resumed_ == 0
+    pq.write_table(changed_a_little(pq.read_table(path)), tmp_path / "other", row_group_size=30)
+    assert begin(source=tmp_path / "other").net_.n_resumed_ == 0
     resumed = begin()
     assert resumed.net_.n_resumed_ == 2
     assert weights(resumed) == weights(whole)
@@ -217,6 +276,20 @@ def test_interruptions_and_warm_starts_are_those_of_fit(path, monkeypatch):
     assert stopped.n_iter_ == 5
     with pytest.raises(ValueError, match=r"warm_start=True goes on .* n_components"):
         stopped.set_params(n_components=5).fit_parquet(path, **FEW)
+
+
+def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, monkeypatch):
+    def survey(*args):
+        raise AssertionError("all rows were read")
+
+    monkeypatch.setattr(parquet, "_survey", survey)
+    together = small(net_params={"data_parallel": True})
+    with pytest.raises(ValueError, match=r"'data_parallel': True\} is for tables in memory"):
+        together.fit_parquet(path, **FEW)
+    with pytest.raises(ValueError, match="feature names"):
+        small().fit_parquet(path, X_val=mixed.rename(columns={"age": "years"}), **FEW)
+    with pytest.raises(ValueError, match=r"n_samples|sample"):
+        small().fit_parquet(path, X_val=mixed[:0], **FEW)
 
 
 def test_a_broken_loss_goes_back_an_epoch(path):
@@ -327,7 +400,7 @@ def test_only_columns_that_are_needed_are_read(fitted, table, tmp_path):
 
 
 def test_a_call_that_stopped_goes_on_where_it_was(fitted, path, tmp_path, monkeypatch):
-    replace, n_left = parquet.os.replace, 3  # one for the manifest
+    replace, n_left = archive.os.replace, 3  # one for the manifest
 
     def stops(*paths):
         nonlocal n_left
@@ -336,18 +409,18 @@ def test_a_call_that_stopped_goes_on_where_it_was(fitted, path, tmp_path, monkey
             raise KeyboardInterrupt
         replace(*paths)
 
-    monkeypatch.setattr(parquet.os, "replace", stops)
+    monkeypatch.setattr(archive.os, "replace", stops)
     with pytest.raises(KeyboardInterrupt):
         fitted.transform_parquet(path, tmp_path / "to")
     monkeypatch.undo()
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "to").iterdir()}
     assert sorted(before) == ["_features.json", "part-000000.parquet", "part-000001.parquet"]
-    (tmp_path / "to" / ".0123456789abcdef.part").write_bytes(b"of one that was killed")
     again = pickle.loads(pickle.dumps(fitted))
     again.transform_parquet(path, tmp_path / "to")
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "to").iterdir()}
     assert after.items() >= before.items()
-    assert len(after) == 8
+    assert len(after) == 9
+    assert "_SUCCESS" in after
     fitted.transform_parquet(path, tmp_path / "at once")
     assert pq.read_table(tmp_path / "to").equals(pq.read_table(tmp_path / "at once"))
 
@@ -357,7 +430,8 @@ def test_a_kill_costs_the_part_that_was_being_written(fitted, path, tmp_path):
     fitted.save(tmp_path / "encoder")
     program = """
 import os, signal, sys
-from cmim_sklearn import CMIMEncoder, parquet
+from cmim_sklearn import CMIMEncoder, archive
+archive.PART_SECONDS = 0
 n_left, replace = int(sys.argv[1]), os.replace
 def kills(*paths):
     global n_left
@@ -365,7 +439,7 @@ def kills(*paths):
     if n_left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(*paths)
-parquet.os.replace = kills
+archive.os.replace = kills
 CMIMEncoder.load("encoder").transform_parquet("rows.parquet", "to")
 """
     codes = []
@@ -380,9 +454,9 @@ CMIMEncoder.load("encoder").transform_parquet("rows.parquet", "to")
     assert pq.read_table(tmp_path / "to").equals(pq.read_table(tmp_path / "at once"))
 
 
-def test_features_of_another_call_are_refused(fitted, table, path, tmp_path):
+def test_features_of_another_call_are_refused(fitted, table, path, tmp_path, monkeypatch):
     there = fitted.transform_parquet(path, tmp_path / "to")
-    for part in there.glob("*.parquet"):
+    for part in [*there.glob("*.parquet"), there / "_SUCCESS"]:
         part.unlink()
     other = small(random_state=1).fit_parquet(path, columns=COLUMNS)
     embedded = pickle.loads(pickle.dumps(fitted)).set_params(embedding="mean")
@@ -391,6 +465,10 @@ def test_features_of_another_call_are_refused(fitted, table, path, tmp_path):
             encoder.transform_parquet(path, there)
     with pytest.raises(ValueError, match="not the same keep"):
         fitted.transform_parquet(path, there, keep=["id"])
+    monkeypatch.setattr(parquet, "__version__", "999")
+    with pytest.raises(ValueError, match="not the same version"):
+        fitted.transform_parquet(path, there)
+    monkeypatch.undo()
     pq.write_table(table, path, row_group_size=40)
     with pytest.raises(ValueError, match="not the same source, parts"):
         fitted.transform_parquet(path, there)
@@ -398,6 +476,24 @@ def test_features_of_another_call_are_refused(fitted, table, path, tmp_path):
     assert "encoder" in json.loads((there / "_features.json").read_text())
     with pytest.raises(ValueError, match=r"holds 'rows.parquet', but no features"):
         fitted.transform_parquet(path, tmp_path)
+
+
+def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
+    pq.write_table(table[:0], path)
+    to = fitted.transform_parquet(path, tmp_path / "to", keep="id")
+    written = pq.read_table(to)
+    assert written.column_names == ["id", *fitted.get_feature_names_out()]
+    assert len(written) == 0
+
+
+def test_features_may_not_come_to_lie_among_the_rows(fitted, table, tmp_path):
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"to is in .*, all of whose \.parquet files are taken"):
+        fitted.transform_parquet(tmp_path, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+    for _ in range(2):
+        to = fitted.transform_parquet([tmp_path], tmp_path / "_to")
+    assert len(pq.read_table(to)) == len(table)
 
 
 def test_levels_unseen_in_fit_are_told_once(fitted, mixed, tmp_path):
@@ -438,7 +534,7 @@ def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_p
     pq.write_table(table.append_column(feature, table["id"]), path)
     with pytest.raises(ValueError, match="is the name of a feature, too"):
         encoder.transform_parquet(path, tmp_path / "to", keep=feature)
-    with pytest.raises(ValueError, match="fitted on an array"):
+    with pytest.raises(ValueError, match="fitted on an array, or on columns whose names"):
         small().fit(np.eye(9)).transform_parquet(path, tmp_path / "to")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match=r"cmim-sklearn\[parquet\]"):

@@ -7,6 +7,7 @@ writes what it found to DIR/RANK.pickle.
 
 import pickle
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,14 @@ CRASHES = []
 """Not the class's: a callback that holds another value is another callback, and the fit another."""
 
 
+class Drift(Callback):
+    """In the second process alone, weights that move by themselves."""
+
+    def on_batch_end(self, net, **kwargs):
+        with torch.no_grad():
+            next(net.module_.parameters()).add_(1e-6 * net.world_.rank)
+
+
 class Poison(Callback):
     """In the second process alone, a batch of the third epoch that breaks the loss, once."""
 
@@ -72,7 +81,7 @@ def weights(encoder):
 def refused(fit):
     try:
         fit()
-    except ValueError as error:
+    except (ValueError, OSError, RuntimeError) as error:
         return str(error)
     return None
 
@@ -89,6 +98,17 @@ def short(world, folder):
     poisoned = CMIMEncoder(**SMALL, net_params={**TOGETHER, "callbacks": [Poison()]}).fit(mixed)
     other_seed = CMIMEncoder(**SMALL | {"random_state": world.rank}, net_params=TOGETHER)
     other_rows = CMIMEncoder(**SMALL, net_params=TOGETHER)
+    other_rate = CMIMEncoder(
+        **SMALL, net_params=TOGETHER, learning_rate_init=0.001 * (1 + world.rank)
+    )
+    other_adam = CMIMEncoder(
+        **SMALL, net_params=TOGETHER | {"optimizer__betas": (0.9, 0.9 + 0.05 * world.rank)}
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        CMIMEncoder(**SMALL, net_params=TOGETHER | {"callbacks": [Drift()]}).fit(mixed)
+    (folder / "file").touch()
+    no_folder = TOGETHER | {"callbacks": [Checkpoint(folder / "file" / "in it")]}
     return {
         "weights": weights(encoder),
         "history": [dict(row) for row in encoder.net_.history],
@@ -104,6 +124,11 @@ def short(world, folder):
         "other_seed": refused(lambda: other_seed.fit(mixed)),
         "other_rows": refused(lambda: other_rows.fit(mixed[world.rank :])),
         "few_rows": refused(lambda: other_rows.fit(mixed[:3])),
+        "few_rows_here": refused(lambda: other_rows.fit(mixed[: 3 if world.rank else 200])),
+        "other_rate": refused(lambda: other_rate.fit(mixed)),
+        "other_adam": refused(lambda: other_adam.fit(mixed)),
+        "drifted": [str(warning.message) for warning in told],
+        "no_folder": refused(lambda: other_rows.set_params(net_params=no_folder).fit(mixed)),
     }
 
 

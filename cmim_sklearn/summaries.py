@@ -1,0 +1,97 @@
+"""What all values of a column come to, gathered a part at a time."""
+
+from collections import Counter
+
+import numpy as np
+
+
+class ColumnSummary:
+    """Facts about a column that need all of its values: the range, decimals, levels and so on.
+
+    Parameters
+    ----------
+    has_levels : bool, default=False
+        Whether values are counted as levels, as categories are, be they numbers or not.
+
+    Attributes
+    ----------
+    n_seen : int
+        Observed values.
+    low, high : float
+        The least and the largest number; NaN where there is none.
+    distinct : set of float
+        Distinct numbers, three of them at most.
+    not_a_count : tuple of (int, float) or None
+        Row and value of the first number that is negative or not whole.
+    counts : Counter
+        How often each level was seen, if there are levels.
+    """
+
+    def __init__(self, has_levels=False):
+        self.has_levels = has_levels
+        self.n_seen, self._total, self._decimals = 0, 0.0, 0
+        self.low = self.high = np.nan
+        self.distinct, self.not_a_count, self.counts = set(), None, Counter()
+
+    @property
+    def mean(self):
+        """Of the numbers; NaN where there is none."""
+        return self._total / self.n_seen if self.n_seen else np.nan
+
+    @property
+    def decimals(self):
+        """The fewest decimals, 6 at most, that write all numbers; None if more are needed."""
+        return self._decimals if self.n_seen else None
+
+    def add(self, values, first_row=0):
+        """Look at some of the column's values (m,): floats with NaN, or objects with None.
+
+        Returns
+        -------
+        self : ColumnSummary
+        """
+        if self.has_levels:
+            is_object = values.dtype == object
+            counts = Counter(values.tolist() if is_object else values[~np.isnan(values)].tolist())
+            counts.pop(None, None)
+            self.counts.update(counts)
+            self.n_seen += sum(counts.values())
+            return self
+        observed = values[~np.isnan(values)]
+        if len(observed):
+            self.n_seen += len(observed)
+            with np.errstate(over="ignore"):
+                self._total += observed.sum()
+            self.low = np.fmin(self.low, observed.min())
+            self.high = np.fmax(self.high, observed.max())
+            others = observed if len(self.distinct) < 3 else ()
+            while len(others) and len(self.distinct) < 3:  # no sort: three passes at most
+                others = others[~np.isin(others, list(self.distinct))]
+                self.distinct.update(others[:1].tolist())
+            if self._decimals is not None:
+                own = decimals_of(observed)
+                self._decimals = None if own is None else max(own, self._decimals)
+            if self.not_a_count is None:
+                is_bad = (values < 0) | (values != np.round(values)) & ~np.isnan(values)
+                bad = np.flatnonzero(is_bad)
+                if len(bad):
+                    self.not_a_count = first_row + int(bad[0]), float(values[bad[0]])
+        return self
+
+
+def summarise(columns, has_levels=False):
+    """A summary of each of some columns that are there as a whole."""
+    return [ColumnSummary(has_levels).add(column) for column in columns]
+
+
+def decimals_of(values):
+    """The fewest decimals, 6 at most, that write all values (n,); None if more are needed."""
+    if np.all(values == np.round(values)):
+        return 0
+    with np.errstate(over="ignore"):  # large numbers have no decimals
+        single = values.astype(np.float32)
+        kind = np.float32 if np.all(single == values) else np.float64  # as the column came
+        for decimals in range(1, 7):
+            if np.all(np.round(values, decimals).astype(kind) == values.astype(kind)):
+                return decimals
+    return None
