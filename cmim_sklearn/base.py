@@ -194,11 +194,11 @@ class _LatentEncoder(
 
         Notes
         -----
-        Taken from all rows are the kinds of the columns, levels and their frequencies, the range and
-        decimals of numbers, and means of counts. Taken from a uniform sample of `buffer_rows` rows
-        are numeric scalings and, after training, the scale of features, the distribution of the
-        codes and the noise that is left. With `early_stopping` rows are held out from this sample, at most
-        half of it.
+        Taken from all rows are the kinds of the columns, levels and their frequencies, the range
+        and decimals of numbers, and means of counts. Taken from a uniform sample of `buffer_rows`
+        rows are numeric scalings and, after training, the scale of features, the distribution of
+        the codes and the noise that is left. With `early_stopping` rows are held out from this
+        sample, at most half of it.
 
         An epoch goes through the row groups in random order, four side by side, and shuffles what
         the buffer holds at a time. Where a file is sorted and its row groups, of which it should
