@@ -131,6 +131,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         options.out = options.out or Path(folder)
         options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "data_parallel.jsonl").unlink(missing_ok=True)
         for layout in options.layouts:
             launch(layout, options)
         found = pd.read_json(options.out / "data_parallel.jsonl", lines=True)
