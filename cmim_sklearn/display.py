@@ -18,20 +18,28 @@ from cmim_sklearn.drawing import (
     OTHER_COLOUR,
     REAL_COLOUR,
     RINGED,
+    WIDTH,
+    Block,
     association,
     bars,
     central_range,
+    clear,
+    columns_across,
     confusion,
+    dependence_bar,
     few_ticks,
-    grid_cells,
     heat_map,
     label_outer,
     merge_rare,
     merged,
     panels,
     r2_text,
+    refuse,
+    remember,
     shorten,
     steps,
+    styled,
+    tell_left_out,
 )
 from cmim_sklearn.frames import BOOLEAN, NUMBER, as_numbers, as_objects, read
 from cmim_sklearn.generative import _GenerativeEncoder
@@ -46,6 +54,7 @@ __all__ = [
 ]
 
 MAX_CLASSES, MAX_PANELS, GRID_STEPS = 8, 12, 100
+OF_NUMBERS = ("cmap", "norm", "vmin", "vmax")
 
 OTHER_UNITS = {"invariance", "variance", "covariance", "redundancy", "scores"}
 """Loss terms of the family that are no nats."""
@@ -124,35 +133,41 @@ class TrainingDisplay:
         Parameters
         ----------
         ax : matplotlib axes, or sequence of n_terms of them, default=None
-            One is divided; None makes a figure.
+            One is divided, in place of what a display drew in it, and labels have their room where
+            its figure has ``layout="constrained"``; several are drawn on; None makes a figure.
         **kwargs
-            Of all lines, for matplotlib's ``plot``.
+            Of all lines, for matplotlib's ``plot``; held-out rows have dashed lines unless
+            ``linestyle`` is given. Not ``label``, which tells the two apart.
 
         Returns
         -------
         self : TrainingDisplay
         """
         check_matplotlib_support("TrainingDisplay.plot")
-        n_terms = len(self.terms)
-        cells = [(row, 0) for row in range(n_terms)]
-        self.axes_ = panels(ax, (n_terms, 1), cells, (5.5, 1.5), share_x=True)
+        from matplotlib.lines import Line2D
+
+        reason = "It tells training from held-out rows; set it on lines_ and held_out_lines_."
+        refuse(kwargs, {"label"}, "TrainingDisplay.plot", reason)
+        self.axes_ = panels(ax, [Block(len(self.terms), 1, 1.5)], 5.5, share_x=True)
         self.figure_ = self.axes_[0].figure
         self.lines_, self.held_out_lines_ = [], None if self.held_out is None else []
         unit = "mean of rows" if OTHER_UNITS & self.terms.keys() else "nats a row"
         for (name, values), axis in zip(self.terms.items(), self.axes_, strict=True):
             epochs = np.arange(1, len(values) + 1)
-            style = {"marker": "." if len(values) == 1 else None, "linewidth": 1.5, **kwargs}
-            style_of = {"color": REAL_COLOUR, "label": "training", **style}
-            self.lines_ += axis.plot(epochs, values, **style_of)
+            common = {"marker": "." if len(values) == 1 else None, "linewidth": 1.5}
+            style = styled(Line2D, {**common, "color": REAL_COLOUR}, kwargs)
+            self.lines_ += axis.plot(epochs, values, label="training", **style)
             if self.held_out is not None:
-                style_of = {"color": MODEL_COLOUR, "label": "held out", **style}
-                self.held_out_lines_ += axis.plot(epochs, self.held_out[name], **style_of)
+                common |= {"color": MODEL_COLOUR, "linestyle": "--"}
+                style = styled(Line2D, common, kwargs)
+                line = axis.plot(epochs, self.held_out[name], label="held out", **style)
+                self.held_out_lines_ += line
             axis.set_ylabel(f"{name}\n{unit}")
             axis.grid(alpha=0.3)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         if self.held_out is not None:
-            self.axes_[0].legend(loc="upper right")
+            self.axes_[0].legend(loc="best")
         return self
 
 
@@ -281,21 +296,27 @@ class LatentSpaceDisplay:
         Parameters
         ----------
         ax : matplotlib axes, default=None
-            None makes a figure.
+            What a display drew in it is removed; None makes a figure.
         **kwargs
-            Of the points, for matplotlib's ``scatter``.
+            Of the points, for matplotlib's ``scatter``. Colours and ``label`` are those of `color`,
+            where there is one; ``cmap``, ``norm``, ``vmin`` and ``vmax`` are for numbers.
 
         Returns
         -------
         self : LatentSpaceDisplay
         """
         check_matplotlib_support("LatentSpaceDisplay.plot")
-        place = {"loc": "upper right"}
+        if self.color is not None:
+            own = {"c", "color", "facecolor", "facecolors", "fc", "label"}
+            reason = "The display's `color` sets it; choose the colours of numbers by cmap."
+            refuse(kwargs, own, "LatentSpaceDisplay.plot", reason)
+        place = {"loc": "best"}
         if ax is None:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(layout="constrained")
             place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        clear(ax)
         self.ax_, self.figure_ = ax, ax.figure
         self.scatters_, self.legend_, self.colorbar_, self.image_ = {}, None, None, None
         self._kwargs = kwargs
@@ -311,19 +332,27 @@ class LatentSpaceDisplay:
         if missing.any():
             edge = {} if self.image is None else {"edgecolors": "black"}
             self._scatter("missing", missing, facecolors=MISSING_COLOUR, zorder=0.9, **edge)
+        handles = list(self.scatters_.values())
         if self.colorbar_ is None and self.color is not None:
-            self.legend_ = ax.legend(title=self.color_name, markerscale=1.5, **place)
+            title = self.color_name
+            self.legend_ = ax.legend(handles=handles, title=title, markerscale=1.5, **place)
+            for handle in self.legend_.legend_handles:
+                handle.set_alpha(1)
         elif missing.any():
-            self.legend_ = ax.legend(handles=[self.scatters_["missing"]], loc="upper right")
+            self.legend_ = ax.legend(handles=[self.scatters_["missing"]], loc="best")
+        remember(ax, [self.colorbar_, self.legend_, self.image_, *handles])
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
         if self.image is not None:
             ax.set_title(f"{self.color_name}: plane as decoded, points as they are")
         return self
 
     def _scatter(self, name, rows, **style):
+        from matplotlib.collections import PathCollection
+
+        has_numbers = "c" in style or "c" in self._kwargs
+        own = self._kwargs if has_numbers else _without(self._kwargs, *OF_NUMBERS)
         common = {"s": 14, "linewidths": 0} if self.image is None else {"s": 18, **RINGED}
-        own = self._kwargs if "c" in style else _without(self._kwargs, "cmap", "vmin", "vmax")
-        style = {**common, **style, "label": name, **own}
+        style = styled(PathCollection, {"label": name, **common, **style}, own)
         self.scatters_[name] = self.ax_.scatter(*self.codes[rows].T, **style)
 
     def _show(self, image, **style):
@@ -332,12 +361,13 @@ class LatentSpaceDisplay:
 
     def _plot_numbers(self, rows):
         low, high = central_range(self.color[rows])
-        style = {"vmin": low, "vmax": high, "cmap": "cividis"}
-        style |= {name: value for name, value in self._kwargs.items() if name in style}
-        low, high = style["vmin"], style["vmax"]
+        limits = {} if "norm" in self._kwargs else {"vmin": low, "vmax": high}
+        own = {name: value for name, value in self._kwargs.items() if name in OF_NUMBERS}
+        style = {"cmap": "cividis", **limits, **own}
         self._scatter("rows", rows, c=self.color[rows], **style)
         if self.image is not None:
             self._show(self.image, **style)
+        low, high = self.scatters_["rows"].get_clim()
         below, above = (self.color[rows] < low).any(), (self.color[rows] > high).any()
         extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get((below, above), "neither")
         self.colorbar_ = self.figure_.colorbar(
@@ -351,9 +381,12 @@ class LatentSpaceDisplay:
         colours = [*CLASS_COLOURS, OTHER_COLOUR][: len(names)]
         codes = merged(self.color, target)
         image = None if self.image is None else merged(self.image, target)
+        # Classes overlap: those of few rows lie on top, and others are seen through them.
+        alpha = {"alpha": 0.7} if image is None else {}
         for code, (name, colour) in enumerate(zip(names, colours, strict=True)):
-            if code in codes or (image is not None and code in image):
-                self._scatter(name, codes == code, color=colour)
+            rows = codes == code
+            if rows.any() or (image is not None and code in image):
+                self._scatter(name, rows, color=colour, zorder=2 - rows.mean(), **alpha)
         if image is not None:
             style = {"cmap": ListedColormap(colours), "alpha": 0.35, "interpolation": "nearest"}
             self._show(image, vmin=-0.5, vmax=len(names) - 0.5, **style)
@@ -371,6 +404,8 @@ class ReconstructionDisplay:
         By column: numbers, or positions in its levels; NaN is missing.
     levels : dict of str to list of str
         Of the columns that have levels. At most 10 are drawn, the rarest as "other".
+    n_columns : int, default=None
+        Of the whole table, where only its first are here: the figure tells how many.
 
     Attributes
     ----------
@@ -393,8 +428,9 @@ class ReconstructionDisplay:
     ['x0', 'x2']
     """
 
-    def __init__(self, real, reconstructed, levels):
+    def __init__(self, real, reconstructed, levels, n_columns=None):
         self.real, self.reconstructed, self.levels = real, reconstructed, levels
+        self.n_columns = n_columns
 
     @classmethod
     def from_estimator(cls, encoder, X, *, columns=None, ax=None, **kwargs):
@@ -407,7 +443,8 @@ class ReconstructionDisplay:
         X : table of shape (n_samples, n_features)
             With the columns of fit.
         columns : list of str or int, default=None
-            Columns to draw, by name (by position in an array); None draws the first 12.
+            Columns to draw, by name (by position in an array); None draws the first 12,
+            and tells how many are left out.
         ax, **kwargs
             See `plot`.
 
@@ -419,7 +456,8 @@ class ReconstructionDisplay:
         positions = _positions(encoder, columns, "columns")
         frame = encoder._read(X, reset=False, min_rows=1)
         tables, levels = _columns(encoder, positions, frame, read(encoder.reconstruct(X)))
-        return cls(*tables, levels).plot(ax, **kwargs)
+        n_columns = len(frame.columns) if columns is None else None
+        return cls(*tables, levels, n_columns).plot(ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
         """Draw.
@@ -427,7 +465,8 @@ class ReconstructionDisplay:
         Parameters
         ----------
         ax : matplotlib axes, or sequence of n_columns of them, default=None
-            One is divided; None makes a figure.
+            One is divided, in place of what a display drew in it, and labels have their room where
+            its figure has ``layout="constrained"``; several are drawn on; None makes a figure.
         **kwargs
             Of the points, for matplotlib's ``scatter``.
 
@@ -436,12 +475,17 @@ class ReconstructionDisplay:
         self : ReconstructionDisplay
         """
         check_matplotlib_support("ReconstructionDisplay.plot")
+        from matplotlib.collections import PathCollection
+
         n_columns = len(self.real)
-        shape, cells = grid_cells(n_columns, 2 if n_columns == 4 else min(n_columns, 3))
-        self.axes_ = panels(ax, shape, cells, (2.8, 2.8))
+        across = columns_across(n_columns)
+        if ax is None and self.levels:
+            across = min(n_columns, 2)  # names of levels take room on two sides
+        width = min(WIDTH, 3.2 * across)
+        self.axes_ = panels(ax, [Block(n_columns, across, width / across)], width)
         self.figure_ = self.axes_[0].figure
         self.artists_, self.identity_ = {}, {}
-        label_outer(self.axes_, shape, ax, "reconstructed", "real")
+        label_outer(self.axes_, across, ax, "reconstructed", "real")
         for name, axis in zip(self.real, self.axes_, strict=True):
             both = self.real[name], self.reconstructed[name]
             seen = ~np.isnan(both).any(axis=0)
@@ -450,7 +494,8 @@ class ReconstructionDisplay:
                 self.artists_[name] = confusion(axis, real, rebuilt, self.levels[name])
                 word = f"accuracy {np.mean(real == rebuilt):.2f}" if len(real) else "no value"
             else:
-                style = {"s": 8, "alpha": 0.5, "linewidths": 0, "color": REAL_COLOUR, **kwargs}
+                style = {"s": 8, "alpha": 0.5, "linewidths": 0, "color": REAL_COLOUR}
+                style = styled(PathCollection, style, kwargs)
                 self.artists_[name] = axis.scatter(rebuilt, real, **style)
                 ends = [np.min([real, rebuilt]), np.max([real, rebuilt])] if len(real) else [0, 1]
                 style = {"color": "black", "linewidth": 1, "linestyle": "--"}
@@ -458,7 +503,8 @@ class ReconstructionDisplay:
                 word = r2_text(real, rebuilt)
                 axis.set_box_aspect(1)
                 few_ticks(axis, "xy")
-            axis.set_title(f"{shorten(name, 24)}\n{word}", fontsize="medium")
+            axis.set_title(f"{shorten(name, 20)}\n{word}", fontsize="medium")
+        tell_left_out(self.axes_, ax, n_columns, self.n_columns or 0)
         return self
 
 
@@ -477,6 +523,8 @@ class SampleQualityDisplay:
         By column: numbers, or positions in its levels; NaN is missing.
     levels : dict of str to list of str
         Of the columns that have levels. At most 10 are drawn, the rarest as "other".
+    n_columns : int, default=None
+        Of the whole table, where only its first are here: the figure tells how many.
 
     Attributes
     ----------
@@ -501,8 +549,9 @@ class SampleQualityDisplay:
     (5, 50)
     """
 
-    def __init__(self, real, synthetic, levels):
+    def __init__(self, real, synthetic, levels, n_columns=None):
         self.real, self.synthetic, self.levels = real, synthetic, levels
+        self.n_columns = n_columns
 
     @classmethod
     def from_estimator(cls, encoder, X, *, columns=None, n_samples=None, random_state=0, ax=None):
@@ -515,7 +564,8 @@ class SampleQualityDisplay:
         X : table of shape (n_samples, n_features)
             Real rows, with the columns of fit.
         columns : list of str or int, default=None
-            Columns to draw, by name (by position in an array); None draws the first 12.
+            Columns to draw, by name (by position in an array); None draws the first 12,
+            and tells how many are left out.
         n_samples : int, default=None
             Rows to make up; None makes as many as X has.
         random_state : int, RandomState instance or None, default=0
@@ -533,7 +583,8 @@ class SampleQualityDisplay:
         n_samples = frame.n_rows if n_samples is None else n_samples
         synthetic = read(encoder.sample(n_samples, random_state=random_state))
         tables, levels = _columns(encoder, positions, frame, synthetic)
-        return cls(*tables, levels).plot(ax)
+        n_columns = len(frame.columns) if columns is None else None
+        return cls(*tables, levels, n_columns).plot(ax)
 
     def plot(self, ax=None):
         """Draw.
@@ -541,18 +592,17 @@ class SampleQualityDisplay:
         Parameters
         ----------
         ax : matplotlib axes, or sequence of n_columns + 2 of them, default=None
-            One is divided; None makes a figure.
+            One is divided, in place of what a display drew in it, and labels have their room where
+            its figure has ``layout="constrained"``; several are drawn on; None makes a figure.
 
         Returns
         -------
         self : SampleQualityDisplay
         """
         check_matplotlib_support("SampleQualityDisplay.plot")
-        half = 1 if len(self.real) < 3 else 2
-        (n_rows, across), cells = grid_cells(len(self.real), 2 * half)
-        below = slice(n_rows, n_rows + half)
-        cells += [(below, slice(0, half)), (below, slice(half, None))]
-        self.axes_ = panels(ax, (n_rows + half, across), cells, (4.8 / half, 4.0 / half))
+        n_columns = len(self.real)
+        marginals = Block(n_columns, columns_across(n_columns), 2.0)
+        self.axes_ = panels(ax, [marginals, Block(2, 2, 3.3)])
         self.figure_ = self.axes_[0].figure
         self.marginals_ = {}
         for name, axis in zip(self.real, self.axes_, strict=False):
@@ -574,11 +624,8 @@ class SampleQualityDisplay:
                 maps, (self.real, self.synthetic), ("real", "synthetic"), strict=True
             )
         )
-        maps[1].tick_params(labelleft=False)
-        self.colorbar_ = self.figure_.colorbar(
-            self.images_[1], ax=list(maps), label="dependence of pairs"
-        )
-        self.colorbar_.ax.set_gid(maps[0].get_gid())
+        self.colorbar_ = dependence_bar(*maps, self.images_[1])
+        tell_left_out(self.axes_, ax, n_columns, self.n_columns or 0)
         return self
 
 

@@ -3,6 +3,9 @@
 A column is numbers (n,), NaN where missing: its values, or positions in a list of levels.
 """
 
+from typing import NamedTuple
+from weakref import WeakKeyDictionary, ref
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -18,56 +21,132 @@ OTHER_COLOUR, MISSING_COLOUR = "#777777", "#D3D3D3"
 REAL_COLOUR, MODEL_COLOUR = CLASS_COLOURS[:2]
 RINGED = {"edgecolors": "white", "linewidths": 0.5}
 
-
-def grid_cells(n_panels, across):
-    """The shape of a grid for n panels, and their cells."""
-    return (-(-n_panels // across), across), [divmod(k, across) for k in range(n_panels)]
+WIDTH = 6.6
+"""Inches: text of the default size is still read where a page shows the figure 600 pixels wide."""
 
 
-def panels(ax, shape, cells, size, share_x=False):
-    """Axes at the cells of a grid: in a new figure, inside one axes, or those that are given."""
+_DRAWN = WeakKeyDictionary()
+"""What stands in axes that a display was given, as weak references: they hold the axes."""
+
+
+class Block(NamedTuple):
+    """Panels of one size, row by row."""
+
+    n_panels: int
+    across: int
+    height: float
+    """Of a row, in inches."""
+
+    @property
+    def n_rows(self):
+        """How many rows the panels take."""
+        return -(-self.n_panels // self.across)
+
+
+def columns_across(n_columns):
+    """How many panels stand side by side where each column has one."""
+    return 2 if n_columns == 4 else min(n_columns, 3)
+
+
+def panels(ax, blocks, width=WIDTH, share_x=False):
+    """Axes of blocks, one below another: in a new figure, inside one axes, or those given."""
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
 
+    n_panels = sum(block.n_panels for block in blocks)
     if ax is not None and not isinstance(ax, Axes):
         axes = np.asarray(ax, dtype=object).ravel()
-        if len(axes) != len(cells):
-            raise ValueError(f"ax holds {len(axes)} axes, and there are {len(cells)} to draw.")
+        if len(axes) != n_panels:
+            raise ValueError(f"ax holds {len(axes)} axes, and there are {n_panels} to draw.")
         return axes
+    heights = [block.n_rows * block.height for block in blocks]
     if ax is None:
-        figsize = size[0] * shape[1], size[1] * shape[0]
-        figure, mark = plt.figure(figsize=figsize, layout="constrained"), None
-        grid = figure.add_gridspec(*shape)
+        figure = plt.figure(figsize=(width, sum(heights)), layout="constrained")
+        outer = figure.add_gridspec(len(blocks), 1, height_ratios=heights)
     else:
-        figure, mark = ax.figure, f"panel of {id(ax)}"
-        for old in [old for old in figure.axes if old.get_gid() == mark]:
-            old.remove()  # of an earlier picture in these axes
+        figure = ax.figure
+        clear(ax)
         ax.set_axis_off()
-        free = figure.get_layout_engine() is None
-        space, place = {"wspace": 0.5, "hspace": 0.8} if free else {}, ax.get_subplotspec()
-        if place is None:
-            box = ax.get_position()
-            space |= {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
-            grid = figure.add_gridspec(*shape, **space)
-        else:
-            grid = place.subgridspec(*shape, **space)
-    axes = np.empty(len(cells), dtype=object)
-    for k, cell in enumerate(cells):
-        axes[k] = figure.add_subplot(
-            grid[cell], gid=mark, sharex=axes[0] if share_x and k else None
-        )
-        if share_x:
-            axes[k].tick_params(labelbottom=k == len(cells) - 1)
-    return axes
+        outer = _divided(ax, heights)
+    # Constrained layout counts labels as part of their cell; without a layout they need room.
+    space = {} if figure.get_layout_engine() else {"wspace": 0.5, "hspace": 0.8}
+    axes = []
+    for cell, block in zip(outer, blocks, strict=True):
+        inner = cell.subgridspec(block.n_rows, block.across, **space)
+        for k in range(block.n_panels):
+            shared = axes[0] if share_x and axes else None
+            axes.append(figure.add_subplot(inner[divmod(k, block.across)], sharex=shared))
+            if share_x:
+                axes[-1].tick_params(labelbottom=len(axes) == n_panels)
+    if ax is not None:
+        remember(ax, axes)
+    return np.array(axes, dtype=object)
 
 
-def label_outer(axes, shape, ax, across, up):
+def _divided(ax, heights):
+    """A grid of rows inside axes."""
+    rows, place = {"height_ratios": heights}, ax.get_subplotspec()
+    if place is not None:
+        return place.subgridspec(len(heights), 1, **rows)
+    box = ax.get_position()
+    rows |= {"left": box.x0, "right": box.x1, "bottom": box.y0, "top": box.y1}
+    return ax.figure.add_gridspec(len(heights), 1, **rows)
+
+
+def remember(ax, artists):
+    """Note what a display draws in axes, for `clear` to remove."""
+    _DRAWN[ax] = [ref(artist) for artist in artists if artist is not None]
+
+
+def clear(ax):
+    """Remove what a display drew earlier in these axes."""
+    from matplotlib.colorbar import Colorbar
+
+    for artist in (reference() for reference in _DRAWN.pop(ax, ())):
+        is_bar = isinstance(artist, Colorbar)
+        if artist is None or (artist.ax if is_bar else artist).figure is None:
+            continue  # already removed, or cleared with the axes
+        if is_bar and artist.mappable.axes is None:
+            artist.mappable.axes = ax  # points that are gone: the bar asks them whose room it took
+        artist.remove()
+
+
+def styled(artist, defaults, given):
+    """Default keywords of a class of artists, with the given ones in their place by any alias."""
+    from matplotlib.cbook import normalize_kwargs
+
+    given = normalize_kwargs(given, artist)
+    style = {**normalize_kwargs(defaults, artist), **given}
+    if "c" in given and "color" not in given:
+        style.pop("color", None)  # c is no alias where it may be numbers: `scatter` refuses both
+    return style
+
+
+def refuse(given, names, where, reason):
+    """Raise where keywords are given whose values are not a caller's to choose."""
+    for name in sorted(given.keys() & names):
+        raise TypeError(f"{where} takes no {name}. Got {name}={given[name]!r}. {reason}")
+
+
+def tell_left_out(axes, ax, n_drawn, n_columns):
+    """Write in the figure how many columns its panels leave out, if they do."""
+    if n_drawn >= n_columns:
+        return
+    note = f"the first {n_drawn} of {n_columns} columns"
+    if ax is None:
+        axes[0].figure.supxlabel(note, fontsize="small")
+    else:  # above a title, which has two lines
+        place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        axes[0].annotate(note, (0, 1), (0, 34), fontsize="small", **place)
+
+
+def label_outer(axes, n_across, ax, across, up):
     """Label the outer axes of a grid, or all of those that are given."""
     is_own = np.ndim(ax) == 0
     for k, axis in enumerate(axes):
-        if not is_own or k + shape[1] >= len(axes):
+        if not is_own or k + n_across >= len(axes):
             axis.set_xlabel(across)
-        if not is_own or k % shape[1] == 0:
+        if not is_own or k % n_across == 0:
             axis.set_ylabel(up)
 
 
@@ -139,7 +218,9 @@ def few_ticks(axis, which):
 def _name_ticks(axis, which, names, length=14):
     shown = [shorten(name, length) for name in names]
     style = {"fontsize": "small"}
-    if which == "x" and sum(map(len, shown)) > 14:
+    if which == "x" and len(shown) > 8 and max(map(len, shown)) > 1:
+        style |= {"rotation": 90}
+    elif which == "x" and sum(map(len, shown)) > 14:
         style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     getattr(axis, f"set_{which}ticks")(range(len(shown)), shown, **style)
 
@@ -190,6 +271,18 @@ def heat_map(axis, values, names, title):
     _name_ticks(axis, "y", names, 20)
     axis.set_title(title, fontsize="medium")
     return image
+
+
+def dependence_bar(left, right, image):
+    """Join two heat maps: names at the left one alone, and a colour bar at the right one."""
+    left.set_anchor("E")
+    right.set_anchor("W")
+    right.tick_params(labelleft=False)
+    clear(right)
+    place = right.inset_axes((1.05, 0, 0.06, 1))  # as high as the map, and gone with it
+    bar = right.figure.colorbar(image, cax=place, label="dependence of pairs", ticks=[-1, 0, 1])
+    remember(right, [bar])
+    return bar
 
 
 def association(table, levels):

@@ -1,6 +1,10 @@
 """Displays: what they draw, on which axes, and what they refuse."""
 
+import gc
 import io
+import itertools
+import re
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -53,7 +57,7 @@ def contrastive(table):
 def _close():
     yield
     for number in plt.get_fignums():  # whatever was drawn can be laid out, without a warning
-        plt.figure(number).savefig(io.BytesIO())
+        plt.figure(number).draw_without_rendering()
     plt.close("all")
 
 
@@ -85,6 +89,20 @@ def test_training_draws_each_term_of_the_history(flat):
     assert display.axes_[0].get_shared_x_axes().joined(display.axes_[0], display.axes_[-1])
     assert not display.axes_[0].xaxis.get_tick_params()["labelbottom"]
     assert display.axes_[-1].xaxis.get_tick_params()["labelbottom"]
+
+
+def test_held_out_lines_are_dashed_whatever_the_colour(flat):
+    display = TrainingDisplay.from_estimator(flat, c="red", lw=3)
+    for lines, style in ((display.lines_, "-"), (display.held_out_lines_, "--")):
+        assert {line.get_color() for line in lines} == {"red"}
+        assert {line.get_linestyle() for line in lines} == {style}
+        assert {line.get_linewidth() for line in lines} == {3}
+    assert texts(display.axes_[0].get_legend().get_texts()) == ["training", "held out"]
+    display.plot(ls=":")
+    assert {line.get_linestyle() for line in display.held_out_lines_} == {":"}
+    assert display.lines_[0].get_color() != display.held_out_lines_[0].get_color()
+    with pytest.raises(TypeError, match=r"plot takes no label. Got label='loss'. It tells train"):
+        display.plot(label="loss")
 
 
 def test_training_without_held_out_rows_has_no_line_of_them(wide):
@@ -208,6 +226,63 @@ def test_color_of_nothing_but_missing_values(flat, table):
     assert texts(display.legend_.get_texts()) == ["missing"]
 
 
+@pytest.mark.parametrize("style", [{"color": "red"}, {"c": "red"}, {"facecolors": "red"}])
+def test_a_map_without_color_takes_any(style):
+    display = LatentSpaceDisplay(np.zeros((3, 2))).plot(**style, label="mine")
+    np.testing.assert_array_equal(display.scatters_["rows"].get_facecolor(), [to_rgba("red")])
+    assert display.scatters_["rows"].get_label() == "mine"
+
+
+def test_a_map_takes_numbers_of_a_callers_own():
+    points = LatentSpaceDisplay(np.zeros((3, 2))).plot(c=[0, 1, 2], cmap="magma").scatters_["rows"]
+    np.testing.assert_array_equal(points.get_array(), [0, 1, 2])
+    assert points.get_cmap().name == "magma"
+
+
+@pytest.mark.parametrize("levels", [None, ["a", "b"]])
+@pytest.mark.parametrize("name", ["c", "color", "facecolor", "facecolors", "fc", "label"])
+def test_what_color_sets_is_refused_before_a_figure_is_made(levels, name):
+    display = LatentSpaceDisplay(np.zeros((2, 2)), color=np.array([0.0, 1]), levels=levels)
+    with pytest.raises(TypeError, match=f"Display.plot takes no {name}. Got {name}='red'.*by cmap"):
+        display.plot(**{name: "red"})
+    assert not plt.get_fignums()
+    display.plot(alpha=0.3, ec="black", marker="s", cmap="magma", vmin=0)
+    for points in display.scatters_.values():
+        assert points.get_alpha() == 0.3
+        np.testing.assert_array_equal(points.get_edgecolor()[:, :3], [to_rgba("black")[:3]])
+
+
+def test_a_norm_takes_the_place_of_limits():
+    norm = mpl.colors.LogNorm(2, 5)
+    image = np.array([[1.0, 2], [3, 4]])
+    display = LatentSpaceDisplay(
+        np.zeros((4, 2)), color=np.array([1.0, 2, 3, 4]), image=image, extent=(-1, 1, -1, 1)
+    ).plot(norm=norm)
+    assert display.scatters_["rows"].norm is display.image_.norm is norm
+    assert display.colorbar_.extend == "min"
+
+
+def test_a_class_of_few_rows_lies_above_one_of_many():
+    color = np.repeat([0.0, 1, 2, np.nan], [2, 20, 8, 30])
+    display = LatentSpaceDisplay(np.zeros((60, 2)), color=color, levels=list("abc")).plot()
+    order = sorted(display.scatters_, key=lambda name: display.scatters_[name].get_zorder())
+    assert order == ["missing", "b", "c", "a"]
+    assert {display.scatters_[name].get_alpha() for name in "abc"} == {0.7}
+    assert {handle.get_alpha() for handle in display.legend_.legend_handles} == {1}
+
+
+@pytest.mark.parametrize("corner", [(1, 1), (0, 1), (0, 0), (1, 0)])
+def test_the_legend_in_axes_that_are_given_hides_no_point(corner):
+    codes = 0.1 * np.random.RandomState(0).rand(50, 2) + corner
+    codes[0] = 1 - np.array(corner)
+    display = LatentSpaceDisplay(codes, color=np.arange(50) % 2, levels=["a", "b"])
+    figure, ax = plt.subplots()
+    display.plot(ax)
+    figure.draw_without_rendering()
+    box = display.legend_.get_window_extent()
+    assert not any(box.contains(*point) for point in ax.transData.transform(codes))
+
+
 def test_grid_is_what_the_decoder_makes_of_the_plane(flat, table):
     display = LatentSpaceDisplay.from_estimator(flat, table, color="income", grid=True)
     left, right, bottom, top = display.image_.get_extent()
@@ -289,15 +364,41 @@ def test_twelve_columns_at_most_unless_asked_for():
     encoder = CMIMEncoder(2, **QUICK).fit(X)
     display = ReconstructionDisplay.from_estimator(encoder, X)
     assert list(display.real) == [f"x{k}" for k in range(12)]
+    assert written(display.figure_).count("the first 12 of 14 columns") == 1
     display = ReconstructionDisplay.from_estimator(encoder, X, columns=range(14))
     assert len(display.axes_) == len(display.artists_) == 14
+
+
+def written(figure):
+    return [artist.get_text() for artist in figure.findobj(mpl.text.Text)]
+
+
+@pytest.mark.parametrize("display", [ReconstructionDisplay, SampleQualityDisplay])
+def test_the_figure_says_how_many_columns_it_leaves_out(flat, table, display, monkeypatch):
+    monkeypatch.setattr("cmim_sklearn.display.MAX_PANELS", 2)
+    note = "the first 2 of 8 columns"
+    first = display.from_estimator(flat, table)
+    assert written(first.figure_).count(note) == 1
+    figure, ax = plt.subplots(layout="constrained")
+    for _ in range(2):
+        first.plot(ax)
+    assert written(figure).count(note) == 1
+    asked = display.from_estimator(flat, table, columns=["income", "age", "score"])
+    assert not any("columns" in text for text in written(asked.figure_))
+    monkeypatch.setattr("cmim_sklearn.display.MAX_PANELS", 8)
+    whole = display.from_estimator(flat, table)
+    assert not any("columns" in text for text in written(whole.figure_))
+    plt.close(whole.figure_)
 
 
 def test_outer_axes_have_labels_and_given_ones_all(flat, table):
     columns = list(table.columns[:5])
     display = ReconstructionDisplay.from_estimator(flat, table, columns=columns)
-    assert [bool(axis.get_xlabel()) for axis in display.axes_] == [False, False, True, True, True]
-    assert [bool(axis.get_ylabel()) for axis in display.axes_] == [True, False, False, True, False]
+    assert [bool(axis.get_xlabel()) for axis in display.axes_] == [False, False, False, True, True]
+    assert [bool(axis.get_ylabel()) for axis in display.axes_] == [True, False, True, False, True]
+    numbers = ReconstructionDisplay.from_estimator(flat, table, columns=columns[:3])
+    assert [bool(axis.get_ylabel()) for axis in numbers.axes_] == [True, False, False]
+    assert all(axis.get_xlabel() for axis in numbers.axes_)
     _, axes = plt.subplots(1, 5, figsize=(20, 4))
     display.plot(axes)
     assert {axis.get_xlabel() for axis in axes} == {"reconstructed"}
@@ -402,10 +503,9 @@ def test_association_of_known_pairs():
 # -- all of them -----------------------------------------------------------------------------------
 
 
-def draw(display, encoder, table, ax=None):
-    if display is TrainingDisplay:
-        return display.from_estimator(encoder, ax=ax)
-    return display.from_estimator(encoder, table, ax=ax)
+def draw(display, encoder, table, ax=None, **options):
+    tables = () if display is TrainingDisplay else (table,)
+    return display.from_estimator(encoder, *tables, ax=ax, **options)
 
 
 @pytest.mark.parametrize("layout", [None, "constrained"])
@@ -428,6 +528,90 @@ def test_drawing_twice_in_axes_that_are_given(flat, table, display, layout):
         assert axis.get_position().y1 <= box.y1 + 1e-9
 
 
+@pytest.mark.parametrize("layout", [None, "constrained"])
+@pytest.mark.parametrize("is_cleared", [False, True])
+def test_a_map_drawn_again_leaves_nothing_of_the_last(flat, table, layout, is_cleared):
+    figure, (ax, other) = plt.subplots(1, 2, layout=layout)
+    color = {"income": 3, "city": 2}  # a colour bar beside the two axes, or none
+    display = {name: LatentSpaceDisplay.from_estimator(flat, table, color=name) for name in color}
+    for name in ("income", "income", "city", "city", "income"):
+        if is_cleared:
+            ax.clear()
+        display[name].plot(ax)
+        figure.draw_without_rendering()
+        assert len(figure.axes) == color[name]
+        assert list(ax.collections) == list(display[name].scatters_.values())
+        assert not other.has_data()
+        if name == "income" and layout is None:  # the bar's room is taken once
+            assert ax.get_position().width == pytest.approx(0.8 * other.get_position().width)
+
+
+def test_drawing_elsewhere_leaves_the_first_picture(flat, table):
+    display = LatentSpaceDisplay.from_estimator(flat, table, color="income")
+    first, points = display.ax_, display.scatters_["rows"]
+    assert display.plot().ax_ is not first
+    assert points in first.collections
+    assert len(first.figure.axes) == 2
+
+
+def test_what_was_drawn_in_closed_figures_is_let_go(flat, table):
+    figure, ax = plt.subplots()
+    TrainingDisplay.from_estimator(flat, ax=ax)
+    gone = weakref.ref(ax)
+    del figure, ax
+    plt.close("all")
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize("display", [TrainingDisplay, *ALL])
+def test_the_same_picture_is_the_same_file(flat, table, display):
+    has_columns = display in (ReconstructionDisplay, SampleQualityDisplay)
+    options = {"columns": ["age", "city"]} if has_columns else {}
+    files = []
+    with mpl.rc_context({"svg.hashsalt": "cmim"}):
+        for _ in range(2):
+            figure, ax = plt.subplots(layout="constrained")
+            draw(display, flat, table, ax=ax, **options)
+            files.append(io.StringIO())
+            figure.savefig(files[-1], format="svg", metadata={"Date": None})
+            plt.close(figure)
+    first, second = (file.getvalue() for file in files)
+    assert first == second
+    ids = re.findall(r'<g id="([^"]*)"', first)
+    assert len(set(ids)) == len(ids)
+    assert not any(" " in one for one in ids)
+
+
+def test_figures_are_read_at_600_pixels(flat):
+    rng = np.random.RandomState(0)
+    real = {f"column {k}": rng.randint(9, size=100) * 1.0 for k in range(5)}
+    levels = {name: [f"level number {k}" for k in range(9)] for name in real}
+    for display in (SampleQualityDisplay, ReconstructionDisplay):
+        figure = display(real, real, levels).plot().figure_
+        figure.draw_without_rendering()
+        for axis in figure.axes[:5]:
+            boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+            assert len(boxes) == 9
+            assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+    TrainingDisplay.from_estimator(flat)
+    LatentSpaceDisplay(np.zeros((9, 2))).plot()
+    assert all(plt.figure(number).get_figwidth() <= 6.6 for number in plt.get_fignums())
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_heat_maps_stand_side_by_side(is_own):
+    real = {name: np.random.RandomState(0).randn(20) for name in "ab"}
+    ax = None if is_own else plt.subplots(figsize=(12, 5), layout="constrained")[1]
+    display = SampleQualityDisplay(real, real, {}).plot(ax)
+    display.figure_.draw_without_rendering()
+    left, right = (axis.get_position() for axis in display.axes_[-2:])
+    assert 0 < right.x0 - left.x1 < 0.05
+    np.testing.assert_allclose(left.size, right.size)
+    (bar,) = display.axes_[-1].child_axes
+    assert bar.get_position().height == pytest.approx(right.height)
+
+
 @pytest.mark.parametrize("display", [TrainingDisplay, ReconstructionDisplay, SampleQualityDisplay])
 def test_an_array_of_axes_takes_the_panels(flat, table, display):
     display = draw(display, flat, table)
@@ -438,6 +622,9 @@ def test_an_array_of_axes_takes_the_panels(flat, table, display):
     assert all(axis.has_data() for axis in axes.ravel()[:n])
     assert display.figure_ is figure
     display.plot(display.axes_)
+    assert sum(len(axis.child_axes) for axis in figure.axes) == (
+        display.axes_[-1].get_title() == "synthetic"
+    )
     with pytest.raises(ValueError, match=f"ax holds 2 axes, and there are {n} to draw"):
         display.plot(axes[0, :2])
 
