@@ -4,6 +4,7 @@
 """
 
 import sklearn.base
+from sphinx_gallery.sorting import ExplicitOrder
 
 import cmim_sklearn
 
@@ -28,12 +29,29 @@ autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
+EXAMPLES = [  # first things first
+    "quickstart.py",
+    "plot_mixed_types.py",
+    "plot_map.py",
+    "plot_few_labels.py",
+    "plot_n_components.py",
+    "plot_contrastive_weight.py",
+    "plot_imputation.py",
+    "plot_anomalies.py",
+    "plot_synthetic.py",
+    "plot_dirty_table.py",
+    "plot_own_model.py",
+    "plot_molecules.py",
+    "*",
+]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/(plot_|quickstart)",
     "ignore_pattern": r"notebooks\.py$",
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": ExplicitOrder(EXAMPLES),
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("cmim_sklearn",),
     "abort_on_example_error": True,
     "download_all_examples": False,
     "write_computation_times": False,

@@ -3,9 +3,9 @@ A dirty table: skrub cleans it, cMIM embeds it
 ==============================================
 
 Dates as text, holes as words and 35 spellings of three ports cost some points of accuracy; behind
-skrub's ``TableVectorizer`` most of them come back: 0.80, where the encoder alone has 0.785 on the
-dirty table and 0.81 on the clean one, and skrub's features alone give 0.78 to a linear model. Folds
-differ by as much as that, so take the order for likely, not for sure.
+skrub's ``TableVectorizer`` some of them come back: 0.80, where the encoder alone has 0.785
+on the dirty table and 0.81 on the clean one, and skrub's features alone give 0.78 to a linear
+model. Folds differ by as much as that, so take the order for likely, not for sure.
 """
 
 import warnings
@@ -58,7 +58,7 @@ print(f"{dirty['embarked'].nunique()} ways to write {titanic['embarked'].nunique
 vectorizer = TableVectorizer(
     cardinality_threshold=12,
     low_cardinality="passthrough",
-    high_cardinality=StringEncoder(n_components=5),
+    high_cardinality=StringEncoder(n_components=5, random_state=0),
 )
 print(vectorizer.fit_transform(dirty).dtypes.to_string())
 
@@ -80,7 +80,9 @@ pipelines = {
 folds = StratifiedKFold(3, shuffle=True, random_state=0)
 accuracy = {}
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # dates as levels, and spellings that held-out rows alone have
+    warnings.filterwarnings("ignore", "Column '(born|fare)' has .* different values")  # as levels
+    for message in ["Values not seen in fit", "Found unknown categories"]:
+        warnings.filterwarnings("ignore", message)  # spellings that held-out rows alone have
     for name, (pipeline, table) in pipelines.items():
         accuracy[name] = cross_val_score(pipeline, table, outcome, cv=folds)
         print(f"{name:<24} accuracy {accuracy[name].mean():.3f}")
@@ -90,9 +92,13 @@ with warnings.catch_warnings():
 
 figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
 for row, values in enumerate(accuracy.values()):
-    axis.plot(values, [row] * len(values), ".", color="0.7", markersize=9)
-    axis.plot(values.mean(), row, "o", color="#0072B2", markersize=9)
+    axis.plot(values.mean(), row, "o", color="#0072B2", markersize=7)
+    axis.plot(values, [row] * len(values), "o", color="0.45", markersize=11, fillstyle="none")
 axis.set_yticks(range(len(accuracy)), accuracy)
 axis.invert_yaxis()
-axis.set(xlabel="accuracy: three held-out parts (grey), their mean (blue)")
+axis.margins(y=0.2)
+axis.set(
+    title="Titanic, as typed: with skrub and without",
+    xlabel="accuracy: three held-out parts (rings), their mean (dot)",
+)
 plt.show()

@@ -86,14 +86,16 @@ print(f"{inside[asked].mean():.0%} of the hidden numbers are inside their 90 % i
 # %%
 # The errors by column, and the intervals of one of them.
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=[1.2, 1], layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(7, 7.6), height_ratios=[1.2, 1], layout="constrained")
 styles = zip(errors, "soD^", ["#0072B2", "#E69F00", "#009E73", "#999999"], strict=True)
 for name, marker, colour in styles:
     axes[0].plot(errors[name], range(len(errors)), marker, color=colour, label=name)
 axes[0].set_yticks(range(len(errors)), errors.index)
 axes[0].invert_yaxis()
-axes[0].set(xlabel="RMSE, in standard deviations", xlim=(0, None))
-axes[0].legend(fontsize="small")
+axes[0].set(
+    title="hidden numbers: error by column", xlabel="RMSE, in standard deviations", xlim=(0, None)
+)
+axes[0].legend()
 
 column = list(numeric).index("median_income")
 rows = np.flatnonzero(asked[:, column])
@@ -103,6 +105,10 @@ axes[1].vlines(
     label="90 % of the draws",
 )  # fmt: skip
 axes[1].plot(truth[rows, column], ".", color="black", markersize=4, label="hidden value")
-axes[1].set(xlabel="rows, by the hidden value", ylabel="median_income")
+axes[1].set(
+    title="hidden numbers: intervals of 50 draws",
+    xlabel="rows, by the hidden value",
+    ylabel="median_income",
+)
 axes[1].legend(loc="upper left")
 plt.show()

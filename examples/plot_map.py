@@ -2,16 +2,20 @@
 A map of a mixed table
 ======================
 
-Two latent components lay 2,000 block groups of California out by size along one diagonal and by
-place across it: the map is ``n_components=2, embedding="mean"``.
+Two latent components, ``n_components=2, embedding="mean"``, lay 2,000 block groups of California
+out by size along one diagonal: a linear model reads their rank by households off the map with an R2
+of 0.94. Across it they lie by place, in bands, which straight lines part less well: 0.56 are right,
+where the commonest place is so for 0.43.
 """
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.display import LatentSpaceDisplay
 
 HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
@@ -28,19 +32,25 @@ encoder = CMIMEncoder(n_components=2, embedding="mean", max_iter=100, random_sta
 z = encoder.fit_transform(houses)
 
 # %%
-# The same points, coloured by a number and by the category.
+# How much of a row can be read off its place by straight lines? Its size, by rank, and its place.
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True)
-size = houses["households"].clip(upper=1500)
-points = axes[0].scatter(*z.T, c=size, s=7, cmap="cividis")
-figure.colorbar(points, ax=axes[0], label="households (1,500 or more at the top)")
-colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"]
-for colour, (place, rows) in zip(
-    colours, houses.groupby("ocean_proximity", observed=True).groups.items(), strict=False
-):
-    axes[1].scatter(*z[rows].T, s=7, color=colour, label=place.lower())
-axes[1].legend(markerscale=2, fontsize=8)
-for axis in axes:
-    axis.set(xlabel="component 1", ylabel="component 2")
-figure.tight_layout()
+size, place = houses["households"].rank(), houses["ocean_proximity"]
+r2 = LinearRegression().fit(z, size).score(z, size)
+right = LogisticRegression().fit(z, place).score(z, place)
+common = place.value_counts(normalize=True).max()
+print(f"rank by households: R2 {r2:.2f}")
+print(f"ocean_proximity: {right:.2f} right; the commonest level is so for {common:.2f}")
+
+# %%
+# The same points, coloured by a number and by the category; and, below the points, what the decoder
+# makes of each place of the map. Beyond the points that is a guess.
+
+figure, axes = plt.subplots(3, 1, figsize=(7, 12), layout="constrained")
+for axis, column, grid in [
+    (axes[0], "households", False),
+    (axes[1], "ocean_proximity", False),
+    (axes[2], "latitude", True),
+]:
+    LatentSpaceDisplay.from_estimator(encoder, houses, color=column, grid=grid, ax=axis)
+figure.suptitle("2,000 block groups of California by their codes")
 plt.show()

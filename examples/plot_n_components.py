@@ -57,15 +57,14 @@ print(r2.assign(nats=nats).rename_axis("n_components").round(3).to_string())
 # %%
 # Both against the width.
 
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(6.5, 6.4), sharex=True, layout="constrained")
 axes[0].plot(nats, "s-", color="#0072B2")
 axes[0].set(title="without labels", ylabel="log-likelihood of rows held out, nats")
 axes[1].plot(r2["default features"], "o-", color="#009E73", label="default features (1,024)")
 axes[1].plot(r2["code"], "D--", color="#E69F00", label='the code (embedding="mean")')
 axes[1].set(title="with labels: price", ylabel="R2 of a linear model")
 axes[1].legend()
-for axis in axes:
-    axis.set(xlabel="n_components", xscale="log")
-    axis.set_xticks(widths, widths)
-    axis.minorticks_off()
+axes[1].set(xlabel="n_components", xscale="log")
+axes[1].set_xticks(widths, widths)
+axes[1].minorticks_off()
 plt.show()

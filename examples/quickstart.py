@@ -20,6 +20,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.display import TrainingDisplay
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    plt = None  # all but the picture at the end does without
 
 HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
@@ -67,3 +73,11 @@ for name, model in {"raw columns + LR": raw, "cMIM + LR": cmim}.items():
 
 print("\nThree rows it made up:")
 print(cmim.named_steps["cmim"].sample(3, random_state=0).to_string(index=False))
+
+# %%
+# How it learnt: each term of the loss, by epoch.
+
+if plt:
+    display = TrainingDisplay.from_estimator(cmim.named_steps["cmim"])
+    display.figure_.suptitle("loss of the encoder")
+    plt.show()

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -17,35 +18,45 @@ FINDINGS = {
 assert accuracy["cMIM + LR"] > accuracy["raw columns + LR"] + 0.02
 """,
     "plot_map": """
-from sklearn.linear_model import LinearRegression, LogisticRegression
-size = houses["households"].rank()
 assert z.shape == (2000, 2)
-assert LinearRegression().fit(z, size).score(z, size) > 0.5
-by_place = LogisticRegression().fit(z, houses["ocean_proximity"])
-most_common = houses["ocean_proximity"].value_counts(normalize=True).max()
-assert by_place.score(z, houses["ocean_proximity"]) > most_common + 0.1
+assert r2 > 0.8
+assert right > common + 0.1
 """,
     "plot_anomalies": """
 auc = {name: roc_auc_score(is_odd, values) for name, values in oddness.items()}
 assert auc["cMIM log-likelihood"] > auc["isolation forest"] + 0.08
-assert np.mean(named == swapped[is_odd]) > 0.4
+assert auc["cMIM log-likelihood"] > auc["auto-encoder's error"] - 0.02
+assert by_column.loc["housing_median_age"].max() < 0.6
+is_named, is_largest = named == swapped[is_odd], largest == swapped[is_odd]
+assert np.mean(is_named) > max(0.45, np.mean(is_largest) + 0.03)
 """,
     "plot_molecules": """
-assert (scores.loc[["code (posterior mean)", "informative embedding"], "esol"] > 0.6).all()
-assert (scores["lipophilicity"] > 0.2).all()
+code, informative, untrained, counts = scores.to_numpy()
+assert informative[0] > code[0] + 0.01
+assert informative[1] > code[1] - 0.02
+assert (untrained > informative - 0.01).all()
+assert abs(counts[0] - informative[0]) < 0.03
+assert counts[1] > max(code[1], informative[1], untrained[1]) + 0.08
 """,
     "plot_contrastive_weight": """
 assert np.ptp(mean) < 0.02 < 0.78 < mean.min()
-assert np.ptp(mean) < (accuracy.max(axis=1) - accuracy.min(axis=1)).min()
+assert np.ptp(mean) < table["spread over parts"].min() / 2
 """,
     "plot_few_labels": """
 houses, adults = (a["cMIM + linear"] - a["raw columns + linear"] for a in curves.values())
-assert houses[20] < 0.01 < houses[300] < houses[1000]
-assert adults.max() < 0.01
+assert houses[[20, 50]].max() < 0.01
+assert 0.005 < houses[300] < houses[1000] - 0.01
+assert adults.max() < 0.005
+for accuracy in curves.values():
+    ahead = accuracy["cMIM + linear"] - accuracy["raw columns + trees"]
+    assert ahead[[20, 50, 100, 300]].min() > 0
+    assert abs(ahead[1000]) < 0.015
 """,
     "plot_mixed_types": """
-assert (accuracy["cMIM + linear"] > accuracy["by hand + linear"] - 0.02).all()
-assert accuracy["cMIM + linear"][0] > 0.78
+ahead = accuracy["cMIM + linear"] - accuracy["by hand + linear"]
+assert ahead[0] > 0.005
+assert ahead.min() > -0.005
+assert ahead.mean() > 0.005
 """,
     "plot_imputation": """
 mean = errors.mean()
@@ -56,7 +67,8 @@ assert 0.84 < inside[asked].mean() < 0.94
 """,
     "plot_synthetic": """
 assert auc["real"] - 0.06 < auc["drawn"] < auc["real"]
-assert apart["cMIM"] < 0.75 < 0.95 < apart["columns drawn alone"]
+assert abs(apart["other real rows"] - 0.5) < 0.05
+assert 0.55 < apart["rows of cMIM"] < 0.75 < 0.95 < apart["columns drawn alone"]
 assert len(some) == 500 and (some["income"] == ">50K").all()
 """,
     "plot_n_components": """
@@ -71,8 +83,9 @@ assert abs(table.loc["informative"] - table.loc["random decoder"]).max() < 0.03
 """,
     "plot_dirty_table": """
 mean = {name: values.mean() for name, values in accuracy.items()}
-assert mean["skrub + cMIM"] > mean["cMIM alone"] - 0.01
-assert mean["skrub + cMIM"] > mean["skrub alone"]
+assert mean["cMIM alone, clean table"] > mean["cMIM alone"] + 0.01
+assert mean["skrub + cMIM"] > mean["cMIM alone"] + 0.005
+assert mean["skrub + cMIM"] > mean["skrub alone"] + 0.01
 """,
 }
 
@@ -107,8 +120,35 @@ def test_a_notebook_has_the_cells_of_its_script_and_their_outputs(script):
     outputs = [output for cell in code for output in cell["outputs"]]
     kinds = {output.get("name", output["output_type"]) for output in outputs}
     assert kinds <= {"stdout", "display_data", "execute_result"}  # no error, nothing on stderr
-    drawn = any("image/png" in output.get("data", {}) for output in outputs)
-    assert drawn == script.stem.startswith("plot_")
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def quoted(text):
+    """Decimal numbers and percentages of a text: value, and how far off a rounding may be."""
+    found = []
+    for whole, decimals, percent in re.findall(r"(\d+)(?:\.(\d+))?( ?%)?", text):
+        if decimals or percent:
+            unit = 0.01 if percent else 1.0
+            value = float(f"{whole}.{decimals or 0}") * unit
+            found.append((value, 0.5 * 10.0 ** -len(decimals) * unit))
+    return found
+
+
+def test_decimals_and_percentages_of_a_text_are_found():
+    text = "At 8 of 1,128 parts 63.5 % and 0.83, 52% in Python 3."
+    found = [(0.635, 0.0005), (0.83, 0.005), (0.52, 0.005)]
+    assert quoted(text) == [pytest.approx(pair) for pair in found]
+
+
+@SCRIPTS
+def test_first_lines_quote_what_the_notebook_printed(script):
+    """But for the signs of numbers, which a text may put into words."""
+    outputs = [o for cell in shipped(script)["cells"] for o in cell.get("outputs", [])]
+    stdout = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+    printed = [value for value, _ in quoted(stdout)]
+    for value, rounding in quoted(ast.get_docstring(ast.parse(script.read_text()))):
+        nearest = min(printed, key=lambda other: abs(other - value), default=float("nan"))
+        assert abs(nearest - value) <= rounding + 1e-9, f"{value:g} is not printed"
 
 
 def test_cells_are_a_docstring_then_comments_and_code(tmp_path):
