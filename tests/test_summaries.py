@@ -35,6 +35,27 @@ def test_numbers_in_parts_come_to_the_same(name, size):
         assert len(summary.distinct) == min(3, len(found))
 
 
+@pytest.mark.parametrize(
+    ("parts", "decimals"),
+    [
+        ([[1.0, 2, 30], [-4e15]], 0),
+        ([[1.5, 2], [30.25], [7.0]], 2),
+        ([[30.25], [1.5]], 2),
+        ([np.float32([0.1, 0.7, 12.3]).astype(float)], 1),
+        ([[0.1], [0.7, 12.3]], 1),
+        ([[1e-6], [0.5]], 6),
+        ([[1.0], [1 / 3], [2.0]], None),
+        ([[1e-7]], None),
+        ([[np.nan], []], None),
+    ],
+)
+def test_decimals_are_the_fewest_that_write_all(parts, decimals):
+    summary = ColumnSummary()
+    for part in parts:
+        summary.add(np.array(part, float))
+    assert summary.decimals == decimals
+
+
 def test_numbers_are_those_of_numpy():
     (summary,) = summarise([HOLED])
     assert summary.n_seen == np.sum(~np.isnan(HOLED))
