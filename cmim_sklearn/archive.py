@@ -108,9 +108,14 @@ def replacing(path):
 
 
 def clear_parts(path):
-    """Remove what is left of writes of a file that were killed, some time ago; others go on."""
+    """Remove what is left of writes that were killed, some time ago; others go on.
+
+    Of writes of the file at a path, or of all files of a directory.
+    """
     path = Path(os.path.realpath(path))
-    for part in path.parent.glob(_part_name(path, "*")):
+    is_folder = path.is_dir()
+    folder, pattern = (path, ".*.part") if is_folder else (path.parent, _part_name(path, "*"))
+    for part in folder.glob(pattern):
         with suppress(OSError):  # of another process that clears as well
             if time.time() - part.stat().st_mtime > PART_SECONDS:
                 part.unlink()

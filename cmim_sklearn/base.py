@@ -35,8 +35,7 @@ from cmim_sklearn.model import on_rows
 from cmim_sklearn.mutual_information import MutualInformation, index_information
 from cmim_sklearn.net import ObjectiveLoss, check_net_params, net_state, resolve_device
 from cmim_sklearn.networks import build as build_network
-from cmim_sklearn.parquet import check_buffer, fit_on_parquet, write_features
-from cmim_sklearn.parquet_table import ParquetTable
+from cmim_sklearn.parquet import check_buffer, fit_on_parquet, open_table, write_features
 from cmim_sklearn.persistence import load_encoder, save_encoder
 from cmim_sklearn.streaming import learn_columns, train_on
 from cmim_sklearn.table import Table, warn_of_unseen
@@ -163,7 +162,8 @@ class _LatentEncoder(
         source : str or path-like, or list of them
             Local Parquet files of the same columns, one below the other; a directory stands for
             the ``*.parquet`` in and below it, by name (part.10 after part.2). What the names of
-            folders in it say, as ``year=2020``, are columns, too. Files may not change meanwhile.
+            folders in it say, as ``year=2020``, are columns, too, and those of folders that it is
+            in, where `columns` asks for them. Files may not change meanwhile.
         columns : list of str, default=None
             The columns to fit to; no other is read. None is all, but for the row index of a pandas
             frame.
@@ -211,7 +211,7 @@ class _LatentEncoder(
         self._check_params()
         check_buffer(buffer_rows)
         warn_of_one_component(self, stacklevel=4)
-        source = ParquetTable(source, columns)
+        source = open_table(self, source, columns)
         with as_before_on_error(self):
             if source.n_rows <= buffer_rows:
                 train_on_table(self, source.read(), None, X_val)

@@ -78,7 +78,7 @@ class TrainCritic(Callback):
         """Put them back."""
         restore(self.critic, state)
 
-    def go_on_from(self, before):
+    def _go_on_from(self, before):
         """Take over what another `TrainCritic` has learnt, unless the critic's sizes were set."""
         own, other = self.critic, before.critic
         shapes = [[w.shape for w in net.module_.parameters()] for net in (own, other)]

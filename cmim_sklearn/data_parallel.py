@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import distributed
 
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.hashing import hash_of
 
-OF_EACH_PROCESS = {"device", "verbose", "max_iter", "random_state", "seed", "max_epochs"}
+OF_EACH_PROCESS = {"device", "verbose", "max_iter", "random_state"}
 """Parameters that may differ, or that are told of by themselves."""
 
 LEAST_ROWS = 2
@@ -87,7 +88,13 @@ class World(NamedTuple):
             gradient.copy_(mean.view_as(gradient))
 
     def from_first(self, function):
-        """What a function returns in the first process, which alone calls it."""
+        """What a function returns in the first process, which alone calls it.
+
+        Raises
+        ------
+        Exception
+            What the function raised; in the other processes a RuntimeError that tells it.
+        """
         if self.size == 1:
             return function()
         found, error = None, None
@@ -146,13 +153,15 @@ class World(NamedTuple):
 
     def warn_if_apart(self, net):
         """Warn, in every process, where they ended with other weights."""
-        if self.size > 1 and self._differing({"weights": hash_of(net.module_.state_dict())}):
+        # Not buffers: those of batch normalisation are of each process's own rows.
+        weights = dict(net.module_.named_parameters())
+        if self.size > 1 and self._differing({"weights": hash_of(weights)}):
             warnings.warn(
                 "Processes that trained together ended with different weights: their machines "
                 "compute differently, or a callback or parameter of net_params differed. Use the "
                 "first process's encoder.",
                 UserWarning,
-                stacklevel=7,
+                stacklevel=users_level(),
             )
 
     def _differing(self, own):
@@ -165,11 +174,20 @@ class World(NamedTuple):
 
 def _plain_parameters(net):
     """What a fit was asked for, as far as it is plain: names and how Python writes the values."""
-    asked = {**net.origin["parameters"], "net_params": None} if net.origin else {}
-    asked |= {f"net_params: {name}": v for name, v in net.get_params(deep=False).items()}
-    plain = (bool, int, float, str, tuple, type(None))
-    told = {name: repr(v) for name, v in asked.items() if isinstance(v, plain)}
-    return {name: v for name, v in told.items() if name.split(": ")[-1] not in OF_EACH_PROCESS}
+    asked = dict(net.origin["parameters"])
+    own = asked.pop("net_params", None) or {}
+    asked |= {f"net_params: {name}": value for name, value in own.items()}
+    return {
+        name: repr(value)
+        for name, value in asked.items()
+        if name not in OF_EACH_PROCESS and _is_plain(value)
+    }
+
+
+def _is_plain(value):
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | None)
 
 
 def _hash_of_rows(table):

@@ -22,9 +22,8 @@ def hash_of(arrays):
     for name, array in arrays.items():
         if isinstance(array, torch.Tensor):
             array = array.detach().cpu().numpy()
-        array = np.ascontiguousarray(array)
         # Each hashed by itself first, so that no two lists of arrays can make the same bytes.
         own = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-        own.update(array.reshape(-1).view(np.uint8))
+        own.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
         sha.update(f"{name} {own.hexdigest()} ".encode())
     return sha.hexdigest()

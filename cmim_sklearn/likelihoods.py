@@ -7,7 +7,6 @@ columns at once: 79 Gaussian columns are one tensor operation. Training needs th
 methods; the second, from `measure` on, is what `cmim_sklearn.density` needs to weigh codes by rows.
 """
 
-import sys
 import warnings
 from collections import defaultdict
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.gaussian import Gaussian
 from cmim_sklearn.kinds import Likelihood
 from cmim_sklearn.summaries import summarise
@@ -47,11 +47,10 @@ class Bernoulli(Likelihood):
             elif set(seen) <= {0.0, 1.0}:
                 values.append((0.0, 1.0))
             else:
-                number = len(seen) if len(seen) < 3 else "3 or more"
+                found = f"only {seen[0]:g}" if len(seen) == 1 else f"more, as {seen}"
                 raise ValueError(
                     f"Column {name!r} was asked to be 'bernoulli', which takes two distinct "
-                    f"values; it has {number}: {seen}. Leave it out of `likelihoods`, or name "
-                    "another kind."
+                    f"values; it has {found}. Leave it out of `likelihoods`, or name another kind."
                 )
         return cls(values, [summary.n_seen for summary in summaries])
 
@@ -523,19 +522,8 @@ def _warn_of_names(name, n_levels, n_seen):
         "much of each. Drop it if it names the rows, turn dates and free text into numbers first "
         "(as skrub's TableVectorizer does), or raise max_categories.",
         UserWarning,
-        stacklevel=_users_level(),
+        stacklevel=users_level(),
     )
-
-
-def _users_level():
-    """The stack level, of who asks, of the first frame outside this library and scikit-learn."""
-    frame, level = sys._getframe(1), 1
-    while frame and frame.f_globals.get("__name__", "").split(".")[0] in (
-        "cmim_sklearn",
-        "sklearn",
-    ):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 LIKELIHOODS = {

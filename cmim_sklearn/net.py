@@ -377,8 +377,8 @@ def go_on_from(net, before):
     take_over(net.optimizer_, before.optimizer_)
     there = dict(before.callbacks_)
     for name, callback in net.callbacks_:
-        if name in there and hasattr(callback, "go_on_from"):
-            callback.go_on_from(there[name])
+        if name in there and hasattr(callback, "_go_on_from"):
+            callback._go_on_from(there[name])
 
 
 def hold_out(encoded):

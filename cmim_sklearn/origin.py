@@ -26,6 +26,7 @@ from types import (
 
 import numpy as np
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from cmim_sklearn._version import __version__
 from cmim_sklearn.hashing import hash_of
@@ -134,8 +135,12 @@ def _plain(value, within=()):
         return _plain(value.tolist(), within) if is_objects else hash_of({"array": value})
     if isinstance(value, torch.Tensor):
         return hash_of({"tensor": value})
+    if isinstance(value, RemovableHandle):  # of a hook, which is told where it is
+        return "a hook"
     if isinstance(value, torch.nn.Module):
-        return _module(value, within)
+        if id(value) in within:  # as a network whose hook is a method of its own
+            return ["within itself", within.index(id(value))]
+        return _module(value, (*within, id(value)))
     if isinstance(value, CodeType):
         # No line numbers, no paths: a function may move.
         return [value.co_code.hex(), list(value.co_names), _plain(value.co_consts, within)]
@@ -187,8 +192,8 @@ def _module(module, within):
 
 def _held_by(part):
     """Attributes of a part of a network, and its hooks."""
-    bases = set(type(part).__mro__) - {torch.nn.Module, object}
-    is_own = not any(map(_is_of_a_library, bases))  # a library's private ones are caches
+    networks = {base for base in type(part).__mro__ if issubclass(base, torch.nn.Module)}
+    is_own = not any(map(_is_of_a_library, networks - {torch.nn.Module}))  # else private are caches
     held = {
         name: value
         for name, value in vars(part).items()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -15,7 +16,7 @@ from cmim_sklearn._version import __version__
 from cmim_sklearn.archive import clear_parts, replacing, write_bytes
 from cmim_sklearn.batches import StreamedTable
 from cmim_sklearn.fitting import Rows, check_warm, draw_seed, goes_on, measured, train_on_rows
-from cmim_sklearn.frames import MIN_PART_ROWS, PART_CELLS, read
+from cmim_sklearn.frames import CATEGORY, MIN_PART_ROWS, PART_CELLS, read
 from cmim_sklearn.hashing import hash_of
 from cmim_sklearn.parquet_table import ParquetTable, as_names, is_read
 from cmim_sklearn.summaries import ColumnSummary
@@ -40,6 +41,19 @@ def check_buffer(buffer_rows):
             f"buffer_rows must be an int of at least {MIN_BUFFER_ROWS}. Got {buffer_rows!r} "
             "instead."
         )
+
+
+def open_table(encoder, source, columns):
+    """The table of a fit; where the fit goes on, columns that were text are text."""
+    return ParquetTable(source, columns, _texts_of(encoder) if goes_on(encoder) else ())
+
+
+def _texts_of(encoder):
+    """Names of an encoder's columns that hold categories."""
+    names = getattr(encoder, "feature_names_in_", [])
+    return [
+        name for name, kind in zip(names, encoder.table_.types, strict=False) if kind == CATEGORY
+    ]
 
 
 def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
@@ -81,7 +95,9 @@ def _check_early(encoder, source, X_val, warm):
         )
     encoder._read(source.head(), reset=not warm, min_rows=1)
     if X_val is not None:
-        encoder._checked(read(X_val), reset=False, min_rows=encoder._min_held_out)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told when it is read for good
+            encoder._checked(read(X_val), reset=False, min_rows=encoder._min_held_out)
 
 
 def _divided(encoder, table, frame, X_val, positions, source, seed):
@@ -180,7 +196,10 @@ def write_features(encoder, source, destination, keep):
         raise ValueError(f"keep names {doubled[0]!r}, which is the name of a feature, too.")
     destination = Path(destination)
     _check_apart(destination, source)
-    source = ParquetTable(source, [*names, *(name for name in keep if name not in names)])
+    if len(set(keep)) < len(keep):
+        raise ValueError(f"keep names a column twice: {keep}.")
+    columns = [*names, *(name for name in keep if name not in names)]
+    source = ParquetTable(source, columns, _texts_of(encoder))
     _begin(
         destination,
         {
@@ -195,6 +214,7 @@ def write_features(encoder, source, destination, keep):
     for i, group in enumerate(source.groups or [None]):  # of no rows, a file that has the columns
         path = destination / f"part-{i:06d}.parquet"
         if not path.exists():
+            (destination / COMPLETE).unlink(missing_ok=True)
             parts = partial(source.parts, group) if group else lambda max_rows: ()
             _write_part(encoder, source.schema, parts, path, names, features, keep, unseen)
     write_bytes(destination / COMPLETE, b"")
@@ -217,6 +237,7 @@ def _begin(destination, task):
     """Make the directory, or make sure that it is of the same task."""
     path = destination / MANIFEST
     destination.mkdir(parents=True, exist_ok=True)
+    clear_parts(destination)
     if not path.exists():
         found = next((file for file in destination.iterdir() if file.suffix != ".part"), None)
         if found is not None:
@@ -242,7 +263,6 @@ def _write_part(encoder, source_schema, parts, path, names, features, keep, unse
     kept = [source_schema.field(name) for name in keep]
     schema = pa.schema([*kept, *(pa.field(name, pa.float32()) for name in features)])
     max_rows = max(MIN_PART_ROWS, min(PART_CELLS // len(names), FEATURE_CELLS // len(features)))
-    clear_parts(path)
     # Numbers that never repeat gain nothing from a dictionary.
     with replacing(path) as file, pq.ParquetWriter(file, schema, use_dictionary=keep) as writer:
         for first, part in parts(max_rows=max_rows):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,9 +34,13 @@ class ParquetTable:
     ----------
     source : str or path-like, or list of them
         Files; a directory stands for the ``*.parquet`` in and below it, by name, the numbers in
-        names by their size. What names of folders in it say, as ``year=2020``, are columns.
+        names by their size. What names of folders in it say, as ``year=2020``, are columns: of
+        whole numbers where all are written as such, the months 01 to 12 included.
     columns : list of str, default=None
-        All by default, but for the row index of a pandas frame.
+        All by default, but for the row index of a pandas frame. Asked for by name, a column may
+        also be in the name of a folder that the source is in.
+    texts : collection of str, default=()
+        Columns that are text, whatever the names of folders look like.
 
     Attributes
     ----------
@@ -46,34 +51,40 @@ class ParquetTable:
     groups : list of Group
         Those that have rows.
     n_rows : int
-    stamp : list of [name, size, time of change]
+    stamp : list of [name, size, time of change, what folders say]
         By which a table is told from another, and from itself once it was rewritten.
     """
 
-    def __init__(self, source, columns=None):
+    def __init__(self, source, columns=None, texts=()):
         pa, self._pq = _pyarrow()
-        found = _find(source)
-        self.files, self._folders = [path for path, _ in found], _typed([keys for _, keys in found])
-        self.stamp = [_stamp(path) for path in self.files]
+        asked = None if columns is None else as_names(columns)
+        _refuse_doubles(asked or [], "columns names")
+        found = _find(source, asked or [])
+        self.files, folders = [path for path, _ in found], [of_file for _, of_file in found]
+        self._stamps = [_stamp(path) for path in self.files]
+        self.stamp = [[*one, of] for one, of in zip(self._stamps, folders, strict=True)]
+        self._folders = _typed(folders, texts)
         self._footer = lru_cache(KEPT_FOOTERS)(lambda f: self._pq.read_metadata(self.files[f]))
         schemas, self.groups, self.n_rows = [], [], 0
         for f, folders in enumerate(self._folders):
             with self._open(f) as file:
                 schema, metadata = file.schema_arrow, file.metadata
                 n_rows = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
-            _refuse_doubles(schema.names, f"{self.files[f]} has column")
+            there, own = set(schema.names), [] if asked is None else set(asked)
+            doubles = [name for name in schema.names if asked is None or name in own]
+            _refuse_doubles(doubles, f"{self.files[f]} has column")
             for name, value in folders.items():
-                if name not in schema.names:
+                if name not in there:
                     schema = schema.append(pa.field(name, value.type))
             schemas.append(schema)
             for g, n in enumerate(n_rows):
                 if n:
                     self.groups.append(Group(f, g, self.n_rows, n))
                 self.n_rows += n
-        self.columns = _without_index(schemas[0]) if columns is None else as_names(columns)
-        _refuse_doubles(self.columns, "columns names")
+        self.columns = _without_index(schemas[0]) if asked is None else asked
         for path, schema in zip(self.files, schemas, strict=True):
-            lacking = [name for name in self.columns if name not in schema.names]
+            there = set(schema.names)
+            lacking = [name for name in self.columns if name not in there]
             if lacking:
                 raise ValueError(f"{path} lacks column {lacking[0]!r}. It has: {schema.names}.")
         try:
@@ -84,7 +95,7 @@ class ParquetTable:
 
     def _open(self, f):
         path = self.files[f]
-        if _stamp(path) != self.stamp[f]:
+        if _stamp(path) != self._stamps[f]:
             raise ValueError(
                 f"{path} was changed while it was being read. Leave the files as they are until "
                 "the call has ended, and call again."
@@ -94,6 +105,8 @@ class ParquetTable:
             options = {"buffer_size": 2**16, "pre_buffer": False}
             return self._pq.ParquetFile(path, metadata=self._footer(f), **options)
         except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+            if getattr(error, "errno", None) is not None:  # of the file system
+                raise
             raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 
     def parts(self, group, max_rows=None):
@@ -103,7 +116,8 @@ class ParquetTable:
         first, folders = group.first_row, self._folders[group.file]
         max_rows = max_rows or max(MIN_PART_ROWS, PART_CELLS // max(1, len(self.columns)))
         with self._open(group.file) as file:
-            there = [name for name in self.columns if name in file.schema_arrow.names]
+            names = set(file.schema_arrow.names)
+            there = [name for name in self.columns if name in names]
             for batch in file.iter_batches(max_rows, row_groups=[group.index], columns=there):
                 part = pa.Table.from_batches([batch])
                 for name in self.columns:
@@ -179,34 +193,41 @@ def is_read(path, folder):
     return path.suffix == ".parquet" and not any(part.startswith((".", "_")) for part in inside)
 
 
-def _find(source):
+def _find(source, asked):
     """The files that a source stands for, each with what the names of folders say of its rows."""
     if not isinstance(source, str | os.PathLike):
-        found = [file for one in source for file in _find(one)]
+        found = [file for one in source for file in _find(one, asked)]
         if not found:
             raise FileNotFoundError("The list of Parquet files is empty.")
         return found
     path = Path(source)
+    above = _folder_names(path.absolute().parts if path.is_dir() else path.absolute().parts[:-1])
+    above = {name: value for name, value in above.items() if name in asked}
     if not path.is_dir():
-        return [(path, {})]
-    files = [file for file in path.rglob("*.parquet") if is_read(file, path) and file.is_file()]
+        return [(path, above)]
+    # Not is_file: a link that leads nowhere is an error, and no file less.
+    files = [file for file in path.rglob("*.parquet") if is_read(file, path) and not file.is_dir()]
     if not files:
         raise FileNotFoundError(f"{path} holds no file that ends in .parquet.")
-    return [(file, _folder_names(file.relative_to(path))) for file in sorted(files, key=_by_number)]
+    return [
+        (file, above | _folder_names(file.relative_to(path).parts[:-1]))
+        for file in sorted(files, key=_by_number)
+    ]
 
 
 def _by_number(path):
     """A key to sort by: part.10 comes after part.2, as in Dask."""
-    return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", str(path))]
+    pieces = re.split(r"(\d+)", str(path))  # every other one is a number
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(path)
 
 
-def _folder_names(path):
+def _folder_names(parts):
     """Names and values of folders that are called ``name=value``."""
-    pairs = [part.split("=", 1) for part in path.parent.parts if "=" in part]
+    pairs = [part.split("=", 1) for part in parts if "=" in part]
     return {unquote(name): unquote(value) for name, value in pairs}
 
 
-def _typed(folders):
+def _typed(folders, texts):
     """Values of folders' names as pyarrow scalars: whole numbers where all of a name are."""
     import pyarrow as pa
 
@@ -214,8 +235,10 @@ def _typed(folders):
     types = {}
     for name in names:
         values = {of_file[name] for of_file in folders if name in of_file} - {HIVE_NULL}
-        are_whole = all(re.fullmatch(r"-?\d{1,18}", value) for value in values)
-        types[name] = (int, pa.int64()) if are_whole and values else (str, pa.string())
+        # 007 is a name; 01 may be a month.
+        are_whole = all(re.fullmatch(r"\d\d|0|-?[1-9]\d{0,17}", value) for value in values)
+        is_number = values and are_whole and name not in texts
+        types[name] = (int, pa.int64()) if is_number else (str, pa.string())
     return [
         {
             name: pa.scalar(None if value == HIVE_NULL else types[name][0](value), types[name][1])
@@ -231,7 +254,7 @@ def _stamp(path):
 
 
 def _refuse_doubles(names, where):
-    doubled = [name for i, name in enumerate(names) if name in names[:i]]
+    doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         raise ValueError(f"{where} {doubled[0]!r} twice. Give each column a name of its own.")
 

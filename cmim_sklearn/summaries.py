@@ -4,6 +4,8 @@ from collections import Counter
 
 import numpy as np
 
+MOST_DECIMALS = 6
+
 
 class ColumnSummary:
     """Facts about a column that need all of its values: the range, decimals, levels and so on.
@@ -29,19 +31,23 @@ class ColumnSummary:
 
     def __init__(self, has_levels=False):
         self.has_levels = has_levels
-        self.n_seen, self._total, self._decimals = 0, 0.0, 0
+        self.n_seen, self._total = 0, 0.0
+        # As the column came: in single precision, 0.1 is another number.
+        self._is_single, self._decimals = True, {np.float32: 0, np.float64: 0}
         self.low = self.high = np.nan
         self.distinct, self.not_a_count, self.counts = set(), None, Counter()
 
     @property
     def mean(self):
         """Of the numbers; NaN where there is none."""
-        return self._total / self.n_seen if self.n_seen else np.nan
+        return np.nan if self.has_levels or not self.n_seen else self._total / self.n_seen
 
     @property
     def decimals(self):
         """The fewest decimals, 6 at most, that write all numbers; None if more are needed."""
-        return self._decimals if self.n_seen else None
+        decimals = self._decimals[np.float32 if self._is_single else np.float64]
+        is_told = not self.has_levels and self.n_seen and decimals <= MOST_DECIMALS
+        return decimals if is_told else None
 
     def add(self, values, first_row=0):
         """Look at some of the column's values (m,): floats with NaN, or objects with None.
@@ -60,7 +66,7 @@ class ColumnSummary:
         observed = values[~np.isnan(values)]
         if len(observed):
             self.n_seen += len(observed)
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 self._total += observed.sum()
             self.low = np.fmin(self.low, observed.min())
             self.high = np.fmax(self.high, observed.max())
@@ -68,9 +74,7 @@ class ColumnSummary:
             while len(others) and len(self.distinct) < 3:  # no sort: three passes at most
                 others = others[~np.isin(others, list(self.distinct))]
                 self.distinct.update(others[:1].tolist())
-            if self._decimals is not None:
-                own = decimals_of(observed)
-                self._decimals = None if own is None else max(own, self._decimals)
+            self._add_decimals(observed)
             if self.not_a_count is None:
                 is_bad = (values < 0) | (values != np.round(values)) & ~np.isnan(values)
                 bad = np.flatnonzero(is_bad)
@@ -78,20 +82,25 @@ class ColumnSummary:
                     self.not_a_count = first_row + int(bad[0]), float(values[bad[0]])
         return self
 
+    def _add_decimals(self, observed):
+        with np.errstate(over="ignore"):
+            self._is_single &= bool(np.all(observed.astype(np.float32) == observed))
+        for kind, most in self._decimals.items():
+            if most <= MOST_DECIMALS and (self._is_single or kind is np.float64):
+                self._decimals[kind] = max(most, _decimals_of(observed, kind))
+
 
 def summarise(columns, has_levels=False):
     """A summary of each of some columns that are there as a whole."""
     return [ColumnSummary(has_levels).add(column) for column in columns]
 
 
-def decimals_of(values):
-    """The fewest decimals, 6 at most, that write all values (n,); None if more are needed."""
+def _decimals_of(values, kind):
+    """The fewest decimals, 6 at most, that write all values (n,) as floats of a kind; else 7."""
     if np.all(values == np.round(values)):
         return 0
     with np.errstate(over="ignore"):  # large numbers have no decimals
-        single = values.astype(np.float32)
-        kind = np.float32 if np.all(single == values) else np.float64  # as the column came
-        for decimals in range(1, 7):
+        for decimals in range(1, MOST_DECIMALS + 1):
             if np.all(np.round(values, decimals).astype(kind) == values.astype(kind)):
                 return decimals
-    return None
+    return MOST_DECIMALS + 1

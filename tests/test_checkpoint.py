@@ -736,6 +736,19 @@ def with_hook(by):
     return made
 
 
+class Noted(torch.nn.Module, ABC):
+    """A network whose hook is a method of its own, and that keeps the handle."""
+
+    def __init__(self, k=1):
+        super().__init__()
+        self.inner = torch.nn.Linear(1, 1)
+        self._k, self._handle = k, self.inner.register_forward_hook(self._note)
+        self.register_forward_hook(self._note)
+
+    def _note(self, part, given, out):
+        return self._k * out
+
+
 class Recurrent(torch.nn.LSTM):
     """Of a library, which keeps what cannot be told under private names."""
 
@@ -775,6 +788,7 @@ APART = {
     "networks' attributes": lambda: [network(k=1), network(k=2)],
     "networks' private attributes": lambda: [with_private(k) for k in (1, 2)],
     "networks' hooks": lambda: [with_hook(by) for by in (1, 2)],
+    "hooks that are methods": lambda: [zeroed(Noted(k)) for k in (1, 2)],
     "a hook or none": lambda: [with_hook(1), network()],
     "parts of networks": lambda: [torch.nn.Sequential(network(k=k)) for k in (1, 2)],
     "frozen networks": lambda: [network(), network().requires_grad_(False)],
@@ -879,7 +893,7 @@ def with_weight_norm():
         network, lambda: network_class(torch.tanh), lambda: callback_of(1), lambda: Kinds.ONE,
         refers_to_itself, lambda: random.Random(0), lambda: with_weight_norm(), lambda: Described,
         Dropped, lambda: np, lambda: with_private(1), lambda: with_hook(1),
-        lambda: zeroed(Recurrent(2, 2)),
+        lambda: zeroed(Recurrent(2, 2)), lambda: zeroed(Noted()),
     ],
 )  # fmt: skip
 def test_equal_parameters_are_told_alike(make):

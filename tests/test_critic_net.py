@@ -43,7 +43,7 @@ def test_going_on_is_as_if_it_had_never_stopped():
     for _ in range(3):
         before.train_step(pairs)
     after = make_net(seed=1)
-    TrainCritic(after).go_on_from(TrainCritic(before))
+    TrainCritic(after)._go_on_from(TrainCritic(before))
     for net in (before, after):
         net.train_step(pairs)
     states = [training_state(net) for net in (before, after)]
@@ -55,6 +55,6 @@ def test_a_critic_of_another_size_begins_anew():
     before, after = make_net(), make_net((5,))
     before.train_step(correlated_pairs())
     own = copied(training_state(after))
-    TrainCritic(after).go_on_from(TrainCritic(before))
+    TrainCritic(after)._go_on_from(TrainCritic(before))
     torch.testing.assert_close(training_state(after)["weights"], own["weights"], rtol=0, atol=0)
     assert not after.optimizer_.state_dict()["state"]

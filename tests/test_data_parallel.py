@@ -143,7 +143,7 @@ def test_what_cannot_be_trained_together_is_refused_on_every_rank(short):
         assert "differ in X" in rank["other_rows"]
         assert "3 rows to train on are too few for 2 processes" in rank["few_rows"]
         assert "differ in X" in rank["few_rows_here"]
-        assert "differ in learning_rate_init;" in rank["other_rate"]
+        assert "differ in learning_rate_init." in rank["other_rate"]
         assert "differ in net_params: optimizer__betas." in rank["other_adam"]
         assert "ended with different weights" in "".join(rank["drifted"])
     first, second = (rank["no_folder"] for rank in found)

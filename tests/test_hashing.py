@@ -40,6 +40,10 @@ def test_values_may_not_move_from_one_array_to_the_next():
     assert hash_of({"a": flat, "b": A}) != hash_of({"b": A, "a": flat})
 
 
+def test_a_number_is_no_array_of_one():
+    assert hash_of({"a": np.array(3.0)}) != hash_of({"a": np.array([3.0])})
+
+
 @pytest.mark.parametrize("array", [np.array(3.0), np.zeros((0, 4)), np.array([True, False])])
 def test_scalars_empty_arrays_and_booleans_have_one(array):
     assert len(hash_of({"a": array})) == 64

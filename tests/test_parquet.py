@@ -478,6 +478,18 @@ def test_features_of_another_call_are_refused(fitted, table, path, tmp_path, mon
         fitted.transform_parquet(path, tmp_path)
 
 
+def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
+    rows = pa.table({"x": np.arange(30) / 7})
+    for code in ("12", "13", "A7"):
+        (tmp_path / "rows" / f"code={code}").mkdir(parents=True)
+        pq.write_table(rows, tmp_path / "rows" / f"code={code}" / "a.parquet")
+    encoder = small().fit_parquet(tmp_path / "rows")
+    assert encoder.table_.describe()["categorical"] == ["code"]
+    whole = pq.read_table(encoder.transform_parquet(tmp_path / "rows", tmp_path / "all"))
+    alone = encoder.transform_parquet(tmp_path / "rows" / "code=12", tmp_path / "one")
+    assert pq.read_table(alone).equals(whole[:30])
+
+
 def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
     pq.write_table(table[:0], path)
     to = fitted.transform_parquet(path, tmp_path / "to", keep="id")

@@ -59,6 +59,54 @@ def test_what_folders_are_named_is_a_column(tmp_path):
         ParquetTable(tmp_path, ["x", "month"])
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["01", "02", "12"], "int64"), (["-7", "0", "1900"], "int64"), (["007", "008"], "string"),
+        (["02138", "10001"], "string"), (["1", "two"], "string"),
+        (["__HIVE_DEFAULT_PARTITION__"], "string"), (["9" * 19], "string"),
+    ],
+)  # fmt: skip
+def test_names_of_folders_are_numbers_where_that_loses_nothing(values, kind, tmp_path):
+    for value in values:
+        write(tmp_path / f"key={value}" / "a.parquet", x=[1])
+    table = ParquetTable(tmp_path)
+    assert str(table.schema.field("key").type) == kind
+    assert str(ParquetTable(tmp_path, texts=["key"]).schema.field("key").type) == "string"
+
+
+def test_a_source_in_a_folder_with_a_name_has_its_column_if_asked(tmp_path):
+    path = write(tmp_path / "key=7" / "a.parquet", x=[1])
+    for source in (path, path.parent, [path]):
+        assert column(source, "key", columns=["x", "key"]) == [7]
+        assert ParquetTable(source).columns == ["x"]
+
+
+def test_a_folder_that_is_renamed_has_other_rows(tmp_path):
+    write(tmp_path / "key=7" / "a.parquet", x=[1])
+    before = ParquetTable(tmp_path).stamp
+    assert ParquetTable(tmp_path).stamp == before
+    (tmp_path / "key=7").rename(tmp_path / "key=8")
+    assert ParquetTable(tmp_path).stamp != before
+
+
+def test_odd_names_are_sorted_and_a_link_to_nowhere_is_an_error(tmp_path):
+    for name in ("2²3", "a1", "a01"):
+        write(tmp_path / f"{name}.parquet", x=[name])
+    assert sorted(column(tmp_path)) == sorted(["2²3", "a1", "a01"])
+    (tmp_path / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        ParquetTable(tmp_path)
+
+
+def test_columns_that_are_not_asked_for_may_be_doubled(tmp_path):
+    arrays = [pa.array([v]) for v in (1, 2, 3)]
+    pq.write_table(pa.Table.from_arrays(arrays, ["a", "b", "b"]), tmp_path / "x")
+    assert column(tmp_path / "x", "a", columns="a") == [1]
+    with pytest.raises(ValueError, match="x has column 'b' twice"):
+        ParquetTable(tmp_path / "x", ["b"])
+
+
 def test_folders_called_like_files_are_folders(tmp_path):
     write(tmp_path / "rows.parquet" / "part-0.parquet", x=[1])
     write(tmp_path / "rows.parquet" / "_hidden" / "part-1.parquet", x=[2])

@@ -43,6 +43,8 @@ def test_numbers_in_parts_come_to_the_same(name, size):
         ([[30.25], [1.5]], 2),
         ([np.float32([0.1, 0.7, 12.3]).astype(float)], 1),
         ([[0.1], [0.7, 12.3]], 1),
+        ([[4000000.25] * 3, [0.1] * 3], 2),
+        ([[0.1] * 3, [4000000.25] * 3], 2),
         ([[1e-6], [0.5]], 6),
         ([[1.0], [1 / 3], [2.0]], None),
         ([[1e-7]], None),
@@ -77,3 +79,9 @@ def test_levels_are_counted(values):
     present = [v for v in values.tolist() if v is not None and v == v]
     assert summary.counts == {v: present.count(v) for v in present}
     assert summary.n_seen == len(present)
+    assert summary.decimals is None
+    assert np.isnan(summary.mean)
+
+
+def test_sums_beyond_all_numbers_make_no_noise():
+    summarise([np.repeat([-1e305, 1e305], 5000), np.repeat([1e305, -1e305], 5000)])
