@@ -108,14 +108,24 @@ def replacing(path):
 
 
 def clear_parts(path):
-    """Remove what is left of writes that were killed, some time ago; others go on.
-
-    Of writes of the file at a path, or of all files of a directory.
-    """
+    """Remove what is left of writes of a file that were killed, some time ago; others go on."""
     path = Path(os.path.realpath(path))
-    is_folder = path.is_dir()
-    folder, pattern = (path, ".*.part") if is_folder else (path.parent, _part_name(path, "*"))
-    for part in folder.glob(pattern):
+    _remove_old(path.parent.glob(_part_name(path, "*")))
+
+
+def clear_parts_in(folder):
+    """Remove what is left of writes of any file of a folder, likewise."""
+    _remove_old(parts_in(folder))
+
+
+def parts_in(folder):
+    """What writes of files of a folder are at, or left there; no file of another program."""
+    digit = "[0-9a-f]"
+    return Path(folder).glob(f".{digit * 16}.{digit * 8}.part")
+
+
+def _remove_old(parts):
+    for part in parts:
         with suppress(OSError):  # of another process that clears as well
             if time.time() - part.stat().st_mtime > PART_SECONDS:
                 part.unlink()

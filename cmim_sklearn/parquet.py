@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cmim_sklearn._version import __version__
-from cmim_sklearn.archive import clear_parts, replacing, write_bytes
+from cmim_sklearn.archive import clear_parts_in, parts_in, replacing, write_bytes
 from cmim_sklearn.batches import StreamedTable
 from cmim_sklearn.fitting import Rows, check_warm, draw_seed, goes_on, measured, train_on_rows
 from cmim_sklearn.frames import CATEGORY, MIN_PART_ROWS, PART_CELLS, read
@@ -77,7 +77,7 @@ def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
         {
             "groups": torch.tensor([group.n_rows for group in source.groups]),
             "content": torch.frombuffer(bytearray(content), dtype=torch.uint8),
-            "some": torch.from_numpy(encoded),
+            "buffer_rows": torch.tensor(buffer_rows),  # by which rows are mixed, and sampled
         },
     )
     rows = Rows(data, encoded, partial(measured, table, frame, np.arange(len(some))), held_out)
@@ -215,8 +215,7 @@ def write_features(encoder, source, destination, keep):
         path = destination / f"part-{i:06d}.parquet"
         if not path.exists():
             (destination / COMPLETE).unlink(missing_ok=True)
-            parts = partial(source.parts, group) if group else lambda max_rows: ()
-            _write_part(encoder, source.schema, parts, path, names, features, keep, unseen)
+            _write_part(encoder, source, group, path, names, features, keep, unseen)
     write_bytes(destination / COMPLETE, b"")
     warn_of_unseen(unseen)
     return destination
@@ -237,13 +236,12 @@ def _begin(destination, task):
     """Make the directory, or make sure that it is of the same task."""
     path = destination / MANIFEST
     destination.mkdir(parents=True, exist_ok=True)
-    clear_parts(destination)
     if not path.exists():
-        found = next((file for file in destination.iterdir() if file.suffix != ".part"), None)
-        if found is not None:
+        found = set(destination.iterdir()) - set(parts_in(destination))
+        if found:
             raise ValueError(
-                f"{destination} holds {found.name!r}, but no features of an earlier call. Give "
-                "the name of a directory that is empty, or not there yet."
+                f"{destination} holds {min(found).name!r}, but no features of an earlier call. "
+                "Give the name of a directory that is empty, or not there yet."
             )
         write_bytes(path, json.dumps(task).encode())
     before = json.loads(path.read_bytes())
@@ -253,19 +251,20 @@ def _begin(destination, task):
             f"{destination} holds features of another call: not the same {', '.join(others)}. "
             "Give another directory, or delete this one."
         )
+    clear_parts_in(destination)
 
 
-def _write_part(encoder, source_schema, parts, path, names, features, keep, unseen):
-    """Write the features of one row group to a file, whole or not at all."""
+def _write_part(encoder, source, group, path, names, features, keep, unseen):
+    """Write the features of one row group, or of none, to a file, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kept = [source_schema.field(name) for name in keep]
+    kept = [source.schema.field(name) for name in keep]
     schema = pa.schema([*kept, *(pa.field(name, pa.float32()) for name in features)])
     max_rows = max(MIN_PART_ROWS, min(PART_CELLS // len(names), FEATURE_CELLS // len(features)))
     # Numbers that never repeat gain nothing from a dictionary.
     with replacing(path) as file, pq.ParquetWriter(file, schema, use_dictionary=keep) as writer:
-        for first, part in parts(max_rows=max_rows):
+        for first, part in source.parts(group, max_rows) if group else ():
             frame = read(part.select(names), encoder.table_.types, first)
             Z = encoder._embed(len(part), [frame], unseen)
             columns = [*part.select(keep).columns, *map(pa.array, np.array(Z.T, order="C"))]

@@ -60,19 +60,20 @@ class ParquetTable:
         asked = None if columns is None else as_names(columns)
         _refuse_doubles(asked or [], "columns names")
         found = _find(source, asked or [])
-        self.files, folders = [path for path, _ in found], [of_file for _, of_file in found]
+        self.files = [path for path, _ in found]
         self._stamps = [_stamp(path) for path in self.files]
-        self.stamp = [[*one, of] for one, of in zip(self._stamps, folders, strict=True)]
-        self._folders = _typed(folders, texts)
+        self.stamp = [[*one, of] for one, (_, of) in zip(self._stamps, found, strict=True)]
+        self._folders = _typed([of_file for _, of_file in found], texts)
         self._footer = lru_cache(KEPT_FOOTERS)(lambda f: self._pq.read_metadata(self.files[f]))
         schemas, self.groups, self.n_rows = [], [], 0
         for f, folders in enumerate(self._folders):
             with self._open(f) as file:
                 schema, metadata = file.schema_arrow, file.metadata
                 n_rows = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
-            there, own = set(schema.names), [] if asked is None else set(asked)
-            doubles = [name for name in schema.names if asked is None or name in own]
-            _refuse_doubles(doubles, f"{self.files[f]} has column")
+            there = set(schema.names)
+            wanted = there if asked is None else there.intersection(asked)
+            names = [name for name in schema.names if name in wanted]
+            _refuse_doubles(names, f"{self.files[f]} has column")
             for name, value in folders.items():
                 if name not in there:
                     schema = schema.append(pa.field(name, value.type))
@@ -88,8 +89,8 @@ class ParquetTable:
             if lacking:
                 raise ValueError(f"{path} lacks column {lacking[0]!r}. It has: {schema.names}.")
         try:
-            wanted = _alike([[s.field(name) for name in self.columns] for s in schemas])
-            self.schema = pa.unify_schemas(wanted, promote_options="permissive")
+            alike = _alike([[s.field(name) for name in self.columns] for s in schemas])
+            self.schema = pa.unify_schemas(alike, promote_options="permissive")
         except pa.ArrowException as error:
             raise ValueError(f"The files' columns do not fit together: {error}") from error
 

@@ -1,6 +1,7 @@
 """Files: `fit_parquet` and `transform_parquet`, and the same over Dask's partitions."""
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -243,10 +244,10 @@ STOP = SimpleNamespace(epoch=None, error=RuntimeError)
 def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
     whole = small(max_iter=4).fit_parquet(path, **FEW)
 
-    def begin(source=path):
+    def begin(source=path, **options):
         callbacks = [Checkpoint(tmp_path / "there", every_epochs=1), Stops()]
         encoder = small(max_iter=4, net_params={"callbacks": callbacks})
-        return encoder.fit_parquet(source, **FEW)
+        return encoder.fit_parquet(source, **FEW | options)
 
     monkeypatch.setattr(STOP, "epoch", 3)
     with pytest.raises(RuntimeError):
@@ -257,6 +258,8 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
     assert other.net_.n_resumed_ == 0
     pq.write_table(changed_a_little(pq.read_table(path)), tmp_path / "other", row_group_size=30)
     assert begin(source=tmp_path / "other").net_.n_resumed_ == 0
+    other = begin(buffer_rows=70)
+    assert other.net_.n_resumed_ == 0
     resumed = begin()
     assert resumed.net_.n_resumed_ == 2
     assert weights(resumed) == weights(whole)
@@ -488,6 +491,24 @@ def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
     whole = pq.read_table(encoder.transform_parquet(tmp_path / "rows", tmp_path / "all"))
     alone = encoder.transform_parquet(tmp_path / "rows" / "code=12", tmp_path / "one")
     assert pq.read_table(alone).equals(whole[:30])
+
+
+def test_parts_of_other_programs_are_left_alone(fitted, path, tmp_path):
+    (tmp_path / "to").mkdir()
+    foreign, own = (
+        tmp_path / "to" / f"{name}.part" for name in (".film", f".{16 * '0'}.{8 * '0'}")
+    )
+    for file in (foreign, own):
+        file.write_bytes(b"")
+        os.utime(file, (0, 0))
+    with pytest.raises(ValueError, match=r"to holds '\.film\.part', but no features"):
+        fitted.transform_parquet(path, tmp_path / "to")
+    foreign.rename(tmp_path / "film")
+    fitted.transform_parquet(path, tmp_path / "to")
+    assert not own.exists()
+    (tmp_path / "film").rename(foreign)
+    fitted.transform_parquet(path, tmp_path / "to")
+    assert foreign.exists()
 
 
 def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
