@@ -5,16 +5,21 @@ Search over the machines of a Dask cluster
 ``GridSearchCV`` as ever, its fits sent to the workers of a cluster: here two processes of this
 machine. A worker that dies costs the fits that it was at: they are done again elsewhere.
 
+That takes a copy of the table, and of the rows of each split, on every worker. Left to themselves,
+joblib sends each of them to one worker alone, and Dask drops copies that no fit waits for: what the
+dead worker alone had is then lost, and the search ends with a ``FutureCancelledError``.
+
 Needs ``pip install ".[dask]"``.
 """
 
+from itertools import chain
 from pathlib import Path
 
 import joblib
 import pandas as pd
 from dask.distributed import Client, LocalCluster
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from cmim_sklearn import CMIMEncoder
@@ -27,15 +32,18 @@ def main():
     is_dear = houses.pop("median_house_value") > 200_000
     encoder = CMIMEncoder(max_iter=10, random_state=0)
     pipe = Pipeline([("cmim", encoder), ("clf", LogisticRegression(max_iter=500))])
+    splits = list(StratifiedKFold(2).split(houses, is_dear))
     # refit=False: the best one would be fitted here, and not on the cluster.
-    search = GridSearchCV(pipe, {"cmim__n_components": [8, 64]}, cv=2, refit=False)
+    search = GridSearchCV(pipe, {"cmim__n_components": [8, 64]}, cv=splits, refit=False)
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1) as cluster,
-        Client(cluster),  # of a cluster that runs elsewhere: Client("tcp://scheduler:8786")
-        joblib.parallel_config("dask"),
+        Client(cluster) as client,  # of one that runs elsewhere: Client("tcp://scheduler:8786")
     ):
-        search.fit(houses, is_dear)
+        client.amm.stop()  # the active memory manager, which drops copies
+        everywhere = [houses, is_dear, *chain(*splits)]
+        with joblib.parallel_config("dask", scatter=everywhere):
+            search.fit(houses, is_dear)
     scores = search.cv_results_["mean_test_score"]
     for params, score in zip(search.cv_results_["params"], scores, strict=True):
         print(params, f"{score:.3f}")
