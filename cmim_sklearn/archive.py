@@ -23,7 +23,9 @@ import numpy as np
 
 from cmim_sklearn._version import __version__
 
-FORMAT, VERSION = "cmim_sklearn encoder", 1
+FORMAT, VERSION = "cmim_sklearn encoder", 2
+OLDEST_VERSION = 1
+"""That is read. Version 2 came with the triangles of `cmim_sklearn.latents.Latents`."""
 MANIFEST, ARRAYS = "manifest.json", "arrays.safetensors"
 
 MAX_FILE_BYTES = 2**31 - 1
@@ -287,12 +289,13 @@ def _parsed(content, kind):
 
 def _check_version(manifest):
     version = manifest.get("version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or not OLDEST_VERSION <= version <= VERSION:
         versions = manifest.get("versions")
         writer = versions.get("cmim_sklearn") if isinstance(versions, dict) else None
         raise ValueError(
-            f"it has format version {short(version)}, and cmim_sklearn {__version__} reads version "
-            f"{VERSION}. Install the release that wrote it ({short(writer)}), or a later one."
+            f"it has format version {short(version)}, and cmim_sklearn {__version__} reads "
+            f"versions {OLDEST_VERSION} to {VERSION}. Install the release that wrote it "
+            f"({short(writer)}), or a later one."
         )
 
 

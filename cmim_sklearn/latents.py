@@ -27,6 +27,8 @@ MIXTURE_ROWS = 5000
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
 LEAST_NOISE = 1e-4
 """As a share of the codes' largest variance: enough for a covariance where codes have no noise."""
+HALF_RANGE = 1e-4, 1e4
+"""Of the diagonal of a factor that half precision holds to 1 part in 1,000."""
 
 
 class DiagonalNormal(NamedTuple):
@@ -168,8 +170,8 @@ class Latents:
     ----------
     weights : array of shape (k,)
     means : array of shape (k, r)
-    factors : array of shape (k, r, r)
-        Lower Cholesky factors of the covariances.
+    factors : array of shape (k, r, r) or (k, r (r + 1) / 2)
+        Lower Cholesky factors of the covariances, or their lower triangles row after row.
     centre : array of shape (d,)
     basis : array of shape (d, r)
         Orthonormal columns.
@@ -178,13 +180,26 @@ class Latents:
     def __init__(self, weights, means, factors, centre, basis):
         self.weights = np.asarray(weights, float)
         # Contiguous, since products of the same arrays in another layout round otherwise.
-        self.means, self.factors, self.centre, self.basis = (
-            np.ascontiguousarray(part, np.float32) for part in (means, factors, centre, basis)
+        self.means, self.centre, self.basis = (
+            np.ascontiguousarray(part, np.float32) for part in (means, centre, basis)
         )
+        factors, (k, r) = np.asarray(factors), self.means.shape
+        if factors.shape not in ((k, r, r), (k, r * (r + 1) // 2)):
+            raise ValueError(f"factors have shape {factors.shape}, for means of shape {(k, r)}.")
+        lower = (slice(None), *np.tril_indices(r))
+        self._triangles = factors if factors.ndim == 2 else factors[lower]
+        self.factors = np.zeros((k, r, r), np.float32)
+        self.factors[lower] = self._triangles
 
     def state(self):
-        """Return the constructor's arguments."""
-        return dict(vars(self))
+        """Return the constructor's arguments, the factors as triangles of their own dtype."""
+        return {
+            "weights": self.weights,
+            "means": self.means,
+            "factors": self._triangles,
+            "centre": self.centre,
+            "basis": self.basis,
+        }
 
     def sample(self, n_samples, rng):
         """Draw float32 codes (n_samples, d) from a numpy Generator."""
@@ -207,7 +222,8 @@ def normal_latents(means, noise, seed):
     Right only where codes came to match it: A-MIM leaves their scale free.
     """
     identity = np.eye(means.shape[1])
-    return Latents([1.0], np.zeros((1, len(identity))), identity[None], 0 * identity[0], identity)
+    factors = identity[None].astype(np.float16)
+    return Latents([1.0], np.zeros((1, len(identity))), factors, 0 * identity[0], identity)
 
 
 def mixture_latents(means, noise, seed):
@@ -217,7 +233,8 @@ def mixture_latents(means, noise, seed):
     than the noise are left out. Sizes of `MIXTURE_SIZES` are tried upwards until one does worse on
     a fifth of the codes, each by a few steps of expectation maximisation. A component's covariance
     is shrunk to the mean covariance within components, as if r codes more had it: components of a
-    few dozen codes then follow the curved set on which codes lie, and none collapses.
+    few dozen codes then follow the curved set on which codes lie, and none collapses. Factors are
+    rounded to half precision: they are most of what the mixture takes in a file.
 
     Parameters
     ----------
@@ -254,6 +271,10 @@ def mixture_latents(means, noise, seed):
             break
         best, best_score = mixture, score
     weights, centres, factors = (part.double().numpy() for part in best)
+    low, high = HALF_RANGE
+    diagonal = np.diagonal(factors, axis1=1, axis2=2)
+    is_half = (diagonal > low).all() and (np.abs(factors) < high).all()
+    factors = factors.astype(np.float16 if is_half else np.float32)
     return Latents(weights / weights.sum(), centres, factors, centre.numpy(), basis.numpy())
 
 

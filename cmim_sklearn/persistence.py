@@ -294,7 +294,7 @@ def _check_network(encoder):
     if "decoder" in encoder._built:
         latents, d = encoder._latents, encoder._built["n_components"]
         k, r = latents.means.shape
-        shapes = {"weights": (k,), "factors": (k, r, r), "centre": (d,), "basis": (d, r)}
+        shapes = {"weights": (k,), "centre": (d,), "basis": (d, r)}
         for name, shape in shapes.items():
             found = getattr(latents, name).shape
             if found != shape:

@@ -1,8 +1,8 @@
-"""Make the file of format version 1 that later releases must read, and what it must then say.
+"""Make the file of the current format version that later releases must read, and what it must say.
 
     python -m tests.make_encoder_file
 
-Made once, by the release that began the format; made again it would test nothing.
+Made once, when a version of the format begins; made again it would test nothing.
 """
 
 import json
@@ -12,9 +12,14 @@ import numpy as np
 import pandas as pd
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn.archive import VERSION
 
 DATA = Path(__file__).parent / "data"
-ENCODER, EXPECTED = DATA / "encoder_v1.cmim", DATA / "encoder_v1.json"
+
+
+def file_of(version, suffix):
+    """Where the encoder of a format version is, or with suffix "json" what it says."""
+    return DATA / f"encoder_v{version}.{suffix}"
 
 
 def make_table(n_rows=120):
@@ -59,8 +64,8 @@ def main():
         random_state=0,
         device="cpu",
     )
-    encoder.fit(table).save(ENCODER)
-    EXPECTED.write_text(json.dumps(outputs(encoder, table[:8])) + "\n")
+    encoder.fit(table).save(file_of(VERSION, "cmim"))
+    file_of(VERSION, "json").write_text(json.dumps(outputs(encoder, table[:8])) + "\n")
 
 
 if __name__ == "__main__":

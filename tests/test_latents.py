@@ -171,6 +171,33 @@ def test_latents_survive_their_state_and_repeat_their_draws(name):
     np.testing.assert_array_equal(first, again.sample(50, np.random.default_rng(1)))
 
 
+def test_latents_take_whole_factors_and_triangles():
+    rng = np.random.RandomState(0)
+    factors = np.tril(rng.randn(2, 3, 3)).astype(np.float32)
+    rest = {"weights": [0.5, 0.5], "means": rng.randn(2, 3), "centre": np.zeros(3)}
+    whole = Latents(factors=factors, basis=np.eye(3), **rest)
+    np.testing.assert_array_equal(whole.factors, factors)
+    triangles = whole.state()["factors"]
+    np.testing.assert_array_equal(triangles[1], factors[1][[0, 1, 1, 2, 2, 2], [0, 0, 1, 0, 1, 2]])
+    np.testing.assert_array_equal(Latents(**whole.state()).factors, factors)
+    # What a file says is held against what is there before a square of it is made.
+    with pytest.raises(ValueError, match=r"shape \(2, 5\), for means of shape \(2, 3\)"):
+        Latents(factors=triangles[:, :5], basis=np.eye(3), **rest)
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1.0, np.float16), (1e-5, np.float32), (1e6, np.float32)]
+)
+def test_factors_have_half_precision_where_that_holds_them(scale, dtype):
+    codes = scale * two_humps()
+    latents = mixture_latents(codes, scale**2 * np.array([0.2, 0.05]), 0)
+    assert latents.state()["factors"].dtype == dtype
+    assert len(latents.weights) > 1
+    drawn = latents.sample(40_000, np.random.default_rng(0)) / scale
+    expected = np.cov(two_humps().T) + np.diag([0.2, 0.05])
+    np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.15)
+
+
 def test_normal_latents_are_standard_normal_whatever_the_codes():
     drawn = normal_latents(7 + np.ones((10, 3)), np.ones(3), 0).sample(
         50_000, np.random.default_rng(0)
@@ -206,7 +233,8 @@ def test_mixture_beats_one_normal_on_held_out_codes():
     codes = torch.from_numpy(two_humps()).float()
     latents = mixture_latents(codes[:2000].numpy(), np.full(2, 1e-4), 0)
     u = (codes[2000:] - torch.from_numpy(latents.centre)) @ torch.from_numpy(latents.basis)
-    parts = (torch.as_tensor(p, dtype=torch.float32) for p in list(vars(latents).values())[:3])
+    parts = (latents.weights, latents.means, latents.factors)
+    parts = (torch.as_tensor(part, dtype=torch.float32) for part in parts)
     normal = torch.distributions.MultivariateNormal(codes.mean(0), torch.cov(codes.T))
     gain = mixture_log_prob(u, *parts).mean() - normal.log_prob(codes[2000:]).mean()
     assert gain > 0.5

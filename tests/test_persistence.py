@@ -37,7 +37,7 @@ from cmim_sklearn import CMIMEncoder, Corruption, InfoNCEEncoder, VAEEncoder, ar
 from cmim_sklearn.archive import EncoderFileError, from_json, to_json
 from cmim_sklearn.networks import MLP
 from tests.conftest import make_mixed
-from tests.make_encoder_file import ENCODER, EXPECTED, make_table, outputs
+from tests.make_encoder_file import file_of, make_table, outputs
 
 ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
 SMALL = {"max_iter": 2, "hidden_layer_sizes": (6,), "n_components": 3, "random_state": 0}
@@ -356,10 +356,14 @@ def test_the_file_is_read_by_common_tools(saved):
         assert_array_equal(arrays[f"_net.weights.{name}"], weight)
 
 
-def test_the_file_of_format_version_1():
-    assert ENCODER.stat().st_size < 50_000
-    expected = json.loads(EXPECTED.read_text())
-    found = outputs(CMIMEncoder.load(ENCODER, device="cpu"), make_table()[:8])
+@pytest.mark.parametrize("version", range(1, archive.VERSION + 1))
+def test_the_file_of_each_format_version(version):
+    path = file_of(version, "cmim")
+    assert path.stat().st_size < 50_000
+    with zipfile.ZipFile(path) as file:
+        assert json.loads(file.read(archive.MANIFEST))["version"] == version
+    expected = json.loads(file_of(version, "json").read_text())
+    found = outputs(CMIMEncoder.load(path, device="cpu"), make_table()[:8])
     assert found.keys() == expected.keys()
     assert found["loss_curve_"] == expected["loss_curve_"]
     # Another processor rounds otherwise; that much, and no more.
@@ -378,10 +382,9 @@ def test_the_file_of_format_version_1():
 @pytest.mark.parametrize(
     ("few", "many", "parameters"),
     [
-        (500, 5000, {"latent_prior": "normal"}),
-        # A mixture has more components where there are more codes, 5,000 of them at most.
+        (500, 5000, {}),  # whose mixtures have 30 and 100 components
         (3100, 12400, {"n_components": 8}),
-        pytest.param(500, 50_000, {"latent_prior": "normal"}, marks=pytest.mark.slow),
+        pytest.param(500, 50_000, {}, marks=pytest.mark.slow),
     ],
 )
 def test_files_of_few_and_many_rows_are_alike_and_hold_none_of_them(
@@ -773,14 +776,14 @@ def test_sizes_that_a_zip_only_claims(saved, tmp_path):
 
 def test_a_format_of_the_future(saved, tmp_path):
     def from_the_future(manifest, arrays):
-        manifest["version"] = 2
+        manifest["version"] = 3
         manifest["versions"]["cmim_sklearn"] = "3.4.5"
 
     path = forge(saved[1], tmp_path / "forged", from_the_future, members=lambda p: [*p, ("o", b"")])
     with pytest.raises(
         EncoderFileError,
-        match=rf"forged cannot be loaded: it has format version 2, and cmim_sklearn "
-        rf"{cmim_sklearn.__version__} reads version 1\. Install the release that wrote it "
+        match=rf"forged cannot be loaded: it has format version 3, and cmim_sklearn "
+        rf"{cmim_sklearn.__version__} reads versions 1 to 2\. Install the release that wrote it "
         r"\('3\.4\.5'\), or a later one",
     ):
         CMIMEncoder.load(path)
@@ -800,6 +803,7 @@ WEIGHT = "_net.weights.encoder.body.0.0.weight"
     ("place", "value", "told"),
     [
         ("format", "something", "not that of a 'cmim_sklearn encoder'"),
+        ("version", 0, "format version 0"),
         ("version", 1.0, r"format version 1\.0"),
         ("version", True, "format version True"),
         ("version", "1", "format version '1'"),
@@ -888,7 +892,7 @@ def test_messages_are_short_whatever_they_quote(saved, tmp_path, place, value):
         else:
             set_at(manifest, place, value)
         if place == "versions/cmim_sklearn":
-            manifest["version"] = 2
+            manifest["version"] = 3
 
     with pytest.raises(EncoderFileError) as caught:
         CMIMEncoder.load(forge(saved[1], tmp_path / "forged", edit))
@@ -965,6 +969,9 @@ def arrays_refused():
     def latents(manifest, arrays):
         arrays["_latents.basis"] = arrays["_latents.basis"][:2].copy()
 
+    def factors(manifest, arrays):
+        arrays["_latents.factors"] = arrays["_latents.factors"][:, :-1].copy()
+
     def scales(manifest, arrays):
         arrays["_scales.mean.1"] = np.ones((10, 10, 3), np.float32)
 
@@ -982,6 +989,7 @@ def arrays_refused():
     yield "another_weight", another_weight, "weight 'evil' is .* and None in the network"
     yield "no_weight", no_weight, "is None in the file"
     yield "latents", latents, r"latents' basis have shape \(2, \d\), not \(3, \d\)"
+    yield "factors", factors, r"factors have shape \(\d+, 5\), for means of shape \(\d+, 3\)"
     yield "scales", scales, r"scales of its features have shapes .*\(10, 10, 3\)|scales of its feat"
     yield "larger", lie(WEIGHT, shape=[10**9, 10**9]), r"said to have \d{19} bytes; there are \d+"
     yield "negative", lie(WEIGHT, shape=[-6, -19]), "no such array"
