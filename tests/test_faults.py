@@ -255,6 +255,7 @@ POLICIES = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter in")  # of torch 2.6's own SequentialLR
 @pytest.mark.parametrize("kind", POLICIES)
 def test_the_users_own_schedule_goes_back_and_on_at_half_the_rate(kind, mixed):
     policy, options = POLICIES[kind]
