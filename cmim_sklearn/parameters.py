@@ -25,7 +25,8 @@ def shared_parameters(cls):
     constructor, and ``%(attributes)s`` that of the fitted attributes. The constraints are completed
     likewise.
     """
-    own, doc = cls._parameter_constraints, cls.__doc__ or ""  # python -OO has no docstrings
+    # Python 3.13 takes the indentation out itself; python -OO has no docstrings.
+    own, doc = cls._parameter_constraints, inspect.cleandoc(cls.__doc__ or "")
     defaults = {p.name: p.default for p in inspect.signature(cls).parameters.values()}
     shared = [name for name in defaults if name not in own]
     cls._parameter_constraints = own | {name: SHARED[name].allowed for name in shared}
@@ -34,7 +35,7 @@ def shared_parameters(cls):
     texts["shared"] = "\n".join(entry for name, entry in entries.items() if name not in texts)
     texts["attributes"] = ATTRIBUTES
     for name, text in texts.items():
-        doc = doc.replace(f"%({name})s", indent(text, " " * 4).lstrip())
+        doc = doc.replace(f"%({name})s", text)
     cls.__doc__ = doc
     return cls
 

@@ -18,7 +18,7 @@ def test_every_parameter_is_documented_with_its_default_and_checked(encoder):
     parameters = inspect.signature(encoder).parameters
     assert set(encoder._parameter_constraints) == set(parameters)
     section = encoder.__doc__.split("----------\n")[1]
-    documented = dict(re.findall(r"^    (\w+) : .*default=(.*)$", section, flags=re.M))
+    documented = dict(re.findall(r"^(\w+) : .*default=(.*)$", section, flags=re.M))
     assert set(documented) == set(parameters)
     for name, parameter in parameters.items():
         value = eval(documented[name])
@@ -31,7 +31,7 @@ def test_every_parameter_is_documented_with_its_default_and_checked(encoder):
 def test_attributes_are_documented(encoder):
     section = encoder.__doc__.split("Attributes\n")[1]
     for name in ("table_", "net_", "n_iter_", "loss_curve_", "n_features_in_"):
-        assert re.search(rf"^    {name} : ", section, flags=re.M)
+        assert re.search(rf"^{name} : ", section, flags=re.M)
 
 
 def test_every_shared_parameter_is_somebody_s():
