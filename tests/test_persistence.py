@@ -972,6 +972,11 @@ def arrays_refused():
     def factors(manifest, arrays):
         arrays["_latents.factors"] = arrays["_latents.factors"][:, :-1].copy()
 
+    def no_component(manifest, arrays):
+        for name, shape in {"weights": (0,), "means": (0, 4000), "factors": (0, 8_002_000)}.items():
+            before = arrays[f"_latents.{name}"]
+            arrays[f"_latents.{name}"] = np.empty(shape, before.dtype)
+
     def scales(manifest, arrays):
         arrays["_scales.mean.1"] = np.ones((10, 10, 3), np.float32)
 
@@ -990,6 +995,7 @@ def arrays_refused():
     yield "no_weight", no_weight, "is None in the file"
     yield "latents", latents, r"latents' basis have shape \(2, \d\), not \(3, \d\)"
     yield "factors", factors, r"factors have shape \(\d+, 5\), for means of shape \(\d+, 3\)"
+    yield "no_component", no_component, r"factors have shape \(0, 8002000\), for means of shape"
     yield "scales", scales, r"scales of its features have shapes .*\(10, 10, 3\)|scales of its feat"
     yield "larger", lie(WEIGHT, shape=[10**9, 10**9]), r"said to have \d{19} bytes; there are \d+"
     yield "negative", lie(WEIGHT, shape=[-6, -19]), "no such array"
