@@ -383,8 +383,17 @@ def test_what_shows_in_nothing_trained_may_change(mixed, unfinished):
     assert weights(changed) == weights(small(**own).fit(mixed))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "encoder", "newer", "empty"])
-def test_a_file_that_is_no_checkpoint_is_refused(damage, mixed, unfinished):
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("cut", "does not end as such a file does"),
+        ("flipped", "Bad CRC-32"),
+        ("encoder", "not that of a 'cmim_sklearn checkpoint'"),
+        ("newer", f"it has format version {archive.VERSION + 1}, and"),
+        ("empty", "does not end as such a file does"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(damage, told, mixed, unfinished):
     data = unfinished.read_bytes()
     if damage == "cut":
         unfinished.write_bytes(data[: len(data) // 2])
@@ -394,11 +403,11 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, mixed, unfinished):
     elif damage == "encoder":
         small(net_params=None).fit(mixed).save(unfinished)
     elif damage == "newer":
-        unfinished.write_bytes(archive.pack({"version": 2}, {}, checkpoint.KIND))
+        unfinished.write_bytes(archive.pack({"version": archive.VERSION + 1}, {}, checkpoint.KIND))
     else:
         unfinished.write_bytes(b"")
     before = unfinished.read_bytes()
-    with pytest.raises(EncoderFileError, match=r"checkpoint-[0-9a-f]+.cmim cannot be loaded"):
+    with pytest.raises(EncoderFileError, match=rf"[0-9a-f]+\.cmim cannot be loaded: .*({told})"):
         small(folder=unfinished.parent).fit(mixed)
     assert unfinished.read_bytes() == before
 
