@@ -161,9 +161,9 @@ class _LatentEncoder(
         ----------
         source : str or path-like, or list of them
             Local Parquet files of the same columns, one below the other; a directory stands for
-            the ``*.parquet`` in and below it, by name (part.10 after part.2). What the names of
-            folders in it say, as ``year=2020``, are columns, too, and those of folders that it is
-            in, where `columns` asks for them. Files may not change meanwhile.
+            the ``*.parquet`` in and below it, also behind links, by name (part.10 after part.2).
+            What the names of folders in it say, as ``year=2020``, are columns, too, and those of
+            folders that it is in, where `columns` asks for them. Files may not change meanwhile.
         columns : list of str, default=None
             The columns to fit to; no other is read. None is all, but for the row index of a pandas
             frame.

@@ -14,6 +14,8 @@ from cmim_sklearn.frames import MIN_PART_ROWS, PART_CELLS
 OPEN_GROUPS = 4
 """Row groups that a shuffled pass reads side by side, so that a sorted file is mixed further."""
 KEPT_FOOTERS = 64
+HIDDEN = (".", "_")
+"""How names of files and folders begin that are passed over."""
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -33,9 +35,10 @@ class ParquetTable:
     Parameters
     ----------
     source : str or path-like, or list of them
-        Files; a directory stands for the ``*.parquet`` in and below it, by name, the numbers in
-        names by their size. What names of folders in it say, as ``year=2020``, are columns: of
-        whole numbers where all are written as such, the months 01 to 12 included.
+        Files; a directory stands for the ``*.parquet`` in and below it, also behind links, by
+        name, the numbers in names by their size. What names of folders in it say, as
+        ``year=2020``, are columns: of whole numbers where all are written as such, the months 01
+        to 12 included.
     columns : list of str, default=None
         All by default, but for the row index of a pandas frame. Asked for by name, a column may
         also be in the name of a folder that the source is in.
@@ -191,7 +194,7 @@ def as_names(columns):
 def is_read(path, folder):
     """Whether a file of such a path would be among those that a folder stands for."""
     inside = path.relative_to(folder).parts
-    return path.suffix == ".parquet" and not any(part.startswith((".", "_")) for part in inside)
+    return path.suffix == ".parquet" and not any(part.startswith(HIDDEN) for part in inside)
 
 
 def _find(source, asked):
@@ -206,14 +209,23 @@ def _find(source, asked):
     above = {name: value for name, value in above.items() if name in asked}
     if not path.is_dir():
         return [(path, above)]
-    # Not is_file: a link that leads nowhere is an error, and no file less.
-    files = [file for file in path.rglob("*.parquet") if is_read(file, path) and not file.is_dir()]
+    files = sorted(_files_in(path), key=_by_number)
     if not files:
         raise FileNotFoundError(f"{path} holds no file that ends in .parquet.")
-    return [
-        (file, above | _folder_names(file.relative_to(path).parts[:-1]))
-        for file in sorted(files, key=_by_number)
-    ]
+    return [(file, above | _folder_names(file.relative_to(path).parts[:-1])) for file in files]
+
+
+def _files_in(folder, above=()):
+    """The files that a folder stands for; what cannot be read or leads nowhere is no file less."""
+    # Not by rglob, which passes over links to folders, and over folders that may not be read.
+    within = (*above, folder.resolve())
+    if within[-1] in above:
+        raise ValueError(f"{folder} is a link to a folder that it is in. Remove it.")
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith(HIDDEN):
+            yield from _files_in(path, within)
+        elif is_read(path, folder) and not path.is_dir():
+            yield path
 
 
 def _by_number(path):
