@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,14 +104,10 @@ class ParquetTable:
                 f"{path} was changed while it was being read. Leave the files as they are until "
                 "the call has ended, and call again."
             )
-        try:
+        with _reading(path):
             # Through a buffer, and none before it: a row group would else be held whole.
             options = {"buffer_size": 2**16, "pre_buffer": False}
             return self._pq.ParquetFile(path, metadata=self._footer(f), **options)
-        except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-            if getattr(error, "errno", None) is not None:  # of the file system
-                raise
-            raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 
     def parts(self, group, max_rows=None):
         """Pairs of the first row's position and a pyarrow Table, of a row group in its order."""
@@ -122,7 +118,8 @@ class ParquetTable:
         with self._open(group.file) as file:
             names = set(file.schema_arrow.names)
             there = [name for name in self.columns if name in names]
-            for batch in file.iter_batches(max_rows, row_groups=[group.index], columns=there):
+            batches = file.iter_batches(max_rows, row_groups=[group.index], columns=there)
+            for batch in _each(batches, self.files[group.file]):
                 part = pa.Table.from_batches([batch])
                 for name in self.columns:
                     if name not in there:
@@ -182,6 +179,22 @@ def _pyarrow():
             'Parquet files are read by pyarrow: pip install "cmim-sklearn[parquet]".'
         ) from error
     return pyarrow, pyarrow.parquet
+
+
+@contextmanager
+def _reading(path):
+    """Name the file whose content is at fault."""
+    try:
+        yield
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        if getattr(error, "errno", None) is not None:  # of the file system
+            raise
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _each(batches, path):
+    with _reading(path):
+        yield from batches
 
 
 def as_names(columns):
