@@ -525,8 +525,8 @@ class _LatentEncoder(
 
         Notes
         -----
-        Features are float32, named by `get_feature_names_out`, and equal to those of `transform`
-        bit by bit, whatever ``set_output`` says.
+        Features are float32, named by `get_feature_names_out`, and those of `transform` up to
+        rounding, some 1e-6, as rows come in other parts; whatever ``set_output`` says.
         """
         self._check_use()
         return write_features(self, source, destination, keep)
