@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import struct
 import time
 import zipfile
@@ -100,6 +101,8 @@ def replacing(path):
     part = path.with_name(_part_name(path, secrets.token_hex(4)))
     try:
         with open(part, "xb") as file:
+            with suppress(FileNotFoundError):
+                shutil.copymode(path, part)  # what few may read stays so
             yield file
             file.flush()
             os.fsync(file.fileno())

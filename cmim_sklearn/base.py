@@ -679,7 +679,7 @@ class _LatentEncoder(
         Parameters
         ----------
         path : str or path-like
-            Of the file, whatever its ending; what is there is replaced.
+            Of the file, whatever its ending; what is there is replaced, but for its access rights.
 
         Raises
         ------

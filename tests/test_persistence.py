@@ -673,7 +673,7 @@ def test_a_folder_that_may_not_be_written(saved, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="about POSIX files")
-def test_files_have_usual_rights_and_links_stay_links(saved, tmp_path):
+def test_files_have_usual_rights_or_keep_theirs_and_links_stay_links(saved, tmp_path):
     link, path = tmp_path / "link", tmp_path / "model.cmim"
     path.write_bytes(b"")
     usual = stat.S_IMODE(path.stat().st_mode)
@@ -681,6 +681,9 @@ def test_files_have_usual_rights_and_links_stay_links(saved, tmp_path):
     saved[0].save(link)
     assert link.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == usual
+    path.chmod(0o600)
+    saved[0].save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert CMIMEncoder.load(path).n_iter_ == 2
 
 
