@@ -286,11 +286,17 @@ def _refuse_doubles(names, where):
 
 
 def _alike(fields):
-    """Schemas of files' fields; a dictionary is plain where another file has the column so."""
+    """Schemas of files' fields; a dictionary is plain where another file has the column so.
+
+    Views of strings are large strings: Arrow cannot take rows of them.
+    """
     import pyarrow as pa
 
     is_coded = pa.types.is_dictionary
     for c in range(len(fields[0])):
+        for of_file in fields:
+            if str(of_file[c].type) == "string_view":
+                of_file[c] = of_file[c].with_type(pa.large_string())
         types = [of_file[c].type for of_file in fields]
         if any(map(is_coded, types)) and not all(is_coded(t) or pa.types.is_null(t) for t in types):
             for of_file, kind in zip(fields, types, strict=True):

@@ -150,6 +150,16 @@ def test_codes_beside_strings_are_read_as_strings(tmp_path):
     assert coded.read()["x"].to_pylist() == ["a", "b", None]
 
 
+def test_rows_of_views_can_be_taken(tmp_path):
+    try:
+        write(tmp_path / "1.parquet", x=pa.array(["a", "b", None], pa.string_view()))
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this pyarrow writes none")
+    write(tmp_path / "2.parquet", x=["c"])
+    assert ParquetTable(tmp_path).schema.types == [pa.large_string()]
+    assert ParquetTable(tmp_path).read().take([3, 0])["x"].to_pylist() == ["c", "a"]
+
+
 def test_columns_may_be_any_sequence_of_names(tmp_path):
     path = write(tmp_path / "x", a=[1], b=[2], c=[3])
     for columns in (["c", "a"], ("c", "a"), np.array(["c", "a"])):
