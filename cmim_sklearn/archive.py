@@ -181,14 +181,14 @@ def pack(content, arrays, kind=FORMAT):
             info.external_attr = 0o644 << 16
             archive.writestr(info, member)
     data = out.getvalue()
-    for what, size, most in (
-        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES),
-        ("file", len(data), MAX_FILE_BYTES),
+    for what, size, most, advice in (
+        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES, "Keep many values in arrays"),
+        ("file", len(data), MAX_FILE_BYTES, "Take a smaller network"),
     ):
         if size > most:
             raise EncoderFileError(
-                f"The {what} would have {size} bytes, and {most} are the most that are read. Keep "
-                "large numbers of values in numpy arrays."
+                f"The {what} would have {size} bytes, and {most} are the most that are read. "
+                f"{advice}."
             )
     return data
 

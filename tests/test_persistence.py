@@ -743,11 +743,11 @@ def test_members_that_are_compressed_or_too_large(saved, tmp_path, monkeypatch):
     with pytest.raises(EncoderFileError, match="it has more than 1000 bytes"):
         CMIMEncoder.load(saved[1])
     with pytest.raises(
-        EncoderFileError, match=f"The manifest would have {size} bytes, and {size - 1}"
+        EncoderFileError, match=f"The manifest would have {size} bytes, and {size - 1} .*arrays"
     ):
         saved[0].save(tmp_path / "large")
     monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", size)
-    with pytest.raises(EncoderFileError, match=r"The file would have \d+ bytes, and 1000 are"):
+    with pytest.raises(EncoderFileError, match=r"The file would have .* 1000 are .*network"):
         saved[0].save(tmp_path / "large")
     assert not (tmp_path / "large").exists()
 
