@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import struct
 import time
 import zipfile
@@ -100,12 +101,16 @@ def replacing(path):
     part = path.with_name(_part_name(path, secrets.token_hex(4)))
     try:
         with open(part, "xb") as file:
+            with suppress(FileNotFoundError):
+                shutil.copymode(path, part)  # what few may read stays so
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            error.filename = str(path)  # which the caller knows
         raise
 
 
@@ -176,14 +181,14 @@ def pack(content, arrays, kind=FORMAT):
             info.external_attr = 0o644 << 16
             archive.writestr(info, member)
     data = out.getvalue()
-    for what, size, most in (
-        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES),
-        ("file", len(data), MAX_FILE_BYTES),
+    for what, size, most, advice in (
+        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES, "Keep many values in arrays"),
+        ("file", len(data), MAX_FILE_BYTES, "Take a smaller network"),
     ):
         if size > most:
             raise EncoderFileError(
-                f"The {what} would have {size} bytes, and {most} are the most that are read. Keep "
-                "large numbers of values in numpy arrays."
+                f"The {what} would have {size} bytes, and {most} are the most that are read. "
+                f"{advice}."
             )
     return data
 

@@ -161,9 +161,9 @@ class _LatentEncoder(
         ----------
         source : str or path-like, or list of them
             Local Parquet files of the same columns, one below the other; a directory stands for
-            the ``*.parquet`` in and below it, by name (part.10 after part.2). What the names of
-            folders in it say, as ``year=2020``, are columns, too, and those of folders that it is
-            in, where `columns` asks for them. Files may not change meanwhile.
+            the ``*.parquet`` in and below it, also behind links, by name (part.10 after part.2).
+            What the names of folders in it say, as ``year=2020``, are columns, too, and those of
+            folders that it is in, where `columns` asks for them. Files may not change meanwhile.
         columns : list of str, default=None
             The columns to fit to; no other is read. None is all, but for the row index of a pandas
             frame.
@@ -525,8 +525,8 @@ class _LatentEncoder(
 
         Notes
         -----
-        Features are float32, named by `get_feature_names_out`, and equal to those of `transform`
-        bit by bit, whatever ``set_output`` says.
+        Features are float32, named by `get_feature_names_out`, and those of `transform` up to
+        rounding, some 1e-6, as rows come in other parts; whatever ``set_output`` says.
         """
         self._check_use()
         return write_features(self, source, destination, keep)
@@ -679,7 +679,7 @@ class _LatentEncoder(
         Parameters
         ----------
         path : str or path-like
-            Of the file, whatever its ending; what is there is replaced.
+            Of the file, whatever its ending; what is there is replaced, but for its access rights.
 
         Raises
         ------

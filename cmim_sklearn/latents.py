@@ -184,7 +184,8 @@ class Latents:
             np.ascontiguousarray(part, np.float32) for part in (means, centre, basis)
         )
         factors, (k, r) = np.asarray(factors), self.means.shape
-        if factors.shape not in ((k, r, r), (k, r * (r + 1) // 2)):
+        # None at all would take no bytes, whatever r: the square of it is made in any case.
+        if not k or factors.shape not in ((k, r, r), (k, r * (r + 1) // 2)):
             raise ValueError(f"factors have shape {factors.shape}, for means of shape {(k, r)}.")
         lower = (slice(None), *np.tril_indices(r))
         self._triangles = factors if factors.ndim == 2 else factors[lower]

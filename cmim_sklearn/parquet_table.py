@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,8 @@ from cmim_sklearn.frames import MIN_PART_ROWS, PART_CELLS
 OPEN_GROUPS = 4
 """Row groups that a shuffled pass reads side by side, so that a sorted file is mixed further."""
 KEPT_FOOTERS = 64
+HIDDEN = (".", "_")
+"""How names of files and folders begin that are passed over."""
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -33,9 +35,10 @@ class ParquetTable:
     Parameters
     ----------
     source : str or path-like, or list of them
-        Files; a directory stands for the ``*.parquet`` in and below it, by name, the numbers in
-        names by their size. What names of folders in it say, as ``year=2020``, are columns: of
-        whole numbers where all are written as such, the months 01 to 12 included.
+        Files; a directory stands for the ``*.parquet`` in and below it, also behind links, by
+        name, the numbers in names by their size. What names of folders in it say, as
+        ``year=2020``, are columns: of whole numbers where all are written as such, the months 01
+        to 12 included.
     columns : list of str, default=None
         All by default, but for the row index of a pandas frame. Asked for by name, a column may
         also be in the name of a folder that the source is in.
@@ -101,14 +104,10 @@ class ParquetTable:
                 f"{path} was changed while it was being read. Leave the files as they are until "
                 "the call has ended, and call again."
             )
-        try:
+        with _reading(path):
             # Through a buffer, and none before it: a row group would else be held whole.
             options = {"buffer_size": 2**16, "pre_buffer": False}
             return self._pq.ParquetFile(path, metadata=self._footer(f), **options)
-        except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-            if getattr(error, "errno", None) is not None:  # of the file system
-                raise
-            raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 
     def parts(self, group, max_rows=None):
         """Pairs of the first row's position and a pyarrow Table, of a row group in its order."""
@@ -119,7 +118,8 @@ class ParquetTable:
         with self._open(group.file) as file:
             names = set(file.schema_arrow.names)
             there = [name for name in self.columns if name in names]
-            for batch in file.iter_batches(max_rows, row_groups=[group.index], columns=there):
+            batches = file.iter_batches(max_rows, row_groups=[group.index], columns=there)
+            for batch in _each(batches, self.files[group.file]):
                 part = pa.Table.from_batches([batch])
                 for name in self.columns:
                     if name not in there:
@@ -181,6 +181,22 @@ def _pyarrow():
     return pyarrow, pyarrow.parquet
 
 
+@contextmanager
+def _reading(path):
+    """Name the file whose content is at fault."""
+    try:
+        yield
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        if getattr(error, "errno", None) is not None:  # of the file system
+            raise
+        raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _each(batches, path):
+    with _reading(path):
+        yield from batches
+
+
 def as_names(columns):
     """Names of columns as a list: of none, of one or of several."""
     if columns is None:
@@ -191,7 +207,7 @@ def as_names(columns):
 def is_read(path, folder):
     """Whether a file of such a path would be among those that a folder stands for."""
     inside = path.relative_to(folder).parts
-    return path.suffix == ".parquet" and not any(part.startswith((".", "_")) for part in inside)
+    return path.suffix == ".parquet" and not any(part.startswith(HIDDEN) for part in inside)
 
 
 def _find(source, asked):
@@ -206,14 +222,23 @@ def _find(source, asked):
     above = {name: value for name, value in above.items() if name in asked}
     if not path.is_dir():
         return [(path, above)]
-    # Not is_file: a link that leads nowhere is an error, and no file less.
-    files = [file for file in path.rglob("*.parquet") if is_read(file, path) and not file.is_dir()]
+    files = sorted(_files_in(path), key=_by_number)
     if not files:
         raise FileNotFoundError(f"{path} holds no file that ends in .parquet.")
-    return [
-        (file, above | _folder_names(file.relative_to(path).parts[:-1]))
-        for file in sorted(files, key=_by_number)
-    ]
+    return [(file, above | _folder_names(file.relative_to(path).parts[:-1])) for file in files]
+
+
+def _files_in(folder, above=()):
+    """The files that a folder stands for; what cannot be read or leads nowhere is no file less."""
+    # Not by rglob, which passes over links to folders, and over folders that may not be read.
+    within = (*above, folder.resolve())
+    if within[-1] in above:
+        raise ValueError(f"{folder} is a link to a folder that it is in. Remove it.")
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith(HIDDEN):
+            yield from _files_in(path, within)
+        elif is_read(path, folder) and not path.is_dir():
+            yield path
 
 
 def _by_number(path):
@@ -261,11 +286,17 @@ def _refuse_doubles(names, where):
 
 
 def _alike(fields):
-    """Schemas of files' fields; a dictionary is plain where another file has the column so."""
+    """Schemas of files' fields; a dictionary is plain where another file has the column so.
+
+    Views of strings are large strings: Arrow cannot take rows of them.
+    """
     import pyarrow as pa
 
     is_coded = pa.types.is_dictionary
     for c in range(len(fields[0])):
+        for of_file in fields:
+            if str(of_file[c].type) == "string_view":
+                of_file[c] = of_file[c].with_type(pa.large_string())
         types = [of_file[c].type for of_file in fields]
         if any(map(is_coded, types)) and not all(is_coded(t) or pa.types.is_null(t) for t in types):
             for of_file, kind in zip(fields, types, strict=True):

@@ -103,7 +103,9 @@ def test_every_encoder_resumes_to_the_bit(name, mixed, tmp_path, dies):
         with pytest.raises(RuntimeError, match="killed"):
             small(name, tmp_path).fit(mixed)
     dies(None)
-    assert_same_fit(small(name, tmp_path).fit(mixed), whole, mixed)
+    resumed = small(name, tmp_path).fit(mixed)
+    assert resumed.net_.n_resumed_ == 4
+    assert_same_fit(resumed, whole, mixed)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,9 @@ def test_every_way_of_training_resumes_to_the_bit(parameters, mixed, tmp_path, d
     with pytest.raises(RuntimeError, match="killed"):
         make(tmp_path).fit(mixed)
     dies(None)
-    assert_same_fit(make(tmp_path).fit(mixed), whole, mixed)
+    resumed = make(tmp_path).fit(mixed)
+    assert resumed.net_.n_resumed_ == 4
+    assert_same_fit(resumed, whole, mixed)
 
 
 def test_early_stopping_counts_misses_before_and_after(mixed, tmp_path, dies):
@@ -142,7 +146,8 @@ def test_early_stopping_counts_misses_before_and_after(mixed, tmp_path, dies):
         with pytest.raises(RuntimeError, match="killed"):
             small(folder=tmp_path, **parameters).fit(mixed)
     dies(None)
-    assert small(folder=tmp_path, **parameters).fit(mixed).n_iter_ == 6
+    resumed = small(folder=tmp_path, **parameters).fit(mixed)
+    assert (resumed.net_.n_resumed_, resumed.n_iter_) == (4, 6)
 
 
 def test_a_fit_that_goes_on_trains_what_is_left_and_no_more(
@@ -169,8 +174,9 @@ def test_a_fit_that_goes_on_trains_what_is_left_and_no_more(
 
 def test_a_fit_at_its_end_is_taken_as_it_is(mixed, tmp_path, dies):
     first = small(folder=tmp_path, early_stopping=True).fit(mixed)
-    dies(len(first.loss_curve_) + 1)  # no batch is trained
-    assert_same_fit(small(folder=tmp_path, early_stopping=True).fit(mixed), first, mixed)
+    for epoch in (1, len(first.loss_curve_) + 1):  # no batch is trained
+        dies(epoch)
+        assert_same_fit(small(folder=tmp_path, early_stopping=True).fit(mixed), first, mixed)
 
 
 def test_fits_that_share_a_directory_leave_each_other_alone(mixed, tmp_path, dies, capsys):
@@ -232,6 +238,7 @@ def test_a_warm_start_resumes_too(mixed, tmp_path, dies):
     assert weights(parts) == weights(first)
     dies(None)
     assert_same_fit(parts.fit(mixed), whole, mixed)
+    assert parts.net_.n_resumed_ == 2
     assert parts.n_iter_ == 12
 
 
@@ -380,11 +387,21 @@ def test_other_initial_weights_are_refused(mixed, unfinished):
 def test_what_shows_in_nothing_trained_may_change(mixed, unfinished):
     changed = small(folder=unfinished.parent, embedding="mean", latent_prior="normal").fit(mixed)
     own = {"embedding": "mean", "latent_prior": "normal"}
+    assert changed.net_.n_resumed_ == 3
     assert weights(changed) == weights(small(**own).fit(mixed))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "encoder", "newer", "empty"])
-def test_a_file_that_is_no_checkpoint_is_refused(damage, mixed, unfinished):
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("cut", "does not end as such a file does"),
+        ("flipped", "Bad CRC-32"),
+        ("encoder", "not that of a 'cmim_sklearn checkpoint'"),
+        ("newer", f"it has format version {archive.VERSION + 1}, and"),
+        ("empty", "does not end as such a file does"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_refused(damage, told, mixed, unfinished):
     data = unfinished.read_bytes()
     if damage == "cut":
         unfinished.write_bytes(data[: len(data) // 2])
@@ -394,11 +411,11 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, mixed, unfinished):
     elif damage == "encoder":
         small(net_params=None).fit(mixed).save(unfinished)
     elif damage == "newer":
-        unfinished.write_bytes(archive.pack({"version": 2}, {}, checkpoint.KIND))
+        unfinished.write_bytes(archive.pack({"version": archive.VERSION + 1}, {}, checkpoint.KIND))
     else:
         unfinished.write_bytes(b"")
     before = unfinished.read_bytes()
-    with pytest.raises(EncoderFileError, match=r"checkpoint-[0-9a-f]+.cmim cannot be loaded"):
+    with pytest.raises(EncoderFileError, match=rf"[0-9a-f]+\.cmim cannot be loaded: .*({told})"):
         small(folder=unfinished.parent).fit(mixed)
     assert unfinished.read_bytes() == before
 
@@ -507,8 +524,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_fit(mixed, tmp_path, mon
     assert len(told) == 1
     assert_same_fit(encoder, whole, mixed)
     monkeypatch.undo()
-    assert archive.unpack(the_file(tmp_path).read_bytes(), checkpoint.KIND)
-    assert_same_fit(small(folder=tmp_path).fit(mixed), whole, mixed)
+    resumed = small(folder=tmp_path).fit(mixed)
+    assert resumed.net_.n_resumed_ == 2
+    assert_same_fit(resumed, whole, mixed)
 
 
 def test_a_directory_that_cannot_be_written_to_is_an_error_at_once(mixed, tmp_path, monkeypatch):
@@ -543,6 +561,7 @@ def test_ctrl_c_and_sigterm_leave_the_last_checkpoint(error, mixed, tmp_path, di
             encoder.fit(mixed)
     dies(None)
     assert_same_fit(encoder.fit(mixed), small().fit(mixed), mixed)
+    assert encoder.net_.n_resumed_ == 3
 
 
 def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):

@@ -123,7 +123,7 @@ queue = context.Queue()
 children = [context.Process(target=use, args=(queue,), daemon=True) for _ in range(2)]
 for child in children:
     child.start()
-print([queue.get(timeout=60) for _ in children])
+print([queue.get(timeout=180) for _ in children])
 """
 
 

@@ -81,7 +81,8 @@ def test_a_larger_one_is_fitted_and_embedded(name, table, path, tmp_path):
     assert np.isfinite(Z).all()
     written = pq.read_table(encoder.transform_parquet(path, tmp_path / "features"))
     assert written.column_names == encoder.get_feature_names_out().tolist()
-    np.testing.assert_array_equal(np.stack([c.to_numpy() for c in written.columns], 1), Z)
+    # Products of other numbers of rows round otherwise, by processor and width.
+    np.testing.assert_allclose(np.stack([c.to_numpy() for c in written.columns], 1), Z, atol=1e-5)
 
 
 def test_files_repeat_to_the_bit_however_rows_are_divided_into_them(table, path, tmp_path):
@@ -377,7 +378,7 @@ def test_kept_columns_come_first_and_rows_in_their_order(fitted, table, path, mi
         assert written[name].to_pylist() == table[name].to_pylist()
     assert set(written.schema.types[2:]) == {pa.float32()}
     expected = encoder.transform(mixed)
-    np.testing.assert_array_equal(written.to_pandas().iloc[:, 2:], expected)
+    np.testing.assert_allclose(written.to_pandas().iloc[:, 2:], expected, atol=1e-5)
     assert [len(pq.read_table(part)) for part in sorted(destination.glob("*.parquet"))] == (
         [30] * 6 + [20]
     )
@@ -396,8 +397,8 @@ def test_only_columns_that_are_needed_are_read(fitted, table, tmp_path):
         start = chunk.dictionary_page_offset or chunk.data_page_offset
         content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(content)
-    with pytest.raises(OSError, match=r"."):
-        pq.read_table(path)
+    with pytest.raises(ValueError, match=r"x\.parquet cannot be read as Parquet: ."):
+        small().fit_parquet(path, **FEW | {"columns": ["age", "date"]})
     small().fit_parquet(path, **FEW)
     fitted.transform_parquet(path, tmp_path / "to", keep="id")
 
@@ -632,6 +633,6 @@ def test_dask_embeds_partition_by_partition(path, table, tmp_path):
     assert features.npartitions > 1
     computed = features.compute(scheduler="sync")
     expected = encoder.transform(table.to_pandas()[COLUMNS])
-    np.testing.assert_array_equal(computed, expected)
+    np.testing.assert_allclose(computed, expected, atol=1e-5)
     pd.testing.assert_series_equal(computed.dtypes, meta.dtypes)
     assert computed.index.tolist() == rows.compute(scheduler="sync").index.tolist()

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -50,12 +50,20 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def grid_search(log, splits):
+def grid_search(folder, splits, n_before=None):
+    """A search that notes its fits' processes; one dies as it begins the fit after n_before."""
+    log, killed = folder / "log", folder / "killed"
+
     class Log(Callback):  # local, so that workers need not find this file
         def on_train_begin(self, net, **kwargs):
-            with open(log, "a") as file:
+            with log.open("a") as file:
                 file.write(f"{os.getpid()}\n")
+            if n_before is not None and len(log.read_text().split()) > n_before:
+                with suppress(FileExistsError):
+                    killed.touch(exist_ok=False)
+                    os.kill(os.getpid(), signal.SIGKILL)
 
+    folder.mkdir()
     encoder = CMIMEncoder(
         hidden_layer_sizes=(32,), max_iter=60, random_state=0,
         net_params={"callbacks": [Log()]},
@@ -79,53 +87,62 @@ def test_dask_gives_the_local_scores_and_a_killed_worker_costs_a_retry(
     # them alone, which the killed worker had, the search would end.
     splits = list(StratifiedKFold(6).split(X, y))
     local = grid_search(tmp_path / "local", splits).fit(X, y)
-    log = tmp_path / "dask"
-    search = grid_search(log, splits)
-    killed = []
-
-    def kill_one():
-        while not killed:
-            started = log.read_text().split() if log.exists() else []
-            if len(started) > n_before:
-                killed.append(int(started[-1]))
-                os.kill(killed[0], signal.SIGKILL)
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill_one, daemon=True)
-    killer.start()
+    search = grid_search(tmp_path / "dask", splits, n_before)
     cluster.amm.stop()
     with joblib.parallel_config("dask", scatter=[X, y, *chain(*splits)]):
         search.fit(X, y)
-    killer.join(timeout=10)
     for name, values in scores(local).items():
         np.testing.assert_array_equal(scores(search)[name], values, err_msg=name)
-    started = log.read_text().split()
+    started = (tmp_path / "dask" / "log").read_text().split()
     assert os.getpid() not in map(int, started)
     assert len(set(started)) > 1  # a third, in the killed one's place, where it comes in time
-    # The fit that it was at, and one more at most, whose scores nobody had fetched yet.
-    assert 12 < len(started) <= 12 + 2
-    assert len((tmp_path / "local").read_text().split()) == 12
+    # The fit that it was at, and those of its own whose scores nobody had fetched yet.
+    assert 12 < len(started) <= 12 + n_before + 1
+    assert len((tmp_path / "local" / "log").read_text().split()) == 12
+
+
+WAITS = """
+import sys, time
+from pathlib import Path
+from examples.clusters import search_with_optuna as example
+
+url, begun, go = sys.argv[1:]
+whole = example.cross_val_score
+
+def waits(*args, **kwargs):
+    Path(begun).touch()
+    while not Path(go).exists():
+        time.sleep(0.05)
+    return whole(*args, **kwargs)
+
+example.cross_val_score = waits
+example.main(url)
+"""
+"""The example, whose trials are at work until they are told to go on."""
 
 
 def test_optuna_with_shared_storage_does_a_killed_ones_trial_again(tmp_path):
     optuna = pytest.importorskip("optuna")
     pytest.importorskip("sqlalchemy")
+    from examples.clusters import search_with_optuna as example
+
     state = optuna.trial.TrialState
-    url = f"sqlite:///{tmp_path / 'search.db'}"
-    command = [sys.executable, str(ROOT / "examples" / "clusters" / "search_with_optuna.py"), url]
-    processes = [subprocess.Popen(command, env=ENVIRONMENT)]
+    url, go = f"sqlite:///{tmp_path / 'search.db'}", tmp_path / "go"
+    processes = []
     try:
-        wait_for(lambda: len(trials(optuna, url)) > 0)
-        processes.append(subprocess.Popen(command, env=ENVIRONMENT))
-        # The trial with two at work is one of each.
-        wait_for(lambda: sum(t.state == state.RUNNING for t in trials(optuna, url)) == 2)
+        for begun in (tmp_path / "one", tmp_path / "other"):
+            command = [sys.executable, "-c", WAITS, url, str(begun), str(go)]
+            processes.append(subprocess.Popen(command, env=ENVIRONMENT))
+            wait_for(begun.exists)
         processes[0].kill()
-        assert processes[1].wait(timeout=150) == 0
+        time.sleep(example.GRACE_S + 2)  # its heartbeat is old when the other takes its next trial
+        go.touch()
+        assert processes[1].wait(timeout=240) == 0
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    found = trials(optuna, url)
+    found = optuna.load_study(study_name="cmim", storage=url).trials
     done = [t for t in found if t.state == state.COMPLETE]
     failed = [t for t in found if t.state == state.FAIL]
     assert len(done) >= 8
@@ -135,14 +152,7 @@ def test_optuna_with_shared_storage_does_a_killed_ones_trial_again(tmp_path):
     assert [t.params for t in again] == [failed[0].params]
 
 
-def trials(optuna, url):
-    try:
-        return optuna.load_study(study_name="cmim", storage=url).trials
-    except KeyError:  # not yet made
-        return []
-
-
-def wait_for(condition, timeout_s=90):
+def wait_for(condition, timeout_s=240):
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end
