@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cmim_sklearn.batches import EncodedTable, count_batches
 from cmim_sklearn.callbacks import EpochTasks, KeepBest
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.faults import told_of_columns
 from cmim_sklearn.net import LatentNet, NotFinite, hold_out, net_state, resolve_device
 
@@ -95,9 +96,9 @@ def train_on_rows(encoder, table, rows, seed, X, y=None):
                 f"Training was interrupted after {encoder.n_iter_} epochs. The encoder is fitted "
                 "with the weights it had, the best ones where rows were held out.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=users_level(),
             )
-        warn_of_faults(encoder, net, stacklevel=6)
+        warn_of_faults(encoder, net)
         for task in tasks:
             task.end(net)
     finally:
@@ -125,7 +126,7 @@ def check_warm(encoder):
         check_as_built(encoder, encoder._architecture(), "warm_start=True", "Set warm_start=False")
 
 
-def warn_of_one_component(encoder, stacklevel):
+def warn_of_one_component(encoder):
     """Warn where there is no direction for the contrastive term to spread codes in."""
     if encoder.n_components == 1 and getattr(encoder, "contrastive_weight", 0):
         warnings.warn(
@@ -133,7 +134,7 @@ def warn_of_one_component(encoder, stacklevel):
             "no gradient: this fit is A-MIM. Take 2 components or more, or "
             "contrastive_weight=0 to say so.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=users_level(),
         )
 
 
@@ -270,7 +271,7 @@ def train(net, table, data, encoded, encoded_val=None):
 # -- after training --------------------------------------------------------------------------------
 
 
-def warn_of_faults(encoder, net, stacklevel):
+def warn_of_faults(encoder, net):
     """Warn of epochs that a net began anew, since the loss was not finite."""
     if net.faults_:
         warnings.warn(
@@ -279,7 +280,7 @@ def warn_of_faults(encoder, net, stacklevel):
             f"Lower learning_rate_init (now {encoder.learning_rate_init:g}), or look for columns "
             "with extreme values.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=users_level(),
         )
 
 

@@ -82,7 +82,7 @@ def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
     )
     rows = Rows(data, encoded, partial(measured, table, frame, np.arange(len(some))), held_out)
     train_on_rows(encoder, table, rows, seed, sample)
-    warn_of_unseen(unseen, stacklevel=5)
+    warn_of_unseen(unseen)
 
 
 def _check_early(encoder, source, X_val, warm):

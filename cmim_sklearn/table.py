@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.frame_writers import write
 from cmim_sklearn.frames import (
     BOOLEAN,
@@ -132,7 +133,7 @@ class Table:
                     shown = {repr(v) for v in values.tolist()}.union(before)
                     noted[p] = frame.name(p), sorted(shown)[:3]
         if unseen is None:
-            warn_of_unseen(noted, stacklevel=5)
+            warn_of_unseen(noted)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def measure(self, frame: Frame):
@@ -282,12 +283,8 @@ class Table:
         return f"Table({len(self.types)} columns: {counts})"
 
 
-def warn_of_unseen(unseen, stacklevel=4):
-    """Warn of values never seen in fit, a few by the name of each column that has some.
-
-    By default, the line that is named is that which called the method of an encoder that calls
-    this, above scikit-learn's wrapper.
-    """
+def warn_of_unseen(unseen):
+    """Warn of values never seen in fit, a few by the name of each column that has some."""
     if unseen:
         columns = ", ".join(
             f"{name!r} ({', '.join(shown)})" for _, (name, shown) in sorted(unseen.items())
@@ -295,7 +292,7 @@ def warn_of_unseen(unseen, stacklevel=4):
         warnings.warn(
             f"Values not seen in fit are treated as missing, in column {columns}.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=users_level(),
         )
 
 
