@@ -175,12 +175,27 @@ def _divided(encoder, table, frame, X_val, seed):
     """Positions of the rows to train on, these encoded, and encoded rows to watch, or None."""
     rows, encoded = np.arange(frame.n_rows), table.encode(frame)
     if X_val is not None:
-        held_out = encoder._read(X_val, reset=False, min_rows=encoder._min_held_out, table=table)
-        return rows, encoded, table.encode(held_out)
+        return rows, encoded, encoded_to_watch(encoder, table, X_val)
     if encoder.early_stopping:
         rows, held_out = _split(encoder, len(encoded), np.random.RandomState(seed))
         return rows, encoded[rows], encoded[held_out]
     return rows, encoded, None
+
+
+def encoded_to_watch(encoder, table, X_val):
+    """Rows of a user's own to watch, encoded."""
+    with told_of_held_out():
+        held_out = encoder._read(X_val, reset=False, min_rows=encoder._min_held_out, table=table)
+        return table.encode(held_out)
+
+
+@contextmanager
+def told_of_held_out():
+    """Say in errors that it is X_val they are about, and not X."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"X_val: {error}") from error
 
 
 def _split(encoder, n_rows, rng):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Number
+from os import PathLike
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -175,7 +176,7 @@ def _from_native(X):
 def _check_rows(X):
     """Raise where something is neither an array nor rows, with what to make of it."""
     what, remedy = type(X).__name__, ""
-    if isinstance(X, str):
+    if isinstance(X, str | PathLike):
         remedy = " Read the file first, as by pandas.read_csv."
     elif isinstance(X, dict) and not issparse(X):
         remedy = " Give pandas.DataFrame(X)."

@@ -2,6 +2,7 @@
 
 import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -140,6 +141,7 @@ def test_levels_are_plain_values():
         ([{"x": "a" * 999}, {"x": 2}], r"A list of dicts came; .* Give pandas.DataFrame\(X\)\.$"),
         (np.zeros(99, [("x", int)]), r"A structured array came; .* Give pandas.DataFrame\(X\)\.$"),
         ("table.csv", "A str came; .* Read the file first, as by pandas.read_csv"),
+        (Path("table.csv"), r"A \w+Path came; .* Read the file first, as by pandas.read_csv"),
         (iter([[1, 2]]), "A list_iterator came; expected a pandas"),
         (pd.DataFrame({"x": [1, 2]}).groupby("x"), "A DataFrameGroupBy came; expected a pandas"),
         (None, "A NoneType came; expected a pandas"),
