@@ -856,6 +856,21 @@ def test_a_decoder_without_its_two_parts_is_refused(mixed, quick):
         CMIMEncoder(**quick, decoder=bare).fit(mixed)
 
 
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("network", "error", "message"),
+    [
+        (nn.Linear(2, 2), TypeError, "must be a callable that makes .* Got a network, a Linear"),
+        (lambda *a: None, TypeError, "made must be a torch.nn.Module. Got a NoneType"),
+        (lambda n_in, n_out, *a: nn.Linear(n_in, n_out + 1), ValueError, r"must map \(n, \d+\) to"),
+    ],
+    ids=["instance", "none", "width"],
+)
+def test_a_network_that_cannot_be_used_is_named(mixed, quick, role, network, error, message):
+    with pytest.raises(error, match=f"{role}.* {message}"):
+        CMIMEncoder(**quick, **{role: network}).fit(mixed)
+
+
 def test_one_component_is_no_contrast(mixed, quick):
     with pytest.warns(UserWarning, match="n_components=1 codes have no direction"):
         CMIMEncoder(**quick | {"n_components": 1}).fit(mixed)
