@@ -104,8 +104,10 @@ def replacing(path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(part) and not error.filename2:
+            error.filename = str(path)  # the name that the caller knows
         raise
 
 

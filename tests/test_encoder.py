@@ -798,6 +798,7 @@ def test_threads_share_a_fitted_encoder_that_was_just_loaded(mixed, quick):
         ({"net_params": {"iterator_train__shuffle": 1}}, "'iterator_train__shuffle'.*batch_size"),
         ({"net_params": {"module__x": 1}}, "'module__x'.*hidden_layer_sizes"),
         ({"net_params": {"callbacks": Callback()}}, "'callbacks'.*must be a list"),
+        ({"net_params": {"callbacks": [Callback(), len]}}, "must hold skorch callbacks"),
         ({"net_params": {"autocast": "bf16"}}, "'autocast'.*'bfloat16'.*Got 'bf16'"),
         ({"hidden_layer_sizes": (True,)}, r"'hidden_layer_sizes'.*Got \(True,\) instead"),
         ({"net_params": {"nonsense": 1}}, "unexpected argument.*nonsense"),
