@@ -210,6 +210,7 @@ class Table:
             found = {}
             for key, value in given.items():
                 p = _position(key, names, n_columns, "conditions")
+                value = value.item() if hasattr(value, "item") else value  # numpy's, or torch's
                 # A level is kept as it is: True and 1 may be two levels of one column.
                 column, _ = read_objects([value], key)
                 is_level = self.types[p] == CATEGORY and not is_missing(column)[0]

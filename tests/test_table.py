@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cmim_sklearn.frames import read
 from cmim_sklearn.table import Table
@@ -210,6 +211,14 @@ def test_conditions_on_levels_that_fit_never_saw_are_named(mixed, given):
         table.conditions(given)
     with pytest.raises(ValueError, match=r"conditions asks for .* which fit never saw"):
         table.conditions(pd.DataFrame([given]))
+
+
+@pytest.mark.parametrize("make", [np.array, np.float32, torch.tensor, float])
+def test_conditions_may_be_scalars_of_numpy_and_torch(mixed, make):
+    table = Table.fit(read(mixed))
+    frame = table.conditions({"age": make(40.0), "city": np.array("Rome")})
+    assert frame.columns[list(mixed).index("age")].tolist() == [40.0]
+    assert frame.columns[list(mixed).index("city")].tolist() == ["Rome"]
 
 
 @pytest.mark.parametrize("value", [datetime.date(2020, 1, 1), b"x", 1j])
