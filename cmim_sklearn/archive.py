@@ -110,7 +110,7 @@ def replacing(path):
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(part):
-            error.filename = str(path)  # which the caller knows
+            error.filename = str(path)  # the name that the caller knows
         raise
 
 

@@ -145,7 +145,7 @@ class _LatentEncoder(
             before and on at half the rate.
         """
         self._check_params()
-        warn_of_one_component(self, stacklevel=4)
+        warn_of_one_component(self)
         with as_before_on_error(self):
             train_on_table(self, X, y, X_val)
         return self
@@ -210,7 +210,7 @@ class _LatentEncoder(
         """
         self._check_params()
         check_buffer(buffer_rows)
-        warn_of_one_component(self, stacklevel=4)
+        warn_of_one_component(self)
         source = open_table(self, source, columns)
         with as_before_on_error(self):
             if source.n_rows <= buffer_rows:
@@ -290,7 +290,7 @@ class _LatentEncoder(
         """
         self._check_params()
         if "table_" not in vars(self):
-            warn_of_one_component(self, stacklevel=3)
+            warn_of_one_component(self)
         with as_before_on_error(self):
             train_on(self, X)
         return self

@@ -2,7 +2,7 @@
 
 import sys
 
-BETWEEN = {"cmim_sklearn", "sklearn", "skorch"}
+BETWEEN = {"cmim_sklearn", "joblib", "sklearn", "skorch"}
 
 
 def users_level():

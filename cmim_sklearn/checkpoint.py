@@ -23,6 +23,7 @@ from cmim_sklearn.archive import (
     unpack,
     write_bytes,
 )
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.origin import origin_of
 from cmim_sklearn.training_state import restore, to_arrays, to_tensors, training_state
 
@@ -198,7 +199,7 @@ class Checkpoint(Callback):
                     f"Training goes on; {self.path_} is still that of epoch {self.saved_}, and the "
                     "next is tried in its time.",
                     UserWarning,
-                    stacklevel=2,
+                    stacklevel=users_level(),
                 )
         self.clock_ = time.monotonic()
 

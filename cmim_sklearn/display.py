@@ -41,7 +41,7 @@ from cmim_sklearn.drawing import (
     styled,
     tell_left_out,
 )
-from cmim_sklearn.frames import BOOLEAN, NUMBER, as_numbers, as_objects, read
+from cmim_sklearn.frames import BOOLEAN, NUMBER, as_numbers, as_objects, read, read_objects
 from cmim_sklearn.generative import _GenerativeEncoder
 from cmim_sklearn.model import on_rows
 from cmim_sklearn.table import _position
@@ -268,7 +268,8 @@ class LatentSpaceDisplay:
         if grid:
             if not is_column:
                 raise ValueError(
-                    f"grid=True takes the name of a column as color. Got {color!r} instead."
+                    "grid=True takes the name of a column as color. Got "
+                    f"{'None' if color is None else 'labels or numbers'} instead."
                 )
             if width != 2:
                 raise ValueError(f"grid=True takes n_components=2; the encoder has {width}.")
@@ -689,8 +690,7 @@ def _colours(color, n_rows):
     color = np.asarray(color, dtype=object)
     if color.shape != (n_rows,):
         raise ValueError(f"color has shape {color.shape}, and X {n_rows} rows: one for each.")
-    frame = read(color[:, None])
-    (values,), (kind,) = frame.columns, frame.types
+    values, kind = read_objects(color.tolist(), "color")
     if kind == NUMBER:
         seen = np.unique(values[~np.isnan(values)])
         if len(seen) > MAX_CLASSES or (seen != np.round(seen)).any():

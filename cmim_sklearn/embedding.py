@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import validate_data
 from torch import nn
 
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.foreign import (
     Reader,
     Seq2Seq,
@@ -379,7 +380,7 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                     f"The features of a row change {change}: {reason}. Pass encode= or layer= as a "
                     "callable that mends it.",
                     UserWarning,
-                    stacklevel=3,
+                    stacklevel=users_level(),
                 )
                 return
 

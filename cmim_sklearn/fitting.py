@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from cmim_sklearn.batches import EncodedTable, count_batches
 from cmim_sklearn.callbacks import EpochTasks, KeepBest
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.faults import told_of_columns
 from cmim_sklearn.net import LatentNet, NotFinite, hold_out, net_state, resolve_device
 
@@ -95,9 +96,9 @@ def train_on_rows(encoder, table, rows, seed, X, y=None):
                 f"Training was interrupted after {encoder.n_iter_} epochs. The encoder is fitted "
                 "with the weights it had, the best ones where rows were held out.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=users_level(),
             )
-        warn_of_faults(encoder, net, stacklevel=6)
+        warn_of_faults(encoder, net)
         for task in tasks:
             task.end(net)
     finally:
@@ -125,7 +126,7 @@ def check_warm(encoder):
         check_as_built(encoder, encoder._architecture(), "warm_start=True", "Set warm_start=False")
 
 
-def warn_of_one_component(encoder, stacklevel):
+def warn_of_one_component(encoder):
     """Warn where there is no direction for the contrastive term to spread codes in."""
     if encoder.n_components == 1 and getattr(encoder, "contrastive_weight", 0):
         warnings.warn(
@@ -133,7 +134,7 @@ def warn_of_one_component(encoder, stacklevel):
             "no gradient: this fit is A-MIM. Take 2 components or more, or "
             "contrastive_weight=0 to say so.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=users_level(),
         )
 
 
@@ -174,12 +175,28 @@ def _divided(encoder, table, frame, X_val, seed):
     """Positions of the rows to train on, these encoded, and encoded rows to watch, or None."""
     rows, encoded = np.arange(frame.n_rows), table.encode(frame)
     if X_val is not None:
-        held_out = encoder._read(X_val, reset=False, min_rows=encoder._min_held_out, table=table)
-        return rows, encoded, table.encode(held_out)
+        return rows, encoded, encoded_to_watch(encoder, table, X_val)
     if encoder.early_stopping:
         rows, held_out = _split(encoder, len(encoded), np.random.RandomState(seed))
         return rows, encoded[rows], encoded[held_out]
     return rows, encoded, None
+
+
+def encoded_to_watch(encoder, table, X_val):
+    """Rows of a user's own to watch, encoded."""
+    with told_of_held_out():
+        held_out = encoder._read(X_val, reset=False, min_rows=encoder._min_held_out, table=table)
+        return table.encode(held_out)
+
+
+@contextmanager
+def told_of_held_out():
+    """Say in errors that it is X_val they are about, and not X."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X_val: {error}") from error
 
 
 def _split(encoder, n_rows, rng):
@@ -270,7 +287,7 @@ def train(net, table, data, encoded, encoded_val=None):
 # -- after training --------------------------------------------------------------------------------
 
 
-def warn_of_faults(encoder, net, stacklevel):
+def warn_of_faults(encoder, net):
     """Warn of epochs that a net began anew, since the loss was not finite."""
     if net.faults_:
         warnings.warn(
@@ -279,7 +296,7 @@ def warn_of_faults(encoder, net, stacklevel):
             f"Lower learning_rate_init (now {encoder.learning_rate_init:g}), or look for columns "
             "with extreme values.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=users_level(),
         )
 
 

@@ -183,6 +183,7 @@ def _fill_pandas(X, new):
     for name, (mask, description, values, kind) in new.items():
         series = out[name]
         if description["dtype"] == "category":
+            series = series.astype(pandas_dtype(description))  # NaN alone may be floats
             lacking = set(_plain(values[mask], kind)) - {None} - set(series.cat.categories)
             series = series.cat.add_categories(sorted(lacking))
             description = DESCRIBERS["pandas"](series.dtype)
@@ -204,7 +205,9 @@ def _fill_polars(X, new):
             wider = [*description["categories"], *sorted(lacking)]
             description, known = description | {"categories": wider}, known.cast(pl.String)
         filler = _write_polars(Layout("polars", [name], [description]), [values], [kind], None)
-        series = filler[name].zip_with(pl.Series(mask), known.cast(filler[name].dtype))
+        series = filler[name]
+        if not mask.all():  # NaN, where it is all there is, has no cast to a level
+            series = series.zip_with(pl.Series(mask), known.cast(series.dtype))
         X = X.with_columns(series.alias(name))
     return X
 

@@ -7,13 +7,16 @@ before the user's own table needs it.
 """
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Number
+from os import PathLike
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from cmim_sklearn.layouts import DESCRIBERS, Layout
@@ -21,6 +24,8 @@ from cmim_sklearn.layouts import DESCRIBERS, Layout
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
 """Cells that are read at a time of a long table, some 20 MB, but at least so many rows."""
+
+TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 MAX_SIZE = 1e305
 """The largest number that a column may hold: differences and means of larger ones overflow."""
@@ -31,6 +36,10 @@ DATETIME_ADVICE = (
 )
 BYTES_ADVICE = "Decode them to strings first, or drop the column."
 NESTED_ADVICE = "Give each value a column of its own, or drop the column."
+TABLES = "a pandas, polars or pyarrow frame, an array or a list of rows"
+
+MAX_SHOWN, MAX_LISTED = 60, 20
+"""Characters of a value, and how many values, that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,18 @@ class Frame:
         return column_name(self.layout.names, position)
 
 
+def shown(value):
+    """How messages write a value: in short."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def listed(values):
+    """How messages write a list of values: the first of them."""
+    more = ", ..." if len(values) > MAX_LISTED else ""
+    return ", ".join(map(shown, values[:MAX_LISTED])) + more
+
+
 def column_name(names, position):
     """Name of the column at a position, or its position where columns have no names."""
     return position if names is None else names[position]
@@ -94,7 +115,8 @@ def read(X, types=None, first_row=0) -> Frame:
     Raises
     ------
     TypeError
-        For dates, times, nested or binary values, naming the column and what to do.
+        For what is no table; for dates, times, nested or binary values, naming the column and what
+        to do.
     ValueError
         For complex or infinite numbers, naming the column; for fewer or more than two axes.
     """
@@ -102,9 +124,12 @@ def read(X, types=None, first_row=0) -> Frame:
     if type(X).__name__ == "RecordBatch":
         raise TypeError("A pyarrow RecordBatch came: give pyarrow.Table.from_batches([batch]).")
     if isinstance(native, nw.LazyFrame):
-        raise TypeError("A lazy frame has no rows yet: call .collect() on it first.")
+        raise TypeError(
+            "A lazy frame has no rows yet: call .collect() on it first (.compute() on Dask's)."
+        )
     if isinstance(native, nw.DataFrame):
         return _read_frame(native, types, first_row)
+    _check_rows(X)
     return _read_array(X, types, first_row)
 
 
@@ -145,7 +170,23 @@ def _from_native(X):
     try:
         return nw.from_native(X, pass_through=True)
     except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"{error} Rename columns, so that each name stands once.") from error
+        raise ValueError(f"{error}. Rename columns, so that each name stands once.") from error
+
+
+def _check_rows(X):
+    """Raise where something is neither an array nor rows, with what to make of it."""
+    what, remedy = type(X).__name__, ""
+    if isinstance(X, str | PathLike):
+        remedy = " Read the file first, as by pandas.read_csv."
+    elif isinstance(X, dict) and not issparse(X):
+        remedy = " Give pandas.DataFrame(X)."
+    elif isinstance(X, list | tuple) and any(isinstance(row, dict) for row in X):
+        what, remedy = f"{what} of dicts", " Give pandas.DataFrame(X)."
+    elif getattr(getattr(X, "dtype", None), "names", None):
+        what, remedy = "structured array", " Give pandas.DataFrame(X)."
+    elif isinstance(X, Sequence) or hasattr(X, "__array__") or issparse(X):
+        return  # what else may be wrong with it, `check_array` says
+    raise TypeError(f"A {what} came; expected {TABLES}.{remedy}")
 
 
 def _was_category(types, position):
@@ -156,8 +197,7 @@ def _read_frame(frame, known_types, first_row) -> Frame:
     library = str(frame.implementation).lower()
     if library not in DESCRIBERS:
         raise TypeError(
-            f"A {library} frame came; expected pandas, polars, pyarrow, an array or a list. "
-            "Turn it into one of them first."
+            f"A {library} frame came; expected {TABLES}. Turn it into one of them first."
         )
     names = list(frame.columns)
     for name in names:
@@ -209,13 +249,13 @@ def _read_series(series, name, first_row, was_category):
     coded = _CODED[library](native) if library in _CODED else None
     if coded is not None:
         levels, codes = coded
-        values, kind = _read_objects([*levels, None], name, first_row, is_category=is_category)
+        values, kind = read_objects([*levels, None], name, first_row, is_category=is_category)
         return values[codes], kind
     if library == "pandas":
         values = native.to_numpy(dtype=object, na_value=None).tolist()
     else:
         values = series.to_list()
-    return _read_objects(values, name, first_row, is_category=is_category)
+    return read_objects(values, name, first_row, is_category=is_category)
 
 
 def _coded_pandas(series):
@@ -258,6 +298,8 @@ def _read_array(X, known_types, first_row) -> Frame:
         X = np.array(X, dtype=object)
         if all(isinstance(v, int | float | np.number) and type(v) is not bool for v in X.flat):
             X = np.array(X.tolist())  # numbers throughout: an array of numbers, not of objects
+    if np.ma.is_masked(X):
+        X = _with_holes(X)
     # Bounds on rows and columns are the estimator's to check, in its own name.
     X = check_array(
         X, dtype=None, ensure_all_finite=False, ensure_min_samples=0, ensure_min_features=0
@@ -273,7 +315,7 @@ def _read_array(X, known_types, first_row) -> Frame:
         raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
     else:
         read_columns = [
-            _read_objects(column.tolist(), c, first_row, is_category=_was_category(known_types, c))
+            read_objects(column.tolist(), c, first_row, is_category=_was_category(known_types, c))
             for c, column in enumerate(X.T)
         ]
         columns, types = [v for v, _ in read_columns], [t for _, t in read_columns]
@@ -281,17 +323,37 @@ def _read_array(X, known_types, first_row) -> Frame:
     return Frame(layout, columns, types, X, first_row=first_row)
 
 
-def _read_objects(values, name, first_row, *, is_category=False):
-    """Read Python objects of unknown nature: all numbers, all booleans, or else categories."""
+def _with_holes(X):
+    """A plain array of a masked one, missing where it is masked."""
+    if X.dtype.kind in "biu":
+        X = X.astype(np.float64)
+    is_float = X.dtype.kind == "f"
+    values = X.data.astype(X.dtype if is_float else object)  # a copy, of what a mask hides too
+    values[np.ma.getmaskarray(X)] = np.nan if is_float else None
+    return values
+
+
+def read_objects(values, name, first_row=0, *, is_category=False):
+    """Read Python objects of unknown nature: all numbers, all booleans, or else categories.
+
+    Returns
+    -------
+    column : array of shape (n,)
+        As in `Frame`.
+    type : {"number", "boolean", "category"}
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `read` does.
+    """
     found = set(map(type, values))
     missing = {t for t in found if t is type(None) or t.__name__ in ("NAType", "NaTType")}
     found -= missing
     for kind in found:
         if issubclass(kind, complex | np.complexfloating):
             raise ValueError(f"Complex data not supported: column {name!r}.")
-        if issubclass(kind, datetime.date | datetime.time | datetime.timedelta) or issubclass(
-            kind, np.datetime64 | np.timedelta64
-        ):
+        if issubclass(kind, TIMES) or kind.__name__ == "Period":
             raise TypeError(f"Column {name!r} holds {kind.__name__} values. {DATETIME_ADVICE}")
         if issubclass(kind, bytes):
             raise TypeError(f"Column {name!r} holds bytes. {BYTES_ADVICE}")
@@ -368,8 +430,8 @@ def as_numbers(values, name, first_row=0):
     for row, value in enumerate(values):
         if isinstance(value, str):
             raise ValueError(
-                f"Column {name!r} held numbers in fit; row {first_row + row} now holds {value!r}. "
-                "Convert the column to numbers, or fit again."
+                f"Column {name!r} held numbers in fit; row {first_row + row} now holds "
+                f"{shown(value)}. Convert the column to numbers, or fit again."
             )
         out[row] = np.nan if value is None else _as_float(value)
     return _finite(out, name, first_row)

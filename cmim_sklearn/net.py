@@ -357,7 +357,7 @@ def check_net_params(net_params, owner):
     ValueError
         Naming the parameter to use instead.
     TypeError
-        If callbacks are no list.
+        If callbacks are no list of skorch callbacks.
     """
     for name in net_params:
         owned = name if name in OWNED_NET_PARAMS else name.split("__")[0]
@@ -369,6 +369,10 @@ def check_net_params(net_params, owner):
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, list | tuple | type(None)):
         raise TypeError(f"net_params['callbacks'] must be a list. Got {callbacks!r} instead.")
+    for callback in callbacks or ():
+        own = callback[-1] if isinstance(callback, tuple) else callback
+        if not hasattr(own, "on_train_begin"):
+            raise TypeError(f"net_params['callbacks'] must hold skorch callbacks. Got {own!r}.")
 
 
 def go_on_from(net, before):

@@ -102,16 +102,37 @@ def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is
 
     Raises
     ------
+    TypeError
+        If a network is given, and no callable that makes one, or the callable makes something else.
     ValueError
-        If a decoder lacks one of them.
+        If it makes one that does not map (n, n_in) to (n, n_out), or a decoder without the two.
     """
     arguments = n_in, n_out, hidden_layer_sizes, activation
     if isinstance(network, str):
         return NETWORKS[network](*arguments, generator=generator)
+    role = "decoder" if is_decoder else "encoder"
+    if isinstance(network, nn.Module):
+        raise TypeError(
+            f"{role} must be a callable that makes a network, anew for each fit. Got a network, a "
+            f"{type(network).__name__}."
+        )
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         module = network(*arguments)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"The {role} that {network!r} made must be a torch.nn.Module. Got a "
+                f"{type(module).__name__}."
+            )
+        with torch.no_grad():
+            shape = tuple(module.eval()(torch.zeros(2, n_in)).shape)
+        module.train()
+    if shape != (2, n_out):
+        raise ValueError(
+            f"The {role} that {network!r} made must map (n, {n_in}) to (n, {n_out}). Of 2 rows it "
+            f"makes {shape}."
+        )
     missing = [part for part in ("body", "output") if not hasattr(module, part)]
     if is_decoder and missing:
         raise ValueError(

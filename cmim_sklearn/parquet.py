@@ -15,7 +15,16 @@ import torch
 from cmim_sklearn._version import __version__
 from cmim_sklearn.archive import clear_parts_in, parts_in, replacing, write_bytes
 from cmim_sklearn.batches import StreamedTable
-from cmim_sklearn.fitting import Rows, check_warm, draw_seed, goes_on, measured, train_on_rows
+from cmim_sklearn.fitting import (
+    Rows,
+    check_warm,
+    draw_seed,
+    encoded_to_watch,
+    goes_on,
+    measured,
+    told_of_held_out,
+    train_on_rows,
+)
 from cmim_sklearn.frames import CATEGORY, MIN_PART_ROWS, PART_CELLS, read
 from cmim_sklearn.hashing import hash_of
 from cmim_sklearn.parquet_table import ParquetTable, as_names, is_read
@@ -82,7 +91,7 @@ def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
     )
     rows = Rows(data, encoded, partial(measured, table, frame, np.arange(len(some))), held_out)
     train_on_rows(encoder, table, rows, seed, sample)
-    warn_of_unseen(unseen, stacklevel=5)
+    warn_of_unseen(unseen)
 
 
 def _check_early(encoder, source, X_val, warm):
@@ -95,7 +104,7 @@ def _check_early(encoder, source, X_val, warm):
         )
     encoder._read(source.head(), reset=not warm, min_rows=1)
     if X_val is not None:
-        with warnings.catch_warnings():
+        with told_of_held_out(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told when it is read for good
             encoder._checked(read(X_val), reset=False, min_rows=encoder._min_held_out)
 
@@ -104,8 +113,7 @@ def _divided(encoder, table, frame, X_val, positions, source, seed):
     """Rows of a sample to train on, positions in the source of no such, encoded rows to watch."""
     rows, none = np.arange(frame.n_rows), positions[:0]
     if X_val is not None:
-        X_val = encoder._read(X_val, reset=False, min_rows=encoder._min_held_out, table=table)
-        return rows, none, table.encode(X_val)
+        return rows, none, encoded_to_watch(encoder, table, X_val)
     if not encoder.early_stopping:
         return rows, none, None
     share = round(encoder.validation_fraction * source.n_rows)

@@ -212,6 +212,11 @@ def is_read(path, folder):
 
 def _find(source, asked):
     """The files that a source stands for, each with what the names of folders say of its rows."""
+    if hasattr(source, "columns"):
+        raise TypeError(
+            f"A {type(source).__name__} came; expected paths of Parquet files. A table in memory "
+            "goes into fit and transform."
+        )
     if not isinstance(source, str | os.PathLike):
         found = [file for one in source for file in _find(one, asked)]
         if not found:

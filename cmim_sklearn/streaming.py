@@ -50,7 +50,7 @@ def train_on(encoder, X):
     attributes = encoder._read_off(net, encoded, seed, partial(_measured, table, frame))
     vars(encoder).update(attributes, table_=table, _built=built, _net=net)
     net.forget_data()
-    warn_of_faults(encoder, net, stacklevel=4)
+    warn_of_faults(encoder, net)
 
 
 def _measured(table, frame, some):

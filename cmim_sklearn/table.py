@@ -2,10 +2,11 @@
 
 import warnings
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
+from cmim_sklearn.callers import users_level
 from cmim_sklearn.frame_writers import write
 from cmim_sklearn.frames import (
     BOOLEAN,
@@ -15,10 +16,16 @@ from cmim_sklearn.frames import (
     as_objects,
     column_name,
     is_missing,
+    listed,
     read,
+    read_objects,
+    shown,
 )
 from cmim_sklearn.layouts import Layout, integer_bounds
 from cmim_sklearn.likelihoods import LIKELIHOODS, Joint
+
+MAX_TOLD = 10
+"""Columns that a warning of values never seen names."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +136,10 @@ class Table:
                     values = columns[c][encoded[:, c] == -1]
                     p = block.positions[c]
                     _, before = noted.get(p, ("", ()))
-                    shown = {repr(v) for v in values.tolist()}.union(before)
-                    noted[p] = frame.name(p), sorted(shown)[:3]
+                    few = {shown(v) for v in values.tolist()}.union(before)
+                    noted[p] = frame.name(p), sorted(few)[:3]
         if unseen is None:
-            warn_of_unseen(noted, stacklevel=5)
+            warn_of_unseen(noted)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def measure(self, frame: Frame):
@@ -203,10 +210,9 @@ class Table:
             found = {}
             for key, value in given.items():
                 p = _position(key, names, n_columns, "conditions")
-                if isinstance(value, Real) and np.isinf(value):
-                    raise ValueError(f"conditions asks for {value} in column {key!r}: not finite.")
+                value = value.item() if hasattr(value, "item") else value  # numpy's, or torch's
                 # A level is kept as it is: True and 1 may be two levels of one column.
-                column = read([[value]]).columns[0]
+                column, _ = read_objects([value], key)
                 is_level = self.types[p] == CATEGORY and not is_missing(column)[0]
                 found[p] = np.array([value], dtype=object) if is_level else column
             n, index = 1, None
@@ -242,9 +248,8 @@ class Table:
                     known = getattr(likelihood, "levels", None) or likelihood.values
                     value = columns[c][unknown[:1]].tolist()[0]
                     raise ValueError(
-                        f"conditions asks for {value!r} in column {frame.name(p)!r}, "
-                        f"which fit never saw there. It saw: {', '.join(map(repr, known[c][:10]))}"
-                        f"{', ...' if len(known[c]) > 10 else ''}."
+                        f"conditions asks for {shown(value)} in column {frame.name(p)!r}, "
+                        f"which fit never saw there. It saw: {listed(known[c])}."
                     )
         kinds = {p: block.kind for block in self.blocks for p in block.positions}
         for p, values in enumerate(frame.columns):
@@ -282,20 +287,17 @@ class Table:
         return f"Table({len(self.types)} columns: {counts})"
 
 
-def warn_of_unseen(unseen, stacklevel=4):
-    """Warn of values never seen in fit, a few by the name of each column that has some.
-
-    By default, the line that is named is that which called the method of an encoder that calls
-    this, above scikit-learn's wrapper.
-    """
+def warn_of_unseen(unseen):
+    """Warn of values never seen in fit, a few by the name of each column that has some."""
     if unseen:
-        columns = ", ".join(
-            f"{name!r} ({', '.join(shown)})" for _, (name, shown) in sorted(unseen.items())
-        )
+        columns = [f"{name!r} ({', '.join(few)})" for _, (name, few) in sorted(unseen.items())]
+        told = ", ".join(columns[:MAX_TOLD])
+        if len(columns) > MAX_TOLD:
+            told += f" and {len(columns) - MAX_TOLD} more"
         warnings.warn(
-            f"Values not seen in fit are treated as missing, in column {columns}.",
+            f"Values not seen in fit are treated as missing, in column {told}.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=users_level(),
         )
 
 
@@ -367,5 +369,5 @@ def _position(key, names, n_columns, parameter):
         return names.index(key)
     if isinstance(key, Integral) and -n_columns <= key < n_columns:
         return int(key) % n_columns
-    known = names if names is not None else f"positions 0 to {n_columns - 1}"
+    known = f"[{listed(names)}]" if names is not None else f"positions 0 to {n_columns - 1}"
     raise ValueError(f"`{parameter}` names column {key!r}, which X lacks. X has: {known}.")

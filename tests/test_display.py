@@ -722,11 +722,19 @@ def test_color_of_another_length(flat, table):
         LatentSpaceDisplay.from_estimator(flat, table, color=np.zeros(149))
 
 
+def test_color_of_dates_is_refused_by_its_own_name(flat, table):
+    dates = pd.date_range("2020", periods=150)
+    with pytest.raises(TypeError, match="'color' holds Timestamp values"):
+        LatentSpaceDisplay.from_estimator(flat, table, color=dates)
+
+
 def test_grid_wants_two_components_and_a_column(flat, wide, table):
     with pytest.raises(ValueError, match="takes n_components=2; the encoder has 4"):
         LatentSpaceDisplay.from_estimator(wide, table, color="age", grid=True)
     with pytest.raises(ValueError, match=r"column as color\. Got None"):
         LatentSpaceDisplay.from_estimator(flat, table, grid=True)
+    with pytest.raises(ValueError, match=r"column as color\. Got labels or numbers instead"):
+        LatentSpaceDisplay.from_estimator(flat, table, color=table["age"], grid=True)
 
 
 @pytest.mark.filterwarnings("ignore:With n_components=1")

@@ -540,6 +540,8 @@ def test_a_refit_that_fails_leaves_the_columns_as_they_were(mixed, quick):
         encoder.fit(pd.DataFrame({"a": [1.0, np.inf], "b": [1, 2]}))
     with pytest.raises(ValueError, match="feature"):
         encoder.fit(mixed[["age", "score"]], X_val=mixed)
+    with pytest.raises(ValueError, match=r"^X_val: Column 'age' held numbers in fit; row 0"):
+        encoder.fit(mixed, X_val=mixed.astype({"age": str}))
     np.testing.assert_array_equal(encoder.transform(mixed), Z)
     assert encoder.n_features_in_ == 8
     fresh = CMIMEncoder(**quick)
@@ -796,6 +798,7 @@ def test_threads_share_a_fitted_encoder_that_was_just_loaded(mixed, quick):
         ({"net_params": {"iterator_train__shuffle": 1}}, "'iterator_train__shuffle'.*batch_size"),
         ({"net_params": {"module__x": 1}}, "'module__x'.*hidden_layer_sizes"),
         ({"net_params": {"callbacks": Callback()}}, "'callbacks'.*must be a list"),
+        ({"net_params": {"callbacks": [Callback(), len]}}, "must hold skorch callbacks"),
         ({"net_params": {"autocast": "bf16"}}, "'autocast'.*'bfloat16'.*Got 'bf16'"),
         ({"hidden_layer_sizes": (True,)}, r"'hidden_layer_sizes'.*Got \(True,\) instead"),
         ({"net_params": {"nonsense": 1}}, "unexpected argument.*nonsense"),
@@ -852,6 +855,21 @@ def test_a_decoder_without_its_two_parts_is_refused(mixed, quick):
 
     with pytest.raises(ValueError, match="a Linear, has no submodule body and no output"):
         CMIMEncoder(**quick, decoder=bare).fit(mixed)
+
+
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("network", "error", "message"),
+    [
+        (nn.Linear(2, 2), TypeError, "must be a callable that makes .* Got a network, a Linear"),
+        (lambda *a: None, TypeError, "made must be a torch.nn.Module. Got a NoneType"),
+        (lambda n_in, n_out, *a: nn.Linear(n_in, n_out + 1), ValueError, r"must map \(n, \d+\) to"),
+    ],
+    ids=["instance", "none", "width"],
+)
+def test_a_network_that_cannot_be_used_is_named(mixed, quick, role, network, error, message):
+    with pytest.raises(error, match=f"{role}.* {message}"):
+        CMIMEncoder(**quick, **{role: network}).fit(mixed)
 
 
 def test_one_component_is_no_contrast(mixed, quick):

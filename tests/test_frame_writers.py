@@ -177,3 +177,22 @@ def test_fill_rounds_for_integer_dtypes_and_adds_categories():
     assert out["f"].tolist() == [3.7, 2.5]
     assert out.index.tolist() == [4, 2]
     assert out["n"].dtype == "Int16"
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        pd.DataFrame({"c": pd.Categorical(["a", "b"])}),
+        pl.DataFrame({"c": pl.Series(["a", "b"], dtype=pl.Categorical)}),
+        pl.DataFrame({"c": pl.Series(["a", "b"], dtype=pl.Enum(["b", "a"]))}),
+        pa.table({"c": pa.array(["a", "b"]).dictionary_encode()}),
+    ],
+    ids=["pandas", "polars", "polars Enum", "pyarrow"],
+)
+def test_a_column_of_nan_alone_is_filled_with_the_levels_of_fit(fitted):
+    frame = read(fitted)
+    make = pa.table if isinstance(fitted, pa.Table) else type(fitted)
+    holed = make({"c": np.array([np.nan, np.nan])})
+    out = fill(holed, read(holed), frame.layout, frame.types, np.arange(2), frame.columns)
+    assert read(out).layout == frame.layout
+    assert read(out).columns[0].tolist() == ["a", "b"]

@@ -2,6 +2,7 @@
 
 import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from cmim_sklearn.frames import BOOLEAN, CATEGORY, NUMBER, is_missing, read
+from cmim_sklearn.frames import BOOLEAN, CATEGORY, NUMBER, is_missing, listed, read, shown
 
 
 def test_a_mixed_list_is_read_column_by_column():
@@ -45,6 +46,7 @@ def test_a_column_of_integers_that_comes_as_float_reads_the_same():
         ([[1, 2], [3]], TypeError, "'x' holds.*column of its own"),
         ([b"a", b"b"], TypeError, "'x' holds bytes.*Decode"),
         (pd.cut([1, 2], 2), TypeError, r"'x' holds Interval.*astype\(str\)"),
+        (pd.period_range("2020", periods=2, freq="D"), TypeError, "'x' holds Period.*DatetimeEnc"),
     ],
 )
 def test_what_is_refused_names_the_column_and_what_to_do(values, error, message):
@@ -130,6 +132,42 @@ def test_pandas_categories_are_read_by_their_codes():
 def test_levels_are_plain_values():
     frame = read(pd.DataFrame({"x": ["a", Decimal("1.5"), np.int64(3), True]}, dtype=object))
     assert [type(level) for level in frame.columns[0]] == [str, float, int, bool]
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ({"x": [1, 2]}, r"A dict came; expected a pandas.* Give pandas.DataFrame\(X\)\.$"),
+        ([{"x": "a" * 999}, {"x": 2}], r"A list of dicts came; .* Give pandas.DataFrame\(X\)\.$"),
+        (np.zeros(99, [("x", int)]), r"A structured array came; .* Give pandas.DataFrame\(X\)\.$"),
+        ("table.csv", "A str came; .* Read the file first, as by pandas.read_csv"),
+        (Path("table.csv"), r"A \w+Path came; .* Read the file first, as by pandas.read_csv"),
+        (iter([[1, 2]]), "A list_iterator came; expected a pandas"),
+        (pd.DataFrame({"x": [1, 2]}).groupby("x"), "A DataFrameGroupBy came; expected a pandas"),
+        (None, "A NoneType came; expected a pandas"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_short(X, message):
+    with pytest.raises(TypeError, match=message) as caught:
+        read(X)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, int, bool, "U3", object])
+def test_masked_cells_are_missing(dtype):
+    values, mask = np.array([[1, 0], [0, 1]], dtype), [[True, False], [False, False]]
+    columns = read(np.ma.MaskedArray(values, mask)).columns
+    assert [is_missing(column).tolist() for column in columns] == [[True, False], [False, False]]
+    assert read(np.ma.MaskedArray(values)).layout == read(values).layout
+    if np.dtype(dtype).kind in "fO":
+        assert read(np.ma.MaskedArray(values, mask)).layout == read(values).layout
+
+
+def test_messages_show_values_in_short():
+    assert shown("a") == "'a'"
+    assert len(shown("a" * 999)) == 63
+    assert listed([1, "a"]) == "1, 'a'"
+    assert listed(range(99)).endswith("18, 19, ...")
 
 
 @pytest.mark.parametrize("X", [np.zeros(3), np.zeros((2, 2, 2)), [1, 2, 3]])

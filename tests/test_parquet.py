@@ -290,7 +290,7 @@ def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, mo
     together = small(net_params={"data_parallel": True})
     with pytest.raises(ValueError, match=r"'data_parallel': True\} is for tables in memory"):
         together.fit_parquet(path, **FEW)
-    with pytest.raises(ValueError, match="feature names"):
+    with pytest.raises(ValueError, match=r"^X_val: .*feature names"):
         small().fit_parquet(path, X_val=mixed.rename(columns={"age": "years"}), **FEW)
     with pytest.raises(ValueError, match=r"n_samples|sample"):
         small().fit_parquet(path, X_val=mixed[:0], **FEW)
@@ -551,6 +551,7 @@ def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_p
     pq.write_table(pa.table({"age": [*range(98), np.inf, 1.5]}), tmp_path / "infinite")
     for source, columns, error, message in (
         (tmp_path / "not there", None, FileNotFoundError, "not there"),
+        (pd.DataFrame({"x": [1]}), None, TypeError, "A DataFrame came; expected paths"),
         (tmp_path / "empty", None, FileNotFoundError, r"holds no file that ends in \.parquet"),
         (tmp_path / "text", None, ValueError, "text cannot be read as Parquet"),
         (path, ["age", "height"], ValueError, r"lacks column 'height'. It has: \['income'"),

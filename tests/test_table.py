@@ -1,10 +1,12 @@
 """The schema: which kind a column gets, encoding, decoding, unknown values, state."""
 
+import datetime
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cmim_sklearn.frames import read
 from cmim_sklearn.table import Table
@@ -104,6 +106,19 @@ def test_unknown_values_warn_once_and_count_as_missing(mixed):
     assert encoded[0, names.index("flag")] == -1
 
 
+def test_unknown_values_are_told_in_short():
+    X = pd.DataFrame({f"c{i}": ["a", "b", "c"] for i in range(30)})
+    table = Table.fit(read(X))
+    with pytest.warns(UserWarning, match=r"'c9' \(.*\) and 20 more\.$") as caught:
+        table.encode(read(X.replace("a", "x" * 999)))
+    assert len(str(caught[0].message)) < 1000
+    with pytest.raises(ValueError, match=r"'c19', \.\.\.\]"):
+        Table.fit(read(X), categorical_features=["c30"])
+    with pytest.raises(ValueError, match=r"xxx\.\.\. in column 'c1'") as refused:
+        table.conditions({"c1": "x" * 999})
+    assert len(str(refused.value)) < 200
+
+
 def test_integers_and_booleans_may_come_as_floats_with_holes(mixed):
     table = Table.fit(read(mixed))
     holed = mixed.astype({"age": float, "member": object, "visits": float})
@@ -200,6 +215,20 @@ def test_conditions_on_levels_that_fit_never_saw_are_named(mixed, given):
         table.conditions(given)
     with pytest.raises(ValueError, match=r"conditions asks for .* which fit never saw"):
         table.conditions(pd.DataFrame([given]))
+
+
+@pytest.mark.parametrize("make", [np.array, np.float32, torch.tensor, float])
+def test_conditions_may_be_scalars_of_numpy_and_torch(mixed, make):
+    table = Table.fit(read(mixed))
+    frame = table.conditions({"age": make(40.0), "city": np.array("Rome")})
+    assert frame.columns[list(mixed).index("age")].tolist() == [40.0]
+    assert frame.columns[list(mixed).index("city")].tolist() == ["Rome"]
+
+
+@pytest.mark.parametrize("value", [datetime.date(2020, 1, 1), b"x", 1j])
+def test_conditions_of_no_known_kind_are_named(mixed, value):
+    with pytest.raises((TypeError, ValueError), match="olumn 'age'"):
+        Table.fit(read(mixed)).conditions({"age": value})
 
 
 def test_positions_may_be_counted_from_the_end(mixed):
