@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cmim_sklearn.forking import new_lock
 
@@ -126,12 +126,13 @@ def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is
                 f"{type(module).__name__}."
             )
         with torch.no_grad():
-            shape = tuple(module.eval()(torch.zeros(2, n_in)).shape)
+            output = module.eval()(torch.zeros(2, n_in))
         module.train()
-    if shape != (2, n_out):
+    made = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    if made != (2, n_out):
         raise ValueError(
             f"The {role} that {network!r} made must map (n, {n_in}) to (n, {n_out}). Of 2 rows it "
-            f"makes {shape}."
+            f"makes {made}."
         )
     missing = [part for part in ("body", "output") if not hasattr(module, part)]
     if is_decoder and missing:

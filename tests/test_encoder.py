@@ -864,8 +864,9 @@ def test_a_decoder_without_its_two_parts_is_refused(mixed, quick):
         (nn.Linear(2, 2), TypeError, "must be a callable that makes .* Got a network, a Linear"),
         (lambda *a: None, TypeError, "made must be a torch.nn.Module. Got a NoneType"),
         (lambda n_in, n_out, *a: nn.Linear(n_in, n_out + 1), ValueError, r"must map \(n, \d+\) to"),
+        (lambda n_in, n_out, *a: nn.GRU(n_in, n_out), ValueError, r"rows it makes a tuple\."),
     ],
-    ids=["instance", "none", "width"],
+    ids=["instance", "none", "width", "tuple"],
 )
 def test_a_network_that_cannot_be_used_is_named(mixed, quick, role, network, error, message):
     with pytest.raises(error, match=f"{role}.* {message}"):
