@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FEW = [
-    "SIGTERM in fit, three times", "Ctrl-C in fit, three times", "limit of file size in save",
-    "read-only directory in save",
-]  # fmt: skip
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX"),
+]
 
 
 def run(*arguments, seconds):
@@ -23,23 +21,17 @@ def run(*arguments, seconds):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options",
-    [["--times", "1", "--only", *FEW], pytest.param(["--times", "1"], marks=pytest.mark.slow)],
-    ids=["few", "all"],
-)
-def test_faults_are_survived(options):
-    done = run("benchmarks.faults", *options, seconds=600)
+def test_faults_are_survived():
+    done = run("benchmarks.faults", "--times", "1", seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
-    assert len(rows) == (len(FEW) if "--only" in options else 16)
+    assert len(rows) == 16
     for name, injected, survived, lost in rows:
         assert (injected, lost) == (survived, "0"), name
         # A disk is mounted to be filled, which not everyone may do.
         assert int(injected) > 0 or name.startswith("disk full"), name
 
 
-@pytest.mark.slow
 def test_made_up_files_load_or_are_refused(tmp_path):
     pytest.importorskip("atheris")
     done = run("benchmarks.fuzz_loader", "--out", str(tmp_path), "--seconds", "30", seconds=300)

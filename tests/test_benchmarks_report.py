@@ -372,7 +372,14 @@ def test_a_claim_that_was_run_in_part_does_not_hold(tidy, tmp_path):
     assert "it is open in 6 of 8.** Run: mean, linear; layers, linear; lacking are" in finding
 
 
-@pytest.mark.parametrize("experiment", ["family", "batch", "rivals", "targets", "time", "positive"])
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        "rivals",
+        "positive",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("family", "batch", "targets", "time")),
+    ],
+)
 def test_partial_results(tidy, tmp_path, experiment):
     """One experiment alone, cut ever shorter; the others are said not to have run."""
     rows = tidy[tidy["experiment"] == experiment]

@@ -224,7 +224,14 @@ def adult_folder(folder):
     return folder
 
 
-@pytest.mark.parametrize("name", ["training", "latency", "encoding", "growth", "files"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "latency",
+        "encoding",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("training", "growth", "files")),
+    ],
+)
 def test_a_measurement_gives_named_finite_values(name, tmp_path):
     rows = measured(name, replace(TOY, data_dir=adult_folder(tmp_path)))
     check(rows, name)
