@@ -28,7 +28,8 @@ MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
 LEAST_NOISE = 1e-4
 """As a share of the codes' largest variance: enough for a covariance where codes have no noise."""
 HALF_RANGE = 1e-4, 1e4
-"""Of the diagonal of a factor that half precision holds to 1 part in 1,000."""
+"""Bounds of a factor that half precision holds to 1 part in 1,000: its diagonal is above the first,
+and all of it below the second."""
 
 
 class DiagonalNormal(NamedTuple):
@@ -184,7 +185,7 @@ class Latents:
             np.ascontiguousarray(part, np.float32) for part in (means, centre, basis)
         )
         factors, (k, r) = np.asarray(factors), self.means.shape
-        # None at all would take no bytes, whatever r: the square of it is made in any case.
+        # Without a component r may be anything in a file of a few bytes, and r x r places are made.
         if not k or factors.shape not in ((k, r, r), (k, r * (r + 1) // 2)):
             raise ValueError(f"factors have shape {factors.shape}, for means of shape {(k, r)}.")
         lower = (slice(None), *np.tril_indices(r))
