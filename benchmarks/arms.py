@@ -20,9 +20,9 @@ from sklearn.preprocessing import QuantileTransformer
 import cmim_sklearn
 from benchmarks import rivals
 from benchmarks.linear_probe import RawColumns
-from cmim_sklearn.embedding import feature_scale, hidden_states
-from cmim_sklearn.model import on_rows
-from cmim_sklearn.net import ObjectiveLoss
+from cmim_sklearn._models.features import feature_scale, hidden_states
+from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._training.net import ObjectiveLoss
 from cmim_sklearn.networks import build
 from cmim_sklearn.objectives import contrast, mim
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmarks import rivals
 from benchmarks.stopwatch import Cost
-from cmim_sklearn.model import CHUNK_ROWS
+from cmim_sklearn._models.inference import CHUNK_ROWS
 from cmim_sklearn.objectives import cmim
 
 

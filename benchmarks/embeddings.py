@@ -23,7 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.linear_probe import TEXT_TABLES, few_rows, linear_model, load, raw_matrices
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn.embedding import EMBEDDINGS, TOTAL_VARIANCE
+from cmim_sklearn._models.features import EMBEDDINGS, TOTAL_VARIANCE
 
 SHARES = (0.02, 0.1, 1.0)
 LEAST_LABELS = 20

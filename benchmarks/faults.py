@@ -26,7 +26,7 @@ import torch
 from skorch.callbacks import Callback
 
 from cmim_sklearn import Checkpoint, CMIMEncoder
-from cmim_sklearn.archive import EncoderFileError
+from cmim_sklearn._utils.archive import EncoderFileError
 from tests.conftest import make_mixed
 
 NOBODY, PATIENCE = 65534, 5

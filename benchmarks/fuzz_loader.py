@@ -32,7 +32,7 @@ import torch
 
 with atheris.instrument_imports(include=["cmim_sklearn"]):
     import cmim_sklearn
-    from cmim_sklearn import archive
+    from cmim_sklearn._utils import archive
 
 from tests.conftest import make_mixed
 

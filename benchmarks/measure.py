@@ -20,8 +20,8 @@ from benchmarks.arms import FAMILY, Meter, embed_family, embed_other, embed_riva
 from benchmarks.linear_probe import few_rows, load
 from benchmarks.plan import LENGTH, TARGETS, TREES
 from benchmarks.probes import score
-from cmim_sklearn import fitting
-from cmim_sklearn.frames import read
+from cmim_sklearn._encoders.base import fit as fitting
+from cmim_sklearn._tables.read import read
 
 PROBE_ROWS = 8000
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cmim_sklearn.mutual_information import ESTIMATORS, mutual_information
+from cmim_sklearn.mutual_information import mutual_information
+from cmim_sklearn.mutual_information._estimators import ESTIMATORS
 
 DIMENSIONS, CORRELATIONS, MAPS = (2, 20), (0.2, 0.5, 0.9), ("none", "cubic")
 

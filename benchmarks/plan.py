@@ -12,7 +12,7 @@ from typing import NamedTuple
 from benchmarks.arms import FAMILY, OTHERS, WITHOUT_DECODER, make_encoder
 from benchmarks.comparisons import GRID, TREES
 from benchmarks.rivals import RIVALS
-from cmim_sklearn import fitting
+from cmim_sklearn._encoders.base import fit as fitting
 
 ABLATION_TABLES = ("adult", "california_housing", "letter", "satimage", "splice")
 """Tables of the family, the ablations and the curves, where they are there."""

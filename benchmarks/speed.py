@@ -49,10 +49,10 @@ from benchmarks.generation import run_rival
 from benchmarks.speed_report import Row, context, judged, line, report
 from benchmarks.stopwatch import Cost, allocated, exponent, interleave, quotients, timed
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn.batches import EncodedTable
-from cmim_sklearn.fitting import make_net
-from cmim_sklearn.frames import read, read_in_parts
-from cmim_sklearn.model import CHUNK_ROWS
+from cmim_sklearn._encoders.base.fit import make_net
+from cmim_sklearn._models.inference import CHUNK_ROWS
+from cmim_sklearn._tables.read import read, read_in_parts
+from cmim_sklearn._training.batches import EncodedTable
 
 ROOT = Path(__file__).parent.parent
 COLUMNS, FEW_COLUMNS, FIT_ROWS = 30, 10, 2000

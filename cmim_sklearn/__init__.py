@@ -15,19 +15,20 @@ loss is ``sum(cmim(Pass(z, posterior, standard_normal(z), log_px)).values()).mea
 are the mean of its ``inference``. All else may change between releases.
 """
 
+from cmim_sklearn._encoders.amdim import AMDIMEncoder
+from cmim_sklearn._encoders.autoencoder import AEEncoder
+from cmim_sklearn._encoders.barlow_twins import BarlowTwinsEncoder
+from cmim_sklearn._encoders.cmim import CMIMEncoder
+from cmim_sklearn._encoders.infomax_vae import InfoMaxVAEEncoder
+from cmim_sklearn._encoders.infonce import InfoNCEEncoder
+from cmim_sklearn._encoders.informative import InformativeEmbedding
+from cmim_sklearn._encoders.mim import MIMEncoder
+from cmim_sklearn._encoders.super_info import SuperInfoEncoder
+from cmim_sklearn._encoders.vae import VAEEncoder
+from cmim_sklearn._encoders.vicreg import VICRegEncoder
+from cmim_sklearn._models.two_view import Corruption
+from cmim_sklearn._training.checkpoint import Checkpoint
 from cmim_sklearn._version import __version__
-from cmim_sklearn.amdim import AMDIMEncoder
-from cmim_sklearn.checkpoint import Checkpoint
-from cmim_sklearn.contrastive import (
-    BarlowTwinsEncoder,
-    InfoNCEEncoder,
-    SuperInfoEncoder,
-    VICRegEncoder,
-)
-from cmim_sklearn.embedding import InformativeEmbedding
-from cmim_sklearn.encoder import CMIMEncoder
-from cmim_sklearn.siblings import AEEncoder, InfoMaxVAEEncoder, MIMEncoder, VAEEncoder
-from cmim_sklearn.views import Corruption
 
 __all__ = [
     "AEEncoder",

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cmim_sklearn.forking import new_lock
+from cmim_sklearn._utils.forking import new_lock
 
 ACTIVATIONS = {
     "silu": nn.SiLU,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
-from cmim_sklearn.model import Pass
+from cmim_sklearn._models.latent_model import Pass
 
 __all__ = ["OBJECTIVES", "Pass", "cmim", "contrast", "mim"]
 

@@ -7,17 +7,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cmim_sklearn.latents import (
-    FIXED_LOG_VARIANCE,
+from cmim_sklearn._models.latent_prior import (
     LATENT_PRIORS,
-    MIN_LOG_VARIANCE,
-    POSTERIORS,
-    DiagonalNormal,
     Latents,
     component_log_prob,
     mixture_latents,
     mixture_log_prob,
     normal_latents,
+)
+from cmim_sklearn.latents import (
+    FIXED_LOG_VARIANCE,
+    MIN_LOG_VARIANCE,
+    POSTERIORS,
+    DiagonalNormal,
     standard_normal,
 )
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from cmim_sklearn._models.latent_model import Pass
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
-from cmim_sklearn.model import Pass
 from cmim_sklearn.objectives import OBJECTIVES, cmim, contrast, mim
 
 # Limits of the term for directions uniform on the sphere in d dimensions (population values of

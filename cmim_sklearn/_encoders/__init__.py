@@ -1,0 +1,1 @@
+"""The learners, one file each with its loss, and the base classes they share."""

@@ -1,0 +1,1 @@
+"""What the learners share: fit, use, files and documentation of parameters."""

@@ -1,0 +1,1 @@
+"""Likelihoods of columns, one file per column kind, with scaling and summaries."""

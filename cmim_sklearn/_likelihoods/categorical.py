@@ -1,0 +1,216 @@
+"""Categorical columns: probabilities of levels through one segmented softmax."""
+
+import warnings
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+from cmim_sklearn._likelihoods.base import Likelihood, _log_unknown
+from cmim_sklearn._likelihoods.summary import summarise
+from cmim_sklearn._utils.stacklevel import users_level
+
+MANY_LEVELS = 100
+"""Fewer may well be levels, though each is there once or twice."""
+
+
+class Categorical(Likelihood):
+    """Columns of named levels: a softmax over each column's classes.
+
+    Levels beyond ``max_categories`` share the last class, the rare bin. The encoded value is the
+    index of the *level*, rare ones after the others by falling frequency, so that the bin decodes
+    to its most frequent member and samples its members by frequency.
+
+    Parameters
+    ----------
+    levels : list of C lists
+        The levels of each column in the order of their codes.
+    n_classes : list of C int
+        Classes of each column: the length of its levels, or less where there is a rare bin.
+    rare_shares : list of C arrays
+        Frequency of each member of the rare bin, summing to one; [1.0] where there is none.
+    n_seen : array of shape (C,)
+        Observed training rows.
+    """
+
+    takes = "category"
+    has_indicator = False
+    has_levels = True
+
+    def __init__(self, levels, n_classes, rare_shares, n_seen):
+        super().__init__(len(levels), sum(n_classes), sum(n_classes))
+        self.levels = [list(column) for column in levels]
+        self.n_classes = [int(k) for k in n_classes]
+        self.rare_shares = [np.asarray(share, float) for share in rare_shares]
+        self._codes = [{level: i for i, level in enumerate(column)} for column in self.levels]
+        # Classes stand sorted by column size, so that columns of one size are one softmax.
+        sizes = torch.tensor(self.n_classes)
+        order = torch.argsort(sizes, stable=True)
+        start = torch.empty_like(sizes)
+        start[order] = torch.cumsum(sizes[order], 0) - sizes[order]
+        unique, counts = torch.unique(sizes, return_counts=True)
+        self._groups = list(zip(counts.tolist(), unique.tolist(), strict=True))
+        self.register_buffer("_place", torch.argsort(order), persistent=False)
+        self.register_buffer("_start", start, persistent=False)
+        self.register_buffer("_last", (sizes - 1).float(), persistent=False)
+        self.n_seen = np.asarray(n_seen, float)
+        n_levels = np.array([len(column) for column in self.levels])
+        self.register_buffer("_log_unknown", _log_unknown(self.n_seen, n_levels), persistent=False)
+
+    @classmethod
+    def fit(cls, columns, names, *, summaries=None, max_categories=256, **options):
+        """See `Likelihood.fit`; each column is an object array with None where unobserved."""
+        levels, n_classes, shares, n_seen = [], [], [], []
+        for summary, name in zip(summaries or summarise(columns, True), names, strict=True):
+            counts = summary.counts
+            n_seen.append(summary.n_seen)
+            ordered = sorted(counts, key=lambda level: (type(level).__name__, level))
+            share = np.ones(1)
+            if len(ordered) > max_categories:
+                by_count = sorted(ordered, key=lambda level: -counts[level])
+                rare = by_count[max_categories - 1 :]
+                common = set(by_count[: max_categories - 1])
+                ordered = [level for level in ordered if level in common] + rare
+                share = np.array([counts[level] for level in rare], float)
+                if len(ordered) > MANY_LEVELS and max(len(ordered), share.sum()) > n_seen[-1] / 2:
+                    _warn_of_names(name, len(ordered), n_seen[-1])
+                share /= share.sum()
+            levels.append(ordered or [None])
+            n_classes.append(len(levels[-1]) - len(share) + 1)
+            shares.append(share)
+        return cls(levels, n_classes, shares, n_seen)
+
+    def state(self):
+        """See `Likelihood.state`."""
+        return {
+            "levels": self.levels,
+            "n_classes": self.n_classes,
+            "rare_shares": self.rare_shares,
+            "n_seen": self.n_seen,
+        }
+
+    def encode(self, columns):
+        """See `Likelihood.encode`."""
+        out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
+        for c, (column, codes) in enumerate(zip(columns, self._codes, strict=True)):
+            lookup = defaultdict(lambda: -1.0, {**codes, None: np.nan})
+            out[:, c] = list(map(lookup.__getitem__, column.tolist()))
+        return out
+
+    def decode(self, encoded, *, drawn=False):
+        """See `Likelihood.decode`."""
+        out = []
+        for c, levels in enumerate(self.levels):
+            codes = np.nan_to_num(encoded[:, c], nan=0.0).astype(int).clip(0, len(levels) - 1)
+            table = np.empty(len(levels), dtype=object)
+            table[:] = levels
+            column = table[codes]
+            column[np.isnan(encoded[:, c])] = None
+            out.append(column)
+        return out
+
+    def _index(self, x, observed):
+        """Position of each cell's class among all classes of the block, int64 (n, C)."""
+        return torch.where(observed, torch.minimum(x, self._last), 0.0).long() + self._start
+
+    def inputs(self, x, observed):
+        """See `Likelihood.inputs`: one-hot, all zeros where unobserved or unknown."""
+        hot = torch.zeros(len(x), self.n_inputs, device=x.device)
+        return hot.scatter_(1, self._index(x, observed), observed.float())
+
+    def _by_size(self, params):
+        """Split params (n, P) into (n, columns, classes) for each group of equal size."""
+        parts = params.split([columns * size for columns, size in self._groups], 1)
+        return [
+            part.view(len(part), *group) for part, group in zip(parts, self._groups, strict=True)
+        ]
+
+    def log_prob(self, params, x, observed):
+        """See `Likelihood.log_prob`; a rare level has its bin's probability."""
+        log_p = torch.cat([p.log_softmax(-1).flatten(1) for p in self._by_size(params)], 1)
+        return torch.where(observed, log_p.gather(1, self._index(x, observed)), 0.0)
+
+    def _best(self, scores):
+        """Index within its column of the class with the highest score (n, P): (n, C)."""
+        best = torch.cat([part.argmax(-1) for part in self._by_size(scores)], 1)
+        return best[:, self._place].float()
+
+    def point(self, params):
+        """See `Likelihood.point`: the likeliest class."""
+        return self._best(params)
+
+    def sample(self, params, generator):
+        """See `Likelihood.sample`, by Gumbel noise; the rare bin's members by their shares."""
+        uniform = torch.rand(params.shape, generator=generator, device=params.device)
+        codes = self._best(params - torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7))))
+        for c, share in enumerate(self.rare_shares):
+            if len(share) > 1:
+                weights = torch.as_tensor(share, dtype=torch.float32, device=params.device)
+                member = torch.multinomial(weights, len(codes), True, generator=generator)
+                is_rare = codes[:, c] == self._last[c]
+                codes[:, c] += torch.where(is_rare, member, 0).float()
+        return codes
+
+    def log_density(self, params, cells):
+        """See `Likelihood.log_density`; a rare level has its share of the bin.
+
+        A level never seen has 1 / (n + K + 1), beside n training values of K levels; the levels
+        seen keep the probabilities that `sample` draws them by.
+        """
+        x = cells[:, :, 0]
+        log_p = self.log_prob(params, x, self.observed(x))
+        for c, share in enumerate(self.rare_shares):
+            if len(share) > 1:
+                member = (x[:, c].nan_to_num(0.0) - self._last[c]).long()
+                log_share = torch.as_tensor(np.log(share), dtype=x.dtype, device=x.device)
+                log_p[:, c] += torch.where(member >= 0, log_share[member.clamp(min=0)], 0.0)
+        return torch.where(x == -1, self._log_unknown, log_p)
+
+    def local(self, params, cells):
+        """See `Likelihood.local`."""
+        x = cells[:, :, 0]
+        observed = self.observed(x)
+        hot = self.inputs(x, observed)
+        p = torch.cat([part.softmax(-1).flatten(1) for part in self._by_size(params)], 1)
+        return self.log_prob(params, x, observed), hot - p * self._per_class(observed)
+
+    def whiten(self, jacobian, params, cells):
+        """See `Likelihood.whiten`."""
+        n, _, r = jacobian.shape
+        parts = jacobian.split([columns * size for columns, size in self._groups], 1)
+        out = []
+        for part, scores, (columns, size) in zip(
+            parts, self._by_size(params), self._groups, strict=True
+        ):
+            p, part = scores.softmax(-1).unsqueeze(-1), part.reshape(n, columns, size, r)
+            apart = part - (p * part).sum(2, keepdim=True)
+            out.append((apart * p.sqrt()).reshape(n, -1, r))
+        observed = self._per_class(self.observed(cells[:, :, 0]))
+        return torch.cat(out, 1) * observed.unsqueeze(-1)
+
+    def _per_class(self, values):
+        """Repeat values (n, C) of the columns for each of their classes, (n, P)."""
+        by_size = values.float()[:, torch.argsort(self._place)]
+        parts = by_size.split([columns for columns, _ in self._groups], 1)
+        sizes = [size for _, size in self._groups]
+        return torch.cat(
+            [p.repeat_interleave(size, 1) for p, size in zip(parts, sizes, strict=True)], 1
+        )
+
+    def guess(self, params, weights):
+        """See `Likelihood.guess`: the level with the highest probability."""
+        n, draws, _ = params.shape
+        p = [part.softmax(-1).flatten(1) for part in self._by_size(params.flatten(0, 1))]
+        p = (torch.cat(p, 1).view(n, draws, -1) * weights.unsqueeze(-1)).sum(1)
+        return self.decode(self._best(p).cpu().numpy())
+
+
+def _warn_of_names(name, n_levels, n_seen):
+    """Warn of ids, dates or text that came as levels: more than fit, most of them in the bin."""
+    warnings.warn(
+        f"Column {name!r} has {n_levels:,} different values in {n_seen:,} cells, too many to learn "
+        "much of each. Drop it if it names the rows, turn dates and free text into numbers first "
+        "(as skrub's TableVectorizer does), or raise max_categories.",
+        UserWarning,
+        stacklevel=users_level(),
+    )

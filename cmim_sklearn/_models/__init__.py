@@ -1,0 +1,1 @@
+"""Torch models of rows, their features, latent prior and row posterior."""

@@ -1,0 +1,1 @@
+"""Tables: reading, schema, encoding, writing, for every dataframe library."""

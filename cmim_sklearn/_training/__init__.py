@@ -1,0 +1,1 @@
+"""Training through skorch: net, batches, callbacks, checkpoints."""

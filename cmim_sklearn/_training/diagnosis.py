@@ -1,0 +1,59 @@
+"""What is told of a fit whose loss was not finite: which column it may be."""
+
+import numpy as np
+
+from cmim_sklearn._models.inference import on_rows
+
+PART_ROWS = 2**14
+
+
+def told_of_columns(model, table, encoded):
+    """A sentence with the column that a loss most likely broke at.
+
+    With a decoder that of the least log p(x_c | z) of all cells, at the codes' means; without one
+    that of the largest number. Rows are gone through in parts: one may be to blame.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With weights at which the loss was finite.
+    table : Table
+    encoded : array of shape (n, C)
+        Encoded rows.
+
+    Returns
+    -------
+    str
+        Empty where there is no decoder and no number.
+    """
+    names = table.encoded_names()
+    parts = [encoded[start : start + PART_ROWS] for start in range(0, len(encoded), PART_ROWS)]
+    if hasattr(model, "decoder"):
+        model.eval()
+
+        def log_px(x):
+            params = model.decoder(model.posterior_mean(x))
+            return {"log_px": model.likelihood.log_prob(params, x)}
+
+        lowest = np.min([_lowest(on_rows(model, log_px, part)["log_px"]) for part in parts], 0)
+        c = int(lowest.argmin())
+        return (
+            f"At the last weights with a finite loss, column {names[c]!r} has the least likely "
+            f"cell, of {lowest[c]:.3g} nats."
+        )
+    is_number = np.repeat(
+        [not block.has_levels for block in table.likelihood.blocks],
+        [block.n_columns for block in table.likelihood.blocks],
+    )
+    if not is_number.any():
+        return ""
+    largest = np.max([np.nan_to_num(np.abs(part)).max(0) for part in parts], 0)
+    c = int(np.where(is_number, largest, -1).argmax())
+    return (
+        f"Column {names[c]!r} has the largest numbers, up to {largest[c]:.3g} as they are scaled."
+    )
+
+
+def _lowest(log_px):
+    """The least of each column of log p (n, C)."""
+    return np.nan_to_num(log_px, nan=-np.inf, posinf=-np.inf, neginf=-np.inf).min(0)

@@ -1,0 +1,193 @@
+"""Examples: each states a finding, holds it, and stands beside a notebook of the same cells."""
+
+import ast
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TOOLS = runpy.run_path(str(EXAMPLES / "notebooks.py"))
+SCRIPTS = pytest.mark.parametrize("script", TOOLS["SCRIPTS"], ids=lambda path: path.stem)
+
+# What must hold at the end of each, in the names that it has then.
+FINDINGS = {
+    "quickstart": """
+assert accuracy["cMIM + LR"] > accuracy["raw columns + LR"] + 0.02
+""",
+    "plot_map": """
+assert z.shape == (2000, 2)
+assert r2 > 0.8
+assert right > common + 0.1
+""",
+    "plot_anomalies": """
+auc = {name: roc_auc_score(is_odd, values) for name, values in oddness.items()}
+assert auc["cMIM log-likelihood"] > auc["isolation forest"] + 0.08
+assert auc["cMIM log-likelihood"] > auc["auto-encoder's error"] - 0.02
+assert by_column.loc["housing_median_age"].max() < 0.6
+is_named, is_largest = named == swapped[is_odd], largest == swapped[is_odd]
+assert np.mean(is_named) > max(0.45, np.mean(is_largest) + 0.03)
+""",
+    "plot_molecules": """
+code, informative, untrained, counts = scores.to_numpy()
+assert informative[0] > code[0] + 0.01
+assert informative[1] > code[1] - 0.02
+assert (untrained > informative - 0.01).all()
+assert abs(counts[0] - informative[0]) < 0.03
+assert counts[1] > max(code[1], informative[1], untrained[1]) + 0.08
+""",
+    "plot_contrastive_weight": """
+assert np.ptp(mean) < 0.02 < 0.78 < mean.min()
+assert np.ptp(mean) < table["spread over parts"].min() / 2
+""",
+    "plot_few_labels": """
+houses, adults = (a["cMIM + linear"] - a["raw columns + linear"] for a in curves.values())
+assert houses[[20, 50]].max() < 0.01
+assert 0.005 < houses[300] < houses[1000] - 0.01
+assert adults.max() < 0.005
+for accuracy in curves.values():
+    ahead = accuracy["cMIM + linear"] - accuracy["raw columns + trees"]
+    assert ahead[[20, 50, 100, 300]].min() > 0
+    assert abs(ahead[1000]) < 0.015
+""",
+    "plot_mixed_types": """
+ahead = accuracy["cMIM + linear"] - accuracy["by hand + linear"]
+assert ahead[0] > 0.005
+assert ahead.min() > -0.005
+assert ahead.mean() > 0.005
+""",
+    "plot_imputation": """
+mean = errors.mean()
+assert mean["cMIM"] < mean["IterativeImputer"] - 0.03
+assert mean["cMIM"] < mean["KNNImputer"] + 0.02
+assert right > common.mean() + 0.2
+assert 0.84 < inside[asked].mean() < 0.94
+""",
+    "plot_synthetic": """
+assert auc["real"] - 0.06 < auc["drawn"] < auc["real"]
+assert abs(apart["other real rows"] - 0.5) < 0.05
+assert 0.55 < apart["rows of cMIM"] < 0.75 < 0.95 < apart["columns drawn alone"]
+assert len(some) == 500 and (some["income"] == ">50K").all()
+""",
+    "plot_n_components": """
+assert nats[2] < nats[4] < nats[8] - 0.1
+assert abs(nats[16] - nats[8]) < 0.3
+assert np.ptp(r2["default features"]) < 0.04
+assert r2["code"].is_monotonic_increasing
+""",
+    "plot_own_model": """
+assert table.loc["informative", "all labels"] > table.loc["code", "all labels"] + 0.02
+assert abs(table.loc["informative"] - table.loc["random decoder"]).max() < 0.03
+""",
+    "plot_dirty_table": """
+mean = {name: values.mean() for name, values in accuracy.items()}
+assert mean["cMIM alone, clean table"] > mean["cMIM alone"] + 0.01
+assert mean["skrub + cMIM"] > mean["cMIM alone"] + 0.005
+assert mean["skrub + cMIM"] > mean["skrub alone"] + 0.01
+""",
+}
+
+
+def shipped(script):
+    return json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
+
+
+def test_every_example_has_a_finding_to_hold_and_no_notebook_is_left_over():
+    names = {script.stem for script in TOOLS["SCRIPTS"]}
+    assert set(FINDINGS) == names == {path.stem for path in EXAMPLES.glob("*.ipynb")}
+    assert all(name.startswith("plot_") for name in names - {"quickstart"})
+    size = sum(path.stat().st_size for path in EXAMPLES.glob("*.ipynb"))
+    assert size < 3e6
+
+
+@SCRIPTS
+def test_first_lines_state_what_was_found(script):
+    title, line, empty, *finding = ast.get_docstring(ast.parse(script.read_text())).split("\n")
+    assert line == "=" * len(title)
+    assert not empty
+    assert len(" ".join(finding).split()) > 20
+
+
+@SCRIPTS
+def test_a_notebook_has_the_cells_of_its_script_and_their_outputs(script):
+    cells = shipped(script)["cells"]
+    found = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    assert found == TOOLS["cells"](script), f"run python examples/notebooks.py {script.stem}"
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    kinds = {output.get("name", output["output_type"]) for output in outputs}
+    assert kinds <= {"stdout", "display_data", "execute_result"}  # no error, nothing on stderr
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def quoted(text):
+    """Decimal numbers and percentages of a text: value, and how far off a rounding may be."""
+    found = []
+    for whole, decimals, percent in re.findall(r"(\d+)(?:\.(\d+))?( ?%)?", text):
+        if decimals or percent:
+            unit = 0.01 if percent else 1.0
+            value = float(f"{whole}.{decimals or 0}") * unit
+            found.append((value, 0.5 * 10.0 ** -len(decimals) * unit))
+    return found
+
+
+def test_decimals_and_percentages_of_a_text_are_found():
+    text = "At 8 of 1,128 parts 63.5 % and 0.83, 52% in Python 3."
+    found = [(0.635, 0.0005), (0.83, 0.005), (0.52, 0.005)]
+    assert quoted(text) == [pytest.approx(pair) for pair in found]
+
+
+@SCRIPTS
+def test_first_lines_quote_what_the_notebook_printed(script):
+    """But for the signs of numbers, which a text may put into words."""
+    outputs = [o for cell in shipped(script)["cells"] for o in cell.get("outputs", [])]
+    stdout = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
+    printed = [value for value, _ in quoted(stdout)]
+    for value, rounding in quoted(ast.get_docstring(ast.parse(script.read_text()))):
+        nearest = min(printed, key=lambda other: abs(other - value), default=float("nan"))
+        assert abs(nearest - value) <= rounding + 1e-9, f"{value:g} is not printed"
+
+
+def test_cells_are_a_docstring_then_comments_and_code(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text('"""\nA\n=\n"""\n\nx = 1\n\n# %%\n# Text,\n# more.\n\ny = 2\n\n# no text\n')
+    assert TOOLS["cells"](script) == [
+        ("markdown", "A\n="),
+        ("code", "x = 1"),
+        ("markdown", "Text,\nmore."),
+        ("code", "y = 2\n\n# no text"),
+    ]
+
+
+def test_what_openml_refuses_is_said_and_made_do_without(monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    from urllib.error import URLError
+
+    def refuse(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", refuse)
+    monkeypatch.setattr("sys.argv", ["plot_few_labels.py", "--full"])
+    monkeypatch.chdir(EXAMPLES)
+    sources = [source for kind, source in TOOLS["cells"](EXAMPLES / "plot_few_labels.py")]
+    namespace = {}
+    exec(sources[1], namespace)
+    exec(sources[3], namespace)
+    assert len(namespace["adult"]) == len(namespace["income"]) == 4000
+    assert "OpenML is out of reach" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@SCRIPTS
+def test_a_notebook_runs_from_top_to_bottom_and_finds_what_it_says(script):
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    if script.stem == "plot_dirty_table":
+        pytest.importorskip("skrub")
+    nb = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    nb.cells.append(nbformat.v4.new_code_cell(FINDINGS[script.stem]))  # which asserts
+    TOOLS["execute"](nb)

@@ -1,0 +1,246 @@
+"""Chunks: `fit_schema` and `partial_fit`."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback, LRScheduler
+
+import cmim_sklearn
+from cmim_sklearn import CMIMEncoder, InfoMaxVAEEncoder
+from cmim_sklearn._training.critic import TrainCritic
+from tests.conftest import make_mixed
+
+ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
+SMALL = {
+    "hidden_layer_sizes": (16,), "n_components": 4, "batch_size": 25, "random_state": 0,
+    "device": "cpu",
+}  # fmt: skip
+
+
+def small(name="CMIMEncoder", **parameters):
+    cls = getattr(cmim_sklearn, name)
+    own = {"projector_layer_sizes": (8, 8), "critic_hidden_layer_sizes": (7,)}
+    own = {k: v for k, v in own.items() if k in cls._get_param_names()}
+    return cls(**SMALL | own | parameters)
+
+
+def chunks(X, size=50):
+    return [X[i : i + size] for i in range(0, len(X), size)]
+
+
+def weights(encoder):
+    return {k: v.numpy().tobytes() for k, v in encoder.net_.module.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_passes_over_chunks_train(name, mixed):
+    encoder, begun = small(name), []
+    for _ in range(5):
+        for chunk in chunks(mixed):
+            assert encoder.partial_fit(chunk) is encoder
+            begun.append(encoder.n_iter_)
+            assert np.isfinite(encoder.transform(chunk)).all()
+    assert begun == list(range(1, 21))
+    assert len(encoder.loss_curve_) == len(encoder.net_.history) == 20
+    assert np.mean(encoder.loss_curve_[-4:]) < np.mean(encoder.loss_curve_[:4])
+    assert encoder.validation_scores_ is None
+
+
+def test_columns_are_those_of_the_sample(mixed):
+    encoder = small().fit_schema(mixed)
+    with pytest.raises(NotFittedError):
+        encoder.transform(mixed)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(encoder)
+    state = pickle.dumps(encoder.table_.state())
+    for chunk in chunks(mixed):
+        encoder.partial_fit(chunk)
+    assert pickle.dumps(encoder.table_.state()) == state
+    drawn = encoder.sample(50, random_state=0)
+    pd.testing.assert_series_equal(drawn.dtypes, mixed.dtypes)
+    check_is_fitted(encoder)
+
+
+def test_the_first_chunk_gives_the_columns_where_nothing_did(mixed):
+    first, other = chunks(mixed, 100)
+    encoder = small().partial_fit(first)
+    schema = small().fit_schema(first)
+    assert pickle.dumps(encoder.table_.state()) == pickle.dumps(schema.table_.state())
+    assert weights(schema.partial_fit(first)) == weights(encoder)
+    table = encoder.table_
+    assert encoder.partial_fit(other).table_ is table
+
+
+def test_unknown_levels_count_as_missing_with_a_warning(mixed):
+    encoder = small().fit_schema(mixed).partial_fit(mixed[:100])
+    odd, holed = mixed[100:].copy(), mixed[100:].copy()
+    odd["word"], holed["word"] = "never seen", None
+    again = pickle.loads(pickle.dumps(encoder)).partial_fit(holed)
+    encoder = pickle.loads(pickle.dumps(encoder))
+    with pytest.warns(UserWarning, match=r"treated as missing.*'word' \('never seen'\)") as told:
+        encoder.partial_fit(odd)
+    assert told[0].filename == __file__
+    assert encoder.loss_curve_ == again.loss_curve_
+
+
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_other_columns_are_refused_and_change_nothing(is_fitted, mixed):
+    encoder = small().fit_schema(mixed)
+    if is_fitted:
+        encoder.partial_fit(mixed[:50])
+    before = dict(vars(encoder))
+    for wrong in (
+        mixed.drop(columns="age"),
+        mixed.assign(more=1.0),
+        mixed.rename(columns={"age": "years"}),
+        mixed[mixed.columns[::-1]],
+    ):
+        with pytest.raises(ValueError, match="feature names"):
+            encoder.partial_fit(wrong)
+    with pytest.raises(ValueError, match="minimum of 2"):
+        encoder.partial_fit(mixed[:1])
+    assert vars(encoder).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(encoder).items())
+
+
+def test_a_schema_that_fails_leaves_what_was(mixed):
+    encoder = small(max_iter=2).fit(mixed)
+    before = dict(vars(encoder))
+    with pytest.raises(ValueError, match="holds inf"):
+        encoder.fit_schema(pd.DataFrame({"a": [1.0, np.inf]}))
+    assert vars(encoder).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(encoder).items())
+    other = encoder.fit_schema(mixed[["age", "city"]])
+    assert list(other.feature_names_in_) == ["age", "city"]
+    assert not hasattr(other, "n_iter_")
+
+
+def test_chunks_repeat_to_the_bit_and_each_has_noise_of_its_own(mixed):
+    one, other = small(), small()
+    for chunk in chunks(mixed):
+        one.partial_fit(chunk)
+        other.partial_fit(chunk)
+        np.testing.assert_array_equal(one.transform(mixed), other.transform(mixed))
+    still = {"learning_rate_init": 1e-30, "alpha": 0}
+    encoder = small(**still)
+    for _ in range(3):
+        encoder.partial_fit(mixed)
+    assert len(set(encoder.loss_curve_)) == 3
+
+
+def test_the_rate_is_constant_and_the_optimizer_goes_on(mixed):
+    seen = []
+
+    class Watch(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            (group,) = net.optimizer_.param_groups
+            state = net.optimizer_.state[group["params"][0]]
+            seen.append((group["lr"], int(state["step"])))
+
+    encoder = small(net_params={"callbacks": [Watch()], "callbacks__schedule": None})
+    for chunk in chunks(mixed):
+        encoder.partial_fit(chunk)
+    encoder.set_params(learning_rate_init=0.001).partial_fit(mixed[:50])
+    assert seen == [(0.003 if i < 8 else 0.001, i + 1) for i in range(10)]
+
+
+def test_a_scheduler_of_ones_own_is_left_in(mixed):
+    scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.1)
+    encoder = small(net_params={"callbacks": [scheduler]}).partial_fit(mixed)
+    assert encoder.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(0.0003)
+
+
+def test_a_critic_goes_on(mixed):
+    def critic(encoder):
+        (beside,) = (c for _, c in encoder.net_.callbacks_ if isinstance(c, TrainCritic))
+        return beside.critic
+
+    encoder = small("InfoMaxVAEEncoder", critic_learning_rate_init=1e-30).partial_fit(mixed)
+    assert isinstance(encoder, InfoMaxVAEEncoder)
+    first = critic(encoder)
+    with torch.no_grad():
+        next(first.module_.parameters()).fill_(0.25)  # as if it had learnt
+    second = critic(encoder.partial_fit(mixed))
+    assert second is not first
+    for one, other in zip(first.module_.parameters(), second.module_.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+    steps = [int(state["step"]) for state in second.optimizer_.state.values()]
+    assert set(steps) == {16}
+    encoder.set_params(critic_hidden_layer_sizes=(5,)).partial_fit(mixed)  # begins anew
+
+
+@pytest.mark.parametrize("way", ["fit", "pickle", "save"])
+def test_training_goes_on_after(way, mixed, tmp_path):
+    encoder = small(max_iter=2).fit(mixed) if way == "fit" else small().partial_fit(mixed)
+    n = encoder.n_iter_
+    if way == "pickle":
+        encoder = pickle.loads(pickle.dumps(encoder))
+    elif way == "save":
+        encoder.save(tmp_path / "file")
+        encoder = CMIMEncoder.load(tmp_path / "file")
+    before = encoder.loss_curve_
+    encoder.partial_fit(mixed)
+    assert encoder.n_iter_ == n + 1
+    assert encoder.loss_curve_[:n] == before
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
+
+
+def test_clones_begin_anew_and_a_schema_can_be_pickled(mixed):
+    encoder = small().fit_schema(mixed)
+    assert not hasattr(clone(encoder), "table_")
+    again = pickle.loads(pickle.dumps(encoder))
+    first = mixed[:50]
+    assert weights(again.partial_fit(first)) == weights(encoder.partial_fit(first))
+    # fit learns the columns from its own rows.
+    fitted = small(max_iter=2).fit_schema(mixed).fit(mixed[:100])
+    assert weights(fitted) == weights(small(max_iter=2).fit(mixed[:100]))
+
+
+def test_a_network_that_parameters_no_longer_describe_is_refused(mixed):
+    encoder = small().partial_fit(mixed).set_params(n_components=5)
+    with pytest.raises(ValueError, match=r"partial_fit goes on .* n_components .*fit_schema"):
+        encoder.partial_fit(mixed)
+    assert encoder.fit_schema(mixed).partial_fit(mixed).net_.module.posterior.n_components == 5
+
+
+def test_after_fit_schema_alone_the_columns_alone_are_fixed(mixed):
+    encoder = small().fit_schema(mixed).set_params(n_components=5)
+    assert encoder.partial_fit(mixed).net_.module.posterior.n_components == 5
+    encoder = small().fit_schema(mixed).set_params(max_categories=2, n_components=5)
+    with pytest.raises(ValueError, match=r"with the fitted columns, but one of .*max_categories"):
+        encoder.partial_fit(mixed)
+
+
+def test_a_chunk_that_fails_or_is_interrupted_changes_nothing(mixed):
+    encoder = small().partial_fit(mixed[:100])
+    before = encoder.transform(mixed)
+
+    class Fails(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if self.error is not None:
+                raise self.error
+            with torch.no_grad():
+                next(net.module_.parameters()).fill_(torch.nan)
+
+    for error in (KeyboardInterrupt, None):
+        Fails.error = error
+        encoder.set_params(net_params={"callbacks": [Fails()]})
+        with pytest.raises(error or FloatingPointError):
+            encoder.partial_fit(mixed[100:])
+        np.testing.assert_array_equal(encoder.transform(mixed), before)
+        assert encoder.n_iter_ == 1
+
+
+def test_what_is_read_off_is_that_of_the_last_chunk():
+    X = make_mixed(400)[["income", "age", "score"]].fillna(0)
+    encoder = small("MIMEncoder", learning_rate_init=1e-30, embedding="mean").fit_schema(X)
+    for chunk in (X[:200], X[200:]):
+        Z = encoder.partial_fit(chunk).transform(chunk)
+        np.testing.assert_allclose(Z.mean(0), 0, atol=1e-4)

@@ -1,0 +1,259 @@
+"""Densities against closed forms and sums; draws from the posterior against conditional laws."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import multivariate_normal, norm
+
+from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._likelihoods.gaussian import MIN_SCALE
+from cmim_sklearn._likelihoods.scaling import SCALINGS
+from cmim_sklearn._models.row_posterior import SCORE_DRAWS, RowPosterior
+from cmim_sklearn._tables.read import read
+
+LINEAR = {
+    "hidden_layer_sizes": (),
+    "numeric_scaling": None,
+    "latent_prior": "normal",
+    "max_iter": 30,
+    "random_state": 0,
+}
+SMALL = {"max_iter": 40, "hidden_layer_sizes": (32,), "n_components": 4, "random_state": 0}
+
+
+def linear_rows(n_components, n_rows, seed):
+    loadings = np.random.RandomState(0).randn(n_components, 12) / np.sqrt(n_components)
+    rng = np.random.RandomState(seed)
+    return rng.randn(n_rows, n_components) @ loadings + 0.3 * rng.randn(n_rows, 12) + 1
+
+
+@pytest.fixture(scope="module", params=[2, 8])
+def linear(request):
+    """A linear-Gaussian model, with the mean and covariance of its rows."""
+    encoder = CMIMEncoder(request.param, **LINEAR).fit(linear_rows(request.param, 1000, 1))
+    model = encoder.net_.module
+    weight, bias = (p.detach().double().numpy() for p in model.decoder.output.parameters())
+    noise = model.likelihood.blocks[0].deviation.double().numpy()
+    fresh = linear_rows(request.param, 100, 2)
+    return encoder, bias, weight @ weight.T + np.diag(noise**2), fresh
+
+
+def test_linear_gaussian_rows_have_the_closed_form(linear):
+    encoder, mean, covariance, fresh = linear
+    scores, errors = encoder.score_samples(fresh, return_error=True)
+    expected = multivariate_normal(mean, covariance).logpdf(fresh)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert errors.max() < 1e-4
+    assert encoder.score(fresh) == pytest.approx(expected.mean(), abs=1e-4)
+
+
+def test_missing_cells_are_integrated_over(linear):
+    encoder, mean, covariance, fresh = linear
+    seen = [0, 3, 4, 11]
+    holed = np.full_like(fresh, np.nan)
+    holed[:, seen] = fresh[:, seen]
+    expected = multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)]).logpdf(
+        fresh[:, seen]
+    )
+    np.testing.assert_allclose(encoder.score_samples(holed), expected, atol=1e-4)
+    np.testing.assert_allclose(encoder.score_samples(np.full((2, 12), np.nan)), 0, atol=1e-9)
+
+
+def conditional(mean, covariance, fresh, seen, hidden):
+    gain = covariance[np.ix_(hidden, seen)] @ np.linalg.inv(covariance[np.ix_(seen, seen)])
+    expected = mean[hidden] + (fresh[:, seen] - mean[seen]) @ gain.T
+    left = covariance[np.ix_(hidden, hidden)] - gain @ covariance[np.ix_(seen, hidden)]
+    return expected, left
+
+
+def test_imputed_means_and_draws_have_the_conditional_law(linear):
+    encoder, mean, covariance, fresh = linear
+    hidden, seen = [1, 5], [c for c in range(12) if c not in (1, 5)]
+    holed = fresh.copy()
+    holed[:, hidden] = np.nan
+    expected, left = conditional(mean, covariance, fresh, seen, hidden)
+    spread = np.sqrt(np.diag(left))
+    posterior = RowPosterior(encoder.net_.module, encoder._latents)
+    exact = posterior.map(
+        lambda draws, rows: dict(
+            enumerate(posterior.likelihood.guess(draws.params, draws.shares()))
+        ),
+        encoder.table_.measure(read(holed)),
+    )
+    for k, c in enumerate(hidden):
+        np.testing.assert_allclose(exact[c], expected[:, k], atol=1e-3 * spread.max())
+    # The encoder has a say in what is imputed; here it knows a little less than the closed form.
+    gap = encoder.impute(holed)[:, hidden] - expected
+    assert (np.sqrt((gap**2).mean(0)) < 0.5 * spread).all()
+    draws = np.stack([d[:, hidden] for d in encoder.impute(holed, n_draws=200, random_state=0)])
+    apart = (draws - expected).reshape(-1, 2)
+    np.testing.assert_allclose(np.cov(apart.T), left, atol=0.08 * spread.max() ** 2)
+
+
+def test_conditional_draws_have_the_conditional_law(linear):
+    encoder, mean, covariance, fresh = linear
+    given = {2: float(fresh[0, 2]), 7: float(fresh[0, 7])}
+    seen, hidden = [2, 7], [0, 1, 9]
+    drawn = encoder.sample(3000, conditions=given, random_state=0)
+    expected, left = conditional(mean, covariance, fresh[:1], seen, hidden)
+    np.testing.assert_allclose(drawn[:, hidden].mean(0), expected[0], atol=0.1)
+    np.testing.assert_allclose(np.cov(drawn[:, hidden].T), left, atol=0.06 * left.max())
+    assert (drawn[:, seen] == fresh[0, seen]).all()
+
+
+def test_scores_agree_with_the_moments_of_samples(linear):
+    encoder, _, _, fresh = linear
+    drawn = encoder.sample(20_000, random_state=0)
+    from_draws = multivariate_normal(drawn.mean(0), np.cov(drawn.T)).logpdf(fresh)
+    assert encoder.score(fresh) == pytest.approx(from_draws.mean(), abs=0.1)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_a_density_of_one_column_integrates_to_one(scaling):
+    rng = np.random.RandomState(0)
+    X = np.concatenate([rng.randn(150) - 2, 0.5 * rng.randn(150) + 2])[:, None]
+    encoder = CMIMEncoder(**SMALL, numeric_scaling=scaling).fit(X)
+    grid = np.linspace(-15, 15, 1501)[:, None]
+    total = np.exp(encoder.score_samples(grid)).sum() * (grid[1, 0] - grid[0, 0])
+    assert total == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_a_density_of_two_columns_integrates_to_one(scaling):
+    rng = np.random.RandomState(0)
+    x = rng.randn(300)
+    X = np.column_stack([x, x**2 + 0.3 * rng.randn(300)])
+    encoder = CMIMEncoder(**SMALL, numeric_scaling=scaling).fit(X)
+    axes = np.linspace(-6, 6, 60), np.linspace(-4, 14, 80)
+    grid = np.array(list(itertools.product(*axes)))
+    area = np.prod([axis[1] - axis[0] for axis in axes])
+    total = np.exp(encoder.score_samples(grid)).sum() * area
+    # The quantile map makes steps of the density, which the grid meets as they fall.
+    assert total == pytest.approx(1, abs=0.02 if scaling == "quantile" else 0.01)
+
+
+def test_probabilities_of_all_rows_of_levels_sum_to_one():
+    rng = np.random.RandomState(0)
+    h = rng.randn(300)
+    X = pd.DataFrame(
+        {
+            "one": np.where(h > 0, "u", np.where(rng.rand(300) < 0.5, "v", "w")),
+            "two": np.where(h + 0.5 * rng.randn(300) > 0.3, "x", "y"),
+            "yes": h > 0.8,
+            "pair": np.where(rng.rand(300) < 0.3, 7, 3),
+        }
+    )
+    encoder = CMIMEncoder(**SMALL).fit(X)
+    rows = pd.DataFrame(list(itertools.product(*[X[c].unique() for c in X])), columns=X.columns)
+    p = np.exp(encoder.score_samples(rows.astype({"yes": bool})))
+    assert p.sum() == pytest.approx(1, abs=0.01)
+    # The probabilities are those that sample draws by.
+    drawn = encoder.sample(4000, random_state=0).value_counts(normalize=True)
+    expected = pd.Series(p, index=pd.MultiIndex.from_frame(rows))
+    assert drawn.sub(expected, fill_value=0).abs().sum() < 0.1
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+@pytest.mark.parametrize("shape", ["counts", "mostly zero"])
+def test_probabilities_of_all_whole_numbers_sum_to_one(likelihood, shape):
+    rng = np.random.RandomState(0)
+    counts = rng.poisson(4, 300)
+    values = counts if shape == "counts" else np.where(rng.rand(300) < 0.8, 0, 20 * counts)
+    X = pd.DataFrame({"n": values})
+    encoder = CMIMEncoder(**SMALL, likelihoods={"n": likelihood}).fit(X)
+    span = int(values.max())
+    every = pd.DataFrame({"n": np.arange(-3 * span, 5 * span)}).query(
+        "n >= 0" if likelihood == "poisson" else "n == n"
+    )
+    p = pd.Series(np.exp(encoder.score_samples(every)), index=every["n"])
+    assert p.sum() == pytest.approx(1, abs=0.01)
+    assert np.isfinite(encoder.score_samples(pd.DataFrame({"n": [10 * span]}))).all()
+    # What lies beyond the range counts for its ends: the probabilities are those of draws.
+    drawn = encoder.sample(4000, random_state=0)["n"].value_counts(normalize=True)
+    assert drawn.sub(p, fill_value=0).abs().sum() < 0.12
+
+
+def test_amounts_with_an_atom_have_a_probability_there_and_a_density_elsewhere():
+    rng = np.random.RandomState(0)
+    X = np.where(rng.rand(500) < 0.6, 0.0, np.exp(rng.randn(500)))[:, None]
+    encoder = CMIMEncoder(**SMALL).fit(X)
+    at_zero = np.exp(encoder.score_samples([[0.0]]))[0]
+    grid = np.linspace(-2, 60, 6002)[:, None] + 1e-3
+    elsewhere = np.exp(encoder.score_samples(grid)).sum() * (grid[1, 0] - grid[0, 0])
+    assert at_zero == pytest.approx((encoder.sample(4000, random_state=0) == 0).mean(), abs=0.03)
+    assert at_zero + elsewhere == pytest.approx(1, abs=0.02)
+
+
+def test_a_rare_level_has_its_share_of_the_bin_and_an_unknown_one_is_smoothed():
+    rng = np.random.RandomState(0)
+    names = ["a"] * 60 + ["b"] * 50 + ["c"] * 6 + ["d"] * 3 + ["e"]
+    X = pd.DataFrame({"name": rng.permutation(names)})
+    encoder = CMIMEncoder(**SMALL, max_categories=3).fit(X)
+    p = np.exp(encoder.score_samples(pd.DataFrame({"name": list("abcde")})))
+    assert p.sum() == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(p[2:] / p[2:].sum(), [0.6, 0.3, 0.1], atol=1e-6)
+    unknown = encoder.score_samples(pd.DataFrame({"name": ["zzz"]}))
+    assert np.exp(unknown[0]) == pytest.approx(1 / (120 + 5 + 1))
+
+
+def test_a_density_is_in_the_columns_own_unit():
+    rng = np.random.RandomState(0)
+    X = rng.randn(300, 2)
+    one = CMIMEncoder(**SMALL).fit(X)
+    other = CMIMEncoder(**SMALL).fit(X * [1000, 1])
+    gap = one.score_samples(X) - other.score_samples(X * [1000, 1])
+    np.testing.assert_allclose(gap, np.log(1000), atol=1e-3)
+
+
+def test_the_error_is_the_spread_over_other_noise(mixed):
+    encoder = CMIMEncoder(**SMALL).fit(mixed)
+    cells = encoder.table_.measure(read(mixed[:20]))
+    posterior = RowPosterior(encoder.net_.module, encoder._latents)
+    runs = [
+        posterior.map(
+            lambda draws, rows: {"score": draws.log_density(), "error": draws.error()},
+            cells,
+            SCORE_DRAWS,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for seed in range(60)
+    ]
+    spread = np.std([run["score"] for run in runs], axis=0)
+    stated = np.mean([run["error"] for run in runs], axis=0)
+    # Stratified draws do somewhat better than independent ones, for which the error is stated.
+    assert (spread < 2 * stated + 1e-3).all()
+    assert spread.mean() > 0.2 * stated.mean()
+
+
+def test_proposals_suit_the_posterior(mixed):
+    """Weights are so even that the draws count for a good part of their number."""
+    encoder = CMIMEncoder(**SMALL).fit(mixed)
+    posterior = RowPosterior(encoder.net_.module, encoder._latents)
+    size = posterior.map(
+        lambda draws, rows: {"size": 1 / draws.shares().square().sum(1)},
+        encoder.table_.measure(read(mixed)),
+        SCORE_DRAWS,
+    )["size"]
+    assert np.median(size) > 0.3 * SCORE_DRAWS
+
+
+def test_noise_is_fitted_to_what_the_codes_leave(mixed):
+    """In a linear model whose rows are codes plus noise, it is that noise that is found."""
+    X = linear_rows(2, 3000, 1)
+    encoder = CMIMEncoder(2, **LINEAR | {"max_iter": 100, "numeric_scaling": "standard"}).fit(X)
+    block = encoder.net_.module.likelihood.blocks[0]
+    noise = block.deviation.numpy() * X.std(0)
+    assert noise.mean() == pytest.approx(0.3, abs=0.06)
+    constant = CMIMEncoder(**SMALL).fit(np.ones((50, 2)))
+    assert (constant.net_.module.likelihood.blocks[0].deviation >= MIN_SCALE - 1e-6).all()
+
+
+def test_a_normal_column_has_its_normal_density():
+    X = 5 + 3 * np.random.RandomState(0).randn(1000, 1)
+    encoder = CMIMEncoder(**SMALL | {"max_iter": 150}, numeric_scaling="standard").fit(X)
+    grid = np.linspace(0, 10, 21)[:, None]
+    gap = encoder.score_samples(grid) - norm(5, 3).logpdf(grid[:, 0])
+    assert np.abs(gap).mean() < 0.15

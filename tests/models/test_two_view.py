@@ -1,0 +1,75 @@
+"""Two views of each row, and what is made of them."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from cmim_sklearn._models.two_view import Corruption, TwoViewModel
+from cmim_sklearn.latents import LearnedPosterior, PointPosterior
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_corruption_takes_cells_from_other_rows_of_the_same_column(rate):
+    n = 3000
+    x = torch.arange(n).float()[:, None] + n * torch.arange(4)  # every cell tells its column
+    first, second = Corruption(rate)(x, seeded())
+    assert first is x
+    column = torch.div(second, n, rounding_mode="floor")
+    assert torch.equal(column, torch.arange(4).expand(n, 4).float())
+    assert (second != x).float().mean().item() == pytest.approx(rate, abs=0.02)
+    both = Corruption(rate, both=True)(x, seeded())
+    assert (both[0] != x).float().mean().item() == pytest.approx(rate, abs=0.02)
+    if rate == 0.3:
+        changed = [view != x for view in both]
+        overlap = (changed[0] & changed[1]).float().mean().item()
+        assert overlap == pytest.approx(rate**2, abs=0.02)  # the views are corrupted apart
+    assert torch.equal(Corruption(rate)(x, seeded())[1], second)
+    if rate == 1:  # each cell from a row of its own, all rows alike
+        rows = second - n * torch.arange(4)
+        assert (rows[:, 0] == rows[:, 1]).float().mean().item() < 0.01
+        assert rows.unique().numel() > 0.9 * n
+
+
+def test_a_rate_is_a_share():
+    for rate in (-0.1, 2.0, "a"):
+        with pytest.raises(ValueError, match=f"from 0 to 1. Got {rate!r}"):
+            Corruption(rate)
+
+
+def test_holes_may_be_swapped_like_any_cell():
+    x = torch.tensor([[1.0], [torch.nan]]).repeat(500, 1)
+    _, second = Corruption(1.0)(x, seeded())
+    assert torch.isnan(second).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+class Inputs(nn.Module):
+    def inputs(self, x):
+        return x
+
+
+def test_the_model_sees_both_views_and_embeds_neither():
+    torch.manual_seed(0)
+    model = TwoViewModel(
+        nn.Linear(4, 6), LearnedPosterior(3), nn.Linear(3, 2), Inputs(), Corruption()
+    )
+    x = torch.randn(8, 4, generator=seeded())
+    noise = model.draw_noise(x, seeded(1))
+    views = model(x, noise)
+    for view, rows, code in zip(views, noise.rows, noise.codes, strict=True):
+        posterior = model.posterior(model.encoder(rows))
+        assert_close(view.z, posterior.rsample(code))
+        assert_close(view.projected, model.projector(view.z))
+    assert_close(model.posterior_mean(x), model.encoder(x)[:, :3])
+    assert_close(model(x, noise).first.z, views.first.z)
+
+
+def test_a_point_posterior_adds_no_noise():
+    outputs = torch.randn(5, 3, generator=seeded())
+    posterior = PointPosterior(3)
+    assert torch.equal(posterior(outputs).rsample(torch.ones(5, 3)), outputs)
+    assert torch.equal(posterior.inference(outputs).mean, outputs)

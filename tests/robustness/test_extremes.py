@@ -1,0 +1,82 @@
+"""Tables at the edges of what there is: all methods work on them, or say why not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
+from cmim_sklearn._tables.read import read
+
+N = 200
+SMALL = {"max_iter": 3, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
+
+
+def normal(*shape):
+    return np.random.RandomState(0).randn(*shape)
+
+
+TABLES = {
+    "1e30": {"a": 1e30 * normal(N), "b": normal(N)},
+    "1e-30": {"a": 1e-30 * normal(N), "b": normal(N)},
+    "1e300": {"a": 1e300 * normal(N), "b": normal(N)},
+    "1e15 and a little": {"a": 1e15 + np.arange(N), "b": normal(N)},
+    "one value of 1e30": {"a": np.where(np.arange(N) == 7, 1e30, normal(N)), "b": normal(N)},
+    "constant": {"a": np.full(N, 3.25), "b": normal(N)},
+    "all constant": {"a": np.full(N, 3.25), "b": np.full(N, 1e30)},
+    "missing": {"a": np.full(N, np.nan), "b": normal(N)},
+    "one value seen": {"a": np.where(np.arange(N) == 7, 1.0, np.nan), "b": normal(N)},
+    "integer ids": {"a": np.arange(N) + 10**15, "b": normal(N)},
+    "string ids": {"a": [f"id {i}" for i in range(N)], "b": normal(N)},
+    "99 % zeros": {"a": np.where(np.arange(N) % 100, 0.0, normal(N) ** 2), "b": normal(N)},
+    "duplicates": {"a": np.repeat(normal(2), N // 2), "b": np.repeat(normal(4), N // 4)},
+    "collinear": {name: factor * normal(N) for name, factor in {"a": 1, "b": -2, "c": 1e6}.items()},
+    "wide": {f"c{i}": values for i, values in enumerate(normal(120, 50))},
+    "2 rows": {"a": [1.5, 2.5], "b": ["x", "y"]},
+    "2 equal rows": {"a": [1.5, 1.5], "b": ["x", "x"]},
+    "1 column": {"a": normal(N)},
+    "1 column of 2 values": {"a": np.arange(N) % 2 == 0},
+}
+
+
+@pytest.fixture(params=TABLES)
+def table(request):
+    return pd.DataFrame(TABLES[request.param])
+
+
+def cells(frame):
+    return np.concatenate([c for c in read(frame).columns if c.dtype != object] or [np.zeros(1)])
+
+
+@pytest.mark.parametrize("scaling", ["quantile", "standard", None])
+def test_everything_works_on_tables_at_the_edge(table, scaling, tmp_path):
+    encoder = CMIMEncoder(**SMALL, numeric_scaling=scaling).fit(table)
+    Z = encoder.transform(table)
+    assert np.isfinite(Z).all()
+    is_seen = table.notna().any()
+    for back in (encoder.inverse_transform(Z), encoder.sample(20, random_state=0)):
+        assert list(back.dtypes) == list(table.dtypes)
+        assert back.loc[:, is_seen].notna().all(axis=None)
+        assert not np.isinf(cells(back)).any()
+    assert np.isfinite(encoder.score_samples(table)).all()
+    holed = table.mask(np.random.RandomState(0).rand(*table.shape) < 0.3)
+    filled = encoder.impute(holed)
+    assert filled.loc[:, is_seen].notna().all(axis=None)
+    encoder.save(tmp_path / "file")
+    again = CMIMEncoder.load(tmp_path / "file")
+    np.testing.assert_array_equal(again.transform(table), Z)
+    np.testing.assert_array_equal(again.score_samples(table), encoder.score_samples(table))
+
+
+def test_a_learner_without_a_decoder_works_on_them_too(table, tmp_path):
+    encoder = InfoNCEEncoder(**SMALL, projector_layer_sizes=(8,)).fit(table)
+    Z = encoder.transform(table)
+    assert np.isfinite(Z).all()
+    encoder.save(tmp_path / "file")
+    np.testing.assert_array_equal(InfoNCEEncoder.load(tmp_path / "file").transform(table), Z)
+
+
+def test_one_row_and_no_column_are_refused():
+    with pytest.raises(ValueError, match=r"1 sample\(s\).*minimum of 2"):
+        CMIMEncoder(**SMALL).fit(pd.DataFrame({"a": [1.0]}))
+    with pytest.raises(ValueError, match=r"0 feature\(s\).*minimum of 1"):
+        CMIMEncoder(**SMALL).fit(pd.DataFrame(index=range(5)))

@@ -1,0 +1,181 @@
+"""Tables read: kinds of columns, holes, and what is refused."""
+
+import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, is_missing, listed, read, shown
+
+
+def test_a_mixed_list_is_read_column_by_column():
+    frame = read([[1, "a", True, None], [2.5, "b", False, None]])
+    assert frame.types == [NUMBER, CATEGORY, BOOLEAN, NUMBER]
+    assert frame.columns[0].tolist() == [1, 2.5]
+    assert frame.columns[1].tolist() == ["a", "b"]
+    assert np.isnan(frame.columns[3]).all()
+
+
+@pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT], ids=str)
+def test_every_hole_is_one_hole(hole):
+    frame = read(pd.DataFrame({"n": pd.Series([1.0, hole], dtype=object), "s": ["a", hole]}))
+    assert np.isnan(frame.columns[0][1])
+    assert frame.columns[1][1] is None
+
+
+def test_a_column_of_integers_that_comes_as_float_reads_the_same():
+    whole = read(pd.DataFrame({"x": [1, 2]})).columns[0]
+    holed = read(pd.DataFrame({"x": [1.0, 2.0]})).columns[0]
+    np.testing.assert_array_equal(whole, holed)
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ([1.0, np.inf], ValueError, r"'x' holds inf in row 1"),
+        ([1 + 2j, 3], ValueError, "Complex data not supported"),
+        ([datetime.date(2020, 1, 1), None], TypeError, "'x' holds.*DatetimeEncoder"),
+        (pd.to_datetime(["2020-01-01", None]), TypeError, "'x' holds dates.*DatetimeEncoder"),
+        (pd.to_timedelta([1, 2], "s"), TypeError, "'x' holds dates or times"),
+        ([{"a": 1}, None], TypeError, "'x' holds dict values.*column of its own"),
+        ([[1, 2], [3]], TypeError, "'x' holds.*column of its own"),
+        ([b"a", b"b"], TypeError, "'x' holds bytes.*Decode"),
+        (pd.cut([1, 2], 2), TypeError, r"'x' holds Interval.*astype\(str\)"),
+        (pd.period_range("2020", periods=2, freq="D"), TypeError, "'x' holds Period.*DatetimeEnc"),
+    ],
+)
+def test_what_is_refused_names_the_column_and_what_to_do(values, error, message):
+    with pytest.raises(error, match=message):
+        read(pd.DataFrame({"x": values}))
+
+
+def test_a_lazy_frame_is_told_to_collect():
+    with pytest.raises(TypeError, match=r"\.collect\(\)"):
+        read(pl.LazyFrame({"x": [1]}))
+
+
+def test_large_arrow_integers_with_holes_are_read():
+    stamps = [1_700_000_000_000_000_001, None, 1_800_000_000_000_000_001]
+    for X in (pa.table({"t": stamps}), pd.DataFrame({"t": pd.array(stamps, "int64[pyarrow]")})):
+        assert read(X).columns[0].tolist()[::2] == [1.7e18, 1.8e18]
+        assert np.isnan(read(X).columns[0][1])
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "Rename columns"),
+        (pd.DataFrame([[1]], columns=[("a", "b")]), TypeError, "Rename the columns"),
+        (pl.DataFrame({"x": pl.Series([object()], dtype=pl.Object)}), TypeError, "'x' is polars"),
+        (pa.RecordBatch.from_pydict({"x": [1]}), TypeError, "Table.from_batches"),
+        (pd.DataFrame({"x": [10**400, 1]}, dtype=object), ValueError, "'x' holds inf in row 0"),
+    ],
+)
+def test_odd_frames_are_refused_with_the_remedy(frame, error, message):
+    with pytest.raises(error, match=message):
+        read(frame)
+
+
+def test_arrow_chunks_with_dictionaries_of_their_own_are_one_column():
+    chunks = [["b", "a", None], ["c", "b"], []]
+    arrays = [pa.array(chunk, pa.string()).dictionary_encode() for chunk in chunks]
+    hole = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array([None, "d"]))
+    frame = read(pa.table({"a": pa.chunked_array([*arrays, hole])}))
+    assert frame.columns[0].tolist() == ["b", "a", None, "c", "b", None, "d"]
+
+
+@pytest.mark.parametrize("index", [pa.int8(), pa.uint8(), pa.uint32(), pa.uint64(), pa.int64()])
+def test_arrow_dictionaries_of_any_index_are_read(index):
+    values = pa.array(["b", None, "a", "b"]).dictionary_encode()
+    frame = read(pa.table({"a": values.cast(pa.dictionary(index, pa.string()))}))
+    assert frame.columns[0].tolist() == ["b", None, "a", "b"]
+
+
+@pytest.mark.parametrize("dtype", [pl.Categorical, pl.Enum(["c", "b", "a"])])
+def test_categories_of_polars_are_read_from_arrow(dtype):
+    table = pl.DataFrame({"a": ["b", None, "a"]}, schema={"a": dtype}).to_arrow()
+    assert read(table).columns[0].tolist() == ["b", None, "a"]
+
+
+def test_run_end_encoded_arrow_columns_are_read():
+    runs = pa.RunEndEncodedArray.from_arrays([2, 3], pa.array(["a", "b"]))
+    assert read(pa.table({"a": runs})).columns[0].tolist() == ["a", "a", "b"]
+
+
+def test_categories_that_no_row_holds_are_not_looked_at():
+    values = pd.Categorical([None, None], categories=pd.interval_range(0, 3))
+    assert read(pd.DataFrame({"a": values})).columns[0].tolist() == [None, None]
+    of = pa.DictionaryArray.from_arrays(pa.array([1, None, 3], pa.int32()), list("abcd"))
+    assert read(pa.table({"a": of})).columns[0].tolist() == ["b", None, "d"]
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, lambda columns: np.array([*columns.values()]).T])
+def test_objects_are_categories_where_they_were(make):
+    values = np.array([2**60 + 3, 2**60 + 6], dtype=object)
+    frame = read(make({"a": values}), types=["category"])
+    assert frame.types == ["category"]
+    assert frame.columns[0].tolist() == values.tolist()
+
+
+def test_pandas_categories_are_read_by_their_codes():
+    values = pd.Categorical([2, None, 1, 2], categories=[3, 2, 1])
+    (column,) = read(pd.DataFrame({"a": values})).columns
+    assert column.tolist() == [2, None, 1, 2]
+    assert {type(value) for value in column} == {int, type(None)}
+
+
+def test_levels_are_plain_values():
+    frame = read(pd.DataFrame({"x": ["a", Decimal("1.5"), np.int64(3), True]}, dtype=object))
+    assert [type(level) for level in frame.columns[0]] == [str, float, int, bool]
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ({"x": [1, 2]}, r"A dict came; expected a pandas.* Give pandas.DataFrame\(X\)\.$"),
+        ([{"x": "a" * 999}, {"x": 2}], r"A list of dicts came; .* Give pandas.DataFrame\(X\)\.$"),
+        (np.zeros(99, [("x", int)]), r"A structured array came; .* Give pandas.DataFrame\(X\)\.$"),
+        ("table.csv", "A str came; .* Read the file first, as by pandas.read_csv"),
+        (Path("table.csv"), r"A \w+Path came; .* Read the file first, as by pandas.read_csv"),
+        (iter([[1, 2]]), "A list_iterator came; expected a pandas"),
+        (pd.DataFrame({"x": [1, 2]}).groupby("x"), "A DataFrameGroupBy came; expected a pandas"),
+        (None, "A NoneType came; expected a pandas"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_short(X, message):
+    with pytest.raises(TypeError, match=message) as caught:
+        read(X)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("dtype", [float, np.float32, int, bool, "U3", object])
+def test_masked_cells_are_missing(dtype):
+    values, mask = np.array([[1, 0], [0, 1]], dtype), [[True, False], [False, False]]
+    columns = read(np.ma.MaskedArray(values, mask)).columns
+    assert [is_missing(column).tolist() for column in columns] == [[True, False], [False, False]]
+    assert read(np.ma.MaskedArray(values)).layout == read(values).layout
+    if np.dtype(dtype).kind in "fO":
+        assert read(np.ma.MaskedArray(values, mask)).layout == read(values).layout
+
+
+def test_messages_show_values_in_short():
+    assert shown("a") == "'a'"
+    assert len(shown("a" * 999)) == 63
+    assert listed([1, "a"]) == "1, 'a'"
+    assert listed(range(99)).endswith("18, 19, ...")
+
+
+@pytest.mark.parametrize("X", [np.zeros(3), np.zeros((2, 2, 2)), [1, 2, 3]])
+def test_other_than_two_axes_are_refused(X):
+    with pytest.raises(ValueError, match=r"dim|1D|2D"):
+        read(X)
+
+
+def test_is_missing_knows_both_kinds_of_column():
+    assert is_missing(np.array([1.0, np.nan])).tolist() == [False, True]
+    assert is_missing(np.array(["a", None, 0, ""], object)).tolist() == [False, True, False, False]

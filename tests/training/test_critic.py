@@ -1,0 +1,60 @@
+"""The second net: what a critic is shown, that it learns, and that it goes on."""
+
+import torch
+
+from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound
+from cmim_sklearn._training.critic import CriticNet, TrainCritic, critic_values
+from cmim_sklearn._training.state import copied, training_state
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_net(layer_sizes=(64,), seed=0):
+    return CriticNet(
+        Critic(4, list(layer_sizes), seeded(seed)), FDivergenceBound(),
+        optimizer=torch.optim.Adam, lr=1e-2, callbacks=None, verbose=0,
+    ).initialize()  # fmt: skip
+
+
+def correlated_pairs():
+    x = torch.randn(256, 2, generator=seeded())
+    return x, x + 0.5 * torch.randn(256, 2, generator=seeded(1))
+
+
+def test_a_critic_meets_each_row_with_another_whatever_their_order():
+    z = torch.arange(50.0)[:, None]
+    own, other = critic_values(lambda x, z: z[:, 0], z, z)
+    assert own.tolist() == list(range(50))
+    assert sorted(other.tolist()) == list(range(50))
+    assert (other != own).all()
+    assert (other - own).abs().median() > 5
+
+
+def test_a_critic_s_steps_raise_the_bound():
+    net, pairs = make_net(), correlated_pairs()
+    bounds = [-float(net.train_step(pairs)["loss"].detach()) for _ in range(200)]
+    assert bounds[0] < 0.1 < 0.5 < bounds[-1]
+
+
+def test_going_on_is_as_if_it_had_never_stopped():
+    pairs, before = correlated_pairs(), make_net()
+    for _ in range(3):
+        before.train_step(pairs)
+    after = make_net(seed=1)
+    TrainCritic(after)._go_on_from(TrainCritic(before))
+    for net in (before, after):
+        net.train_step(pairs)
+    states = [training_state(net) for net in (before, after)]
+    torch.testing.assert_close(*[s["weights"] for s in states], rtol=0, atol=0)
+    torch.testing.assert_close(*[s["optimizer"]["state"] for s in states], rtol=0, atol=0)
+
+
+def test_a_critic_of_another_size_begins_anew():
+    before, after = make_net(), make_net((5,))
+    before.train_step(correlated_pairs())
+    own = copied(training_state(after))
+    TrainCritic(after)._go_on_from(TrainCritic(before))
+    torch.testing.assert_close(training_state(after)["weights"], own["weights"], rtol=0, atol=0)
+    assert not after.optimizer_.state_dict()["state"]
