@@ -96,8 +96,9 @@ def n_epochs(piece, X_train):
         batch_size = piece.params.get("batch_size", default.batch_size)
         epochs = round(piece.params["n_updates"] / -(-len(X_train) // batch_size))
     else:
-        likelihood = default._fit_table(read(X_train)).likelihood
-        epochs = fitting.n_epochs(default, len(X_train), likelihood.n_inputs + likelihood.n_params)
+        likelihood = default._learn_new_table(read(X_train)).likelihood
+        n_units = likelihood.n_inputs + likelihood.n_params
+        epochs = fitting.n_epochs(default.max_iter, len(X_train), default.batch_size, n_units)
     return max(1, epochs * piece.params.get("times", 1))
 
 

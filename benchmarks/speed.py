@@ -49,7 +49,6 @@ from benchmarks.generation import run_rival
 from benchmarks.speed_report import Row, context, judged, line, report
 from benchmarks.stopwatch import Cost, allocated, exponent, interleave, quotients, timed
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn._encoders.base.fit import make_net
 from cmim_sklearn._models.inference import CHUNK_ROWS
 from cmim_sklearn._tables.read import read, read_in_parts
 from cmim_sklearn._training.batches import EncodedTable
@@ -196,7 +195,7 @@ def fitted(X, **params):
 def encoded(encoder, X):
     """The table that an encoder would learn from X, and its encoded rows."""
     frame = read(X)
-    table = encoder._fit_table(frame)
+    table = encoder._learn_new_table(frame)
     return table, table.encode(frame)
 
 
@@ -219,7 +218,7 @@ def epochs(plan, network, encoder):
     table, x = encoded(encoder, numbers(plan.training_rows, COLUMNS))
     rows, model = torch.from_numpy(x), partial(new_model, encoder, table)
     contestants = {
-        "ours": lambda: make_net(encoder, model(), plan.epochs, 0).partial_fit(EncodedTable(x)),
+        "ours": lambda: encoder._net_of(model(), plan.epochs, 0).partial_fit(EncodedTable(x)),
         "bare loop": lambda: bare_loop(model(), rows, encoder, plan.epochs),
         "stock skorch": lambda: stock_net(model(), encoder, plan.epochs).partial_fit(rows, None),
         PRODUCTS: lambda: bare_products(model(), len(x), encoder.batch_size, plan.epochs),
@@ -385,13 +384,13 @@ def encoding(plan):
             yield skipped(f"adult from {form}", NEEDS_ADULT)
     else:
         tables = adult_forms(path)
-        learnt = {form: encoder._fit_table(read(X)) for form, X in tables.items()}
+        learnt = {form: encoder._learn_new_table(read(X)) for form, X in tables.items()}
         encode = {form: partial(read_and_encode, learnt[form], X) for form, X in tables.items()}
         size = "{:,} x {}".format(*tables["pandas strings"].shape)
         for form, costs in interleave(encode, plan.repeats).items():
             yield median(f"adult from {form}", [cost.wall for cost in costs], "s", size)
             yield median(f"adult from {form}, CPU time", [cost.cpu for cost in costs], "s", size)
-    table = encoder._fit_table(read(mixed_frame(FIT_ROWS)))
+    table = encoder._learn_new_table(read(mixed_frame(FIT_ROWS)))
     frames = {n: mixed_frame(n) for n in plan.frame_rows}
     encode = {n: partial(read_and_encode, table, frame) for n, frame in frames.items()}
     seconds = middles(interleave(encode, plan.repeats))
@@ -468,7 +467,7 @@ def updates(X, n_rows=None, **params):
     """A function that makes `UPDATES` of them, of a net that is there."""
     encoder = CMIMEncoder(random_state=0, **params)
     table, x = encoded(encoder, X)
-    net = make_net(encoder, new_model(encoder, table), 1, 0)
+    net = encoder._net_of(new_model(encoder, table), 1, 0)
     return partial(net.partial_fit, EncodedTable(x[:n_rows]))
 
 

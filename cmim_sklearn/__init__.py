@@ -1,18 +1,25 @@
-"""Features without labels from mixed tables: cMIM as a scikit-learn transformer.
+"""Features of mixed-type tables without labels: cMIM as a scikit-learn transformer.
 
-`CMIMEncoder` learns them from a table, as its siblings do by other losses; `InformativeEmbedding`
-reads them from an encoder-decoder that you have. With a `Checkpoint` a long fit goes on after it
-was killed. ``mutual_information`` and ``geometry`` measure codes and features, ``display`` draws
-them. ``onnx.register`` teaches skl2onnx the encoders, and ``archive.EncoderFileError`` is what
-`load` raises. To train a network of your own on the same loss, these modules are public, too:
+`CMIMEncoder` learns features from a table; its siblings do so with other losses.
+`InformativeEmbedding` reads features from a trained encoder-decoder. `Checkpoint` lets a long fit
+be resumed. `load` raises an `EncoderFileError` if a file is not valid.
 
-- ``objectives``: `mim`, `cmim` and the contrastive term alone, from a `Pass` to terms in nats;
+The public modules are:
+
+- ``display``: plots of fitted encoders;
+- ``mutual_information`` and ``geometry``: measures of codes and features;
+- ``onnx``: `register` for skl2onnx;
+- ``objectives``: `mim`, `cmim` and the contrastive term, from a `Pass` to terms in nats;
 - ``latents``: posteriors q(z | x) and the prior that a `Pass` holds;
-- ``networks``: the `MLP` that both halves are by default.
+- ``networks``: the `MLP` that encoder and decoder are by default;
+- ``archive``: `EncoderFileError`, also available here.
 
-In training a posterior is called with the encoder's outputs, and z drawn from what it returns; the
-loss is ``sum(cmim(Pass(z, posterior, standard_normal(z), log_px)).values()).mean()``. Later, codes
-are the mean of its ``inference``. All else may change between releases.
+``objectives``, ``latents`` and ``networks`` are for training a custom network on the same loss. In
+training, a posterior is called with the encoder's outputs, and z is sampled from the distribution
+it returns. The loss is
+``sum(cmim(Pass(z, posterior, standard_normal(z), log_px)).values()).mean()``.
+After training, codes are the mean of the posterior's ``inference``. Everything else is private and
+may change between releases.
 """
 
 from cmim_sklearn._encoders.amdim import AMDIMEncoder
@@ -28,6 +35,7 @@ from cmim_sklearn._encoders.vae import VAEEncoder
 from cmim_sklearn._encoders.vicreg import VICRegEncoder
 from cmim_sklearn._models.two_view import Corruption
 from cmim_sklearn._training.checkpoint import Checkpoint
+from cmim_sklearn._utils.archive import EncoderFileError
 from cmim_sklearn._version import __version__
 
 __all__ = [
@@ -37,6 +45,7 @@ __all__ = [
     "CMIMEncoder",
     "Checkpoint",
     "Corruption",
+    "EncoderFileError",
     "InfoMaxVAEEncoder",
     "InfoNCEEncoder",
     "InformativeEmbedding",
@@ -46,3 +55,7 @@ __all__ = [
     "VICRegEncoder",
     "__version__",
 ]
+
+# Pickles, reprs and documentation name the public path of a class.
+for _name in set(__all__) - {"__version__"}:
+    globals()[_name].__module__ = __name__

@@ -162,4 +162,13 @@ class PointPosterior(Posterior):
         return self.forward(outputs)
 
 
-POSTERIORS = {"sampled": SampledPosterior, "learned": LearnedPosterior, "fixed": FixedPosterior}
+POSTERIORS = {
+    "sampled": SampledPosterior,
+    "learned": LearnedPosterior,
+    "fixed": FixedPosterior,
+    "point": PointPosterior,
+}
+"""Posteriors by name.
+
+"point" is for encoders with a deterministic code. The parameter ``posterior`` does not accept it.
+"""

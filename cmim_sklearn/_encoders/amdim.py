@@ -1,9 +1,12 @@
-"""AMDIM: the whole of one view tells parts of the other. Its parts here are groups of columns.
+"""`AMDIMEncoder`: the global code of one view predicts local codes of the other, and its loss.
+
+Local codes are codes of groups of columns.
 
 Axes: n rows, C columns, d latent components, p projected features, G groups of columns.
 """
 
 import math
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -12,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from cmim_sklearn._encoders.base.parameters import shared_parameters
-from cmim_sklearn._encoders.base.two_view import _ContrastiveEncoder
+from cmim_sklearn._encoders.base.two_view import _ProjectingEncoder
 from cmim_sklearn._models.local_view import LocalModel, LocalViews
 from cmim_sklearn._models.two_view import Corruption
 from cmim_sklearn._training.net import ObjectiveLoss
@@ -20,16 +23,19 @@ from cmim_sklearn.networks import MLP
 
 
 def amdim(batch: LocalViews, *, clip=20.0, score_weight=5e-2) -> dict[str, Tensor]:
-    """The whole of one view tells each group of columns of the other from those of other rows.
+    """Loss of AMDIM: the code of one view identifies each group of columns of the other view.
 
-    Scores are products over the square root of the width, clipped by c tanh(score / c); the mean
-    square of the raw ones is added. Groups are told by the cells that the view left as they were;
-    one that it changed as a whole is no positive.
+    Scores are products of codes over the square root of their width, clipped by c tanh(score / c).
+    The mean square of the unclipped scores is added. A group that the view replaced entirely is not
+    used as a positive.
 
     Parameters
     ----------
     batch : LocalViews
-    clip, score_weight : float
+    clip : float
+        Bound c of the scores.
+    score_weight : float
+        Weight of the mean square of the scores.
 
     Returns
     -------
@@ -40,8 +46,8 @@ def amdim(batch: LocalViews, *, clip=20.0, score_weight=5e-2) -> dict[str, Tenso
     ----------
     P. Bachman, R. D. Hjelm, W. Buchwalter (2019), arXiv 1906.00910, and its published code.
     """
-    # NOTE[paper] Negatives are the same group of other rows, where AMDIM has all places of other
-    # images; and there is no term from local to local codes.
+    # NOTE[paper] Negatives are the same group in other rows; AMDIM uses all places of other images.
+    # There is no term between local codes.
     contrast = scores = 0.0
     for source, target, is_own in zip(
         batch.sources, batch.targets[::-1], batch.are_own[::-1], strict=True
@@ -56,24 +62,25 @@ def amdim(batch: LocalViews, *, clip=20.0, score_weight=5e-2) -> dict[str, Tenso
 
 
 @shared_parameters
-class AMDIMEncoder(_ContrastiveEncoder):
-    """Embed mixed tables by AMDIM: the code of a row's one view tells parts of its other view.
+@dataclass(eq=False, repr=False, kw_only=True)
+class AMDIMEncoder(_ProjectingEncoder):
+    """Embed mixed tables with AMDIM: the code of one view predicts parts of the other view.
 
-    `transform` returns the code, `n_components` wide. There is no decoder: nothing to sample from,
-    nothing to decode with. Where AMDIM has places of an image, this has groups of columns, side by
-    side as they stand in the table by kind.
+    `transform` returns the latent code, `n_components` wide. There is no decoder, so features
+    cannot be inverted and rows cannot be generated. Parts are groups of adjacent columns of the
+    table, sorted by kind; in AMDIM they are places of an image.
 
     Parameters
     ----------
     %(n_components)s
     n_groups : int, default=8
-        Into how many groups the columns are cut; fewer where there are fewer columns.
+        Number of groups of columns; fewer if there are fewer columns.
     score_clip : float, default=20.0
-        Where scores are bent, by c tanh(score / c).
+        Bound c of the scores, which are clipped by c tanh(score / c).
     score_weight : float, default=0.05
-        Of the mean square of scores.
+        Weight of the mean square of the scores.
     projector_layer_sizes : int or sequence of int, default=(256, 256)
-        Widths of the local encoder; the last is that of what is compared.
+        Widths of the layers of the local encoder. The last one is the width of the local codes.
     %(shared)s
 
     Attributes
@@ -82,8 +89,8 @@ class AMDIMEncoder(_ContrastiveEncoder):
 
     Notes
     -----
-    The local encoder sees every group of both views: a fit takes some ten times as long as with the
-    other learners.
+    The local encoder processes each group of both views separately: a fit takes about ten times as
+    long as with the other encoders.
 
     References
     ----------
@@ -99,6 +106,10 @@ class AMDIMEncoder(_ContrastiveEncoder):
     (150, 16)
     """
 
+    n_groups: int = 8
+    score_clip: float = 20.0
+    score_weight: float = 5e-2
+
     _parameter_constraints: ClassVar[dict] = {
         "n_groups": [Interval(Integral, 1, None, closed="left")],
         "score_clip": [Interval(Real, 0, None, closed="neither")],
@@ -107,39 +118,14 @@ class AMDIMEncoder(_ContrastiveEncoder):
     }
     _default_view = Corruption(0.3, both=True)
 
-    def __init__(
-        self,
-        n_components=256,
-        *,
-        n_groups=8,
-        score_clip=20.0,
-        score_weight=5e-2,
-        projector_layer_sizes=(256, 256),
-        view=None,
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
-
     def _architecture(self):
-        return {**super()._architecture(), "n_groups": int(self.n_groups)}
+        return super()._architecture() | {"n_groups": int(self.n_groups)}
+
+    def _layer_chains(self, likelihood, architecture):
+        d, hidden = architecture["n_components"], architecture["hidden_layer_sizes"]
+        projector = architecture["projector_layer_sizes"]
+        encoder, local = [likelihood.n_inputs, *hidden, d], [likelihood.n_inputs, *projector]
+        return [encoder, local, [d, *projector[-1:]], [architecture["n_groups"]]]
 
     def _build_model(self, likelihood, architecture, seed):
         d, generator = architecture["n_components"], torch.Generator().manual_seed(seed)
@@ -147,8 +133,8 @@ class AMDIMEncoder(_ContrastiveEncoder):
         encoder = self._build_encoder(likelihood, architecture, d, generator)
         if not widths:
             raise ValueError(
-                "projector_layer_sizes of AMDIMEncoder must have a width at least, that of what is "
-                f"compared. Got {self.projector_layer_sizes!r} instead."
+                "projector_layer_sizes of AMDIMEncoder must hold at least one width, that of the "
+                f"local codes; got {self.projector_layer_sizes!r}."
             )
         local = MLP(likelihood.n_inputs, widths[-1], widths[:-1], activation, generator)
         source = MLP(d, widths[-1], (), activation, generator)

@@ -1,5 +1,6 @@
 """`AEEncoder`: auto-encoder with a deterministic code, and its loss."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -11,16 +12,17 @@ from cmim_sklearn._training.net import ObjectiveLoss
 
 
 def distortion(batch: Pass) -> dict[str, Tensor]:
-    """Minus log p(x | z) of each row, in nats, and nothing else."""
+    """Loss of an auto-encoder: -log p(x | z) of each row, in nats."""
     return {"distortion": -batch.log_px.sum(-1)}
 
 
 @shared_parameters
+@dataclass(eq=False, repr=False, kw_only=True)
 class AEEncoder(_GenerativeEncoder):
-    """Embed mixed tables by an auto-encoder: a code without noise, and no prior.
+    """Embed mixed tables with an auto-encoder: deterministic codes, and no prior in the loss.
 
-    Nothing sets the scale of its codes, and nothing fills the space between them. With
-    `input_masking` it is a denoising one.
+    The loss sets neither the scale of the codes nor what lies between them. With `input_masking` it
+    is a denoising auto-encoder.
 
     Parameters
     ----------
@@ -33,12 +35,13 @@ class AEEncoder(_GenerativeEncoder):
 
     Notes
     -----
-    `sample` and its kin draw codes from a Gaussian mixture fitted to the codes of the rows.
+    `sample`, `impute` and `score_samples` use a Gaussian mixture fitted to the codes of the
+    training rows.
 
     References
     ----------
     P. Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv 1903.12436, for
-    sampling by a density fitted afterwards.
+    sampling from a density fitted after training.
 
     Examples
     --------
@@ -51,36 +54,6 @@ class AEEncoder(_GenerativeEncoder):
 
     _parameter_constraints: ClassVar[dict] = {}
     _posterior, _latent_prior = "point", "mixture"
-
-    def __init__(
-        self,
-        n_components=64,
-        *,
-        embedding="layers",
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        decoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        likelihoods=None,
-        input_masking=0.1,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
 
     def _objective(self, model, seed):
         return ObjectiveLoss(distortion)

@@ -1,5 +1,6 @@
 """`BarlowTwinsEncoder`: cross-correlation of two views, and its loss."""
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
@@ -7,23 +8,24 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from cmim_sklearn._encoders.base.parameters import shared_parameters
-from cmim_sklearn._encoders.base.two_view import _ContrastiveEncoder
+from cmim_sklearn._encoders.base.two_view import _ProjectingEncoder
 from cmim_sklearn._models.two_view import Corruption, Views
 from cmim_sklearn._training.net import ObjectiveLoss
 
 
 def barlow_twins(batch: Views, *, redundancy_weight=5e-3) -> dict[str, Tensor]:
-    """The correlations of features between the views: 1 with itself, 0 with any other.
+    """Loss of Barlow Twins: cross-correlations of the views should be the identity matrix.
 
     Parameters
     ----------
     batch : Views
     redundancy_weight : float
+        Weight of the off-diagonal correlations.
 
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``invariance`` and ``redundancy``, both the batch's, the same in all rows.
+        ``invariance`` and ``redundancy`` of the batch, equal in all rows.
 
     References
     ----------
@@ -46,17 +48,18 @@ def barlow_twins(batch: Views, *, redundancy_weight=5e-3) -> dict[str, Tensor]:
 
 
 @shared_parameters
-class BarlowTwinsEncoder(_ContrastiveEncoder):
-    """Embed mixed tables by Barlow Twins: features that agree between views and with no other.
+@dataclass(eq=False, repr=False, kw_only=True)
+class BarlowTwinsEncoder(_ProjectingEncoder):
+    """Embed mixed tables with Barlow Twins: features that agree between views and are decorrelated.
 
-    `transform` returns the code, `n_components` wide. There is no decoder: nothing to sample from,
-    nothing to decode with.
+    `transform` returns the latent code, `n_components` wide. There is no decoder, so features
+    cannot be inverted and rows cannot be generated.
 
     Parameters
     ----------
     %(n_components)s
     redundancy_weight : float, default=0.005
-        Of the squared correlations between different features.
+        Weight of the squared correlations between different features.
     %(shared)s
 
     Attributes
@@ -76,39 +79,12 @@ class BarlowTwinsEncoder(_ContrastiveEncoder):
     (150, 16)
     """
 
+    redundancy_weight: float = 5e-3
+
     _parameter_constraints: ClassVar[dict] = {
         "redundancy_weight": [Interval(Real, 0, None, closed="left")],
     }
     _default_view = Corruption(0.3, both=True)
-
-    def __init__(
-        self,
-        n_components=256,
-        *,
-        redundancy_weight=5e-3,
-        projector_layer_sizes=(256, 256),
-        view=None,
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
 
     def _objective(self, model, seed):
         return ObjectiveLoss(barlow_twins, redundancy_weight=self.redundancy_weight)

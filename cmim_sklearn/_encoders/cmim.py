@@ -1,5 +1,7 @@
-"""`CMIMEncoder`: its parameters, and the loss that they name."""
+"""`CMIMEncoder`: the contrastive Mutual Information Machine."""
 
+import warnings
+from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
@@ -8,30 +10,32 @@ from sklearn.utils._param_validation import Interval
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import shared_parameters
 from cmim_sklearn._training.net import ObjectiveLoss
-from cmim_sklearn.objectives import OBJECTIVES
+from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn.objectives import cmim
 
 
 @shared_parameters
+@dataclass(eq=False, repr=False, kw_only=True)
 class CMIMEncoder(_GenerativeEncoder):
-    """Embed mixed tables by cMIM: `n_components` is the latent width, `embedding` the output's.
+    """Embed mixed tables with the contrastive Mutual Information Machine (cMIM).
 
-    cMIM is the contrastive Mutual Information Machine. By default `transform` returns the hidden
-    layers of encoder and decoder side by side, 1,024 features; `n_components` is the width of the
-    code between them.
-
-    A probabilistic auto-encoder for tables of any column types, with holes, trained without labels
-    on the A-MIM loss plus a contrastive term that needs no augmented views. Being generative, it
-    also decodes (`inverse_transform`), draws new rows (`sample`), fills holes (`impute`) and tells
+    A probabilistic auto-encoder for tables of numbers, booleans and categories with missing values.
+    It is trained without labels on the A-MIM loss plus a contrastive term that needs no data
+    augmentation. `transform` returns features of rows. The fitted encoder also inverts features
+    (`inverse_transform`), generates rows (`sample`), imputes missing values (`impute`) and scores
     how likely a row is (`score_samples`).
+
+    By default the features are the hidden layers of encoder and decoder, 1,024 in all; see
+    `embedding`. `n_components` is the width of the latent code between encoder and decoder.
 
     Parameters
     ----------
     %(n_components)s
     contrastive_weight : float, default=1.0
-        Factor of the contrastive term, which spreads the directions of codes; 0 gives A-MIM. The
-        term is at most 0.69 nats a row.
+        Weight of the contrastive term, which spreads the directions of codes. 0 gives A-MIM. The
+        unweighted term is at most log 2 = 0.69 nats for each row.
     temperature : float, default=0.1
-        Of the cosine similarity in the contrastive term. Fixed, not learnt.
+        Temperature of the cosine similarity in the contrastive term; not trained.
     %(shared)s
 
     Attributes
@@ -40,11 +44,14 @@ class CMIMEncoder(_GenerativeEncoder):
 
     See Also
     --------
+    MIMEncoder : Without the contrastive term.
+    VAEEncoder : With the loss of a variational auto-encoder.
     sklearn.decomposition.PCA : Linear, for complete numeric tables.
 
     Notes
     -----
-    There is no ``sample_weight``: in mini-batch training a weight is not the same as a repetition.
+    There is no ``sample_weight``: in mini-batch training a weight is not equivalent to repeating
+    the row.
 
     References
     ----------
@@ -63,48 +70,29 @@ class CMIMEncoder(_GenerativeEncoder):
     True
     """
 
+    contrastive_weight: float = 1.0
+    temperature: float = 0.1
+    posterior: str = "sampled"
+    latent_prior: str = "mixture"
+
     _parameter_constraints: ClassVar[dict] = {
         "contrastive_weight": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(
-        self,
-        n_components=64,
-        *,
-        contrastive_weight=1.0,
-        temperature=0.1,
-        embedding="layers",
-        posterior="sampled",
-        latent_prior="mixture",
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        decoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        likelihoods=None,
-        input_masking=0.1,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
+    def _warn_of_parameters(self):
+        if self.n_components == 1 and self.contrastive_weight:
+            warnings.warn(
+                "With n_components=1 codes have no direction to spread, and the contrastive term "
+                "has no gradient: this fit is A-MIM. Use at least 2 components, or set "
+                "contrastive_weight=0.",
+                UserWarning,
+                stacklevel=users_level(),
+            )
 
     def _objective(self, model, seed):
         return ObjectiveLoss(
-            OBJECTIVES["cmim"],
+            cmim,
             contrastive_weight=self.contrastive_weight,
             temperature=self.temperature,
         )

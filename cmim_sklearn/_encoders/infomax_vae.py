@@ -1,5 +1,7 @@
 """`InfoMaxVAEEncoder`: VAE with a bound on mutual information, its critic and its loss."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import ClassVar
@@ -21,15 +23,15 @@ MAX_EXPONENT = 20.0
 
 
 class Critic(nn.Module):
-    """A function f(x, z) by an MLP on both side by side, with ReLU.
+    """Critic f(x, z): an MLP with ReLU on the concatenation of x and z.
 
     Parameters
     ----------
     n_in : int
-        Width of x and z together.
+        Width of x plus width of z.
     hidden_layer_sizes : sequence of int
     generator : torch.Generator
-        Draws the weights.
+        Generator of the initial weights.
     """
 
     def __init__(self, n_in, hidden_layer_sizes, generator):
@@ -46,15 +48,15 @@ class Critic(nn.Module):
 
 
 class FDivergenceBound(nn.Module):
-    """A lower bound on I(x; z) in nats from f at pairs and at shuffled pairs: f - exp(f' - 1)."""
+    """Lower bound on I(x; z) in nats: f - exp(f' - 1), with f at pairs and f' at shuffled pairs."""
 
     def forward(self, paired, shuffled):
-        """The bound's terms (n,); their mean is the bound."""
+        """Terms of the bound, (n,); their mean is the bound."""
         return paired - torch.exp((shuffled - 1).clamp(max=MAX_EXPONENT))
 
 
 def infomax_vae(batch: Pass, *, critic, beta=1.0, information_weight=1.0) -> dict[str, Tensor]:
-    r"""The VAE's loss less a bound on the information that codes hold of rows.
+    r"""Loss of InfoMax-VAE: that of a VAE, minus a bound on the mutual information I(x; z).
 
     .. math:: -\log p(x|z) + \beta\, KL(q(z|x) \| P(z)) - \gamma \hat I(x; z), \quad
               \hat I = E[f(x, z)] - E[e^{f(x, z') - 1}]
@@ -62,10 +64,13 @@ def infomax_vae(batch: Pass, *, critic, beta=1.0, information_weight=1.0) -> dic
     Parameters
     ----------
     batch : Pass
-        n rows.
+        Batch of n rows.
     critic : callable
-        f, of encoder inputs (n, W) and codes (n, d).
-    beta, information_weight : float, default=1.0
+        Critic f of encoder inputs (n, W) and codes (n, d).
+    beta : float, default=1.0
+        Weight of the rate.
+    information_weight : float, default=1.0
+        Weight of the bound.
 
     Returns
     -------
@@ -81,24 +86,46 @@ def infomax_vae(batch: Pass, *, critic, beta=1.0, information_weight=1.0) -> dic
     return {**vae(batch, beta=beta), "information": -information_weight * bound}
 
 
-@shared_parameters
-class InfoMaxVAEEncoder(_GenerativeEncoder):
-    """Embed mixed tables by InfoMax-VAE: a VAE that is paid for the information in its codes.
+class LossWithCritic(ObjectiveLoss):
+    """Loss whose critic is trained in the same steps as the model, by its own net.
 
-    A critic tells a row's own code from another's; the bound on mutual information that it gives is
-    raised by encoder and critic in turn.
+    Parameters
+    ----------
+    objective : callable
+    critic_net : CriticNet
+        Initialised.
+    **options : dict
+        Options of the objective.
+    """
+
+    def __init__(self, objective, critic_net, **options):
+        super().__init__(objective, **options)
+        self.critic_net = critic_net
+
+    def callbacks(self):
+        """Callback that trains the critic."""
+        return [TrainCritic(self.critic_net)]
+
+
+@shared_parameters
+@dataclass(eq=False, repr=False, kw_only=True)
+class InfoMaxVAEEncoder(_GenerativeEncoder):
+    """Embed mixed tables with InfoMax-VAE, a VAE that maximises the information in its codes.
+
+    A critic distinguishes the code of a row from codes of other rows. This gives a lower bound on
+    the mutual information of rows and codes, which encoder and critic maximise in turn.
 
     Parameters
     ----------
     %(n_components)s
     beta : float, default=1.0
-        Factor of the rate, the divergence of q(z | x) from N(0, I).
+        Weight of the rate, the divergence of q(z | x) from N(0, I).
     information_weight : float, default=10.0
-        Factor of the bound on I(x; z).
-    critic_hidden_layer_sizes : sequence of int, default=(1000, 400, 100)
-        Of the critic, with ReLU.
+        Weight of the bound on I(x; z).
+    critic_hidden_layer_sizes : int or sequence of int, default=(1000, 400, 100)
+        Widths of the hidden layers of the critic, which have ReLU activations.
     critic_learning_rate_init : float, default=1e-4
-        Of the critic's Adam. The encoder's is `learning_rate_init`.
+        Learning rate of the critic's Adam optimizer. `learning_rate_init` is for the model.
     %(shared)s
 
     Attributes
@@ -107,11 +134,12 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
 
     Notes
     -----
-    The critic is no part of what is pickled, and a warm start begins with a new one. Its sizes, its
-    rate and the factors are published ones (beside a VAE's rate of 1e-3); at the other published
-    pair, a factor of 20 and a rate of 1e-5, the critic hardly learns in as few updates as fits make
-    here. What is held out is told by a critic that still learns: early stopping goes by a moving
-    mark. Codes that hold much are far from N(0, I): `latent_prior` is "mixture" by default.
+    The critic is not pickled, and a warm start begins with a new one. Its layer sizes, its learning
+    rate and the weights are published values (used with a learning rate of 1e-3 for the VAE). With
+    the other published pair, a weight of 20 and a rate of 1e-5, the critic hardly learns in the few
+    updates of a fit. The held-out loss uses a critic that is still learning, so early stopping
+    follows a moving target. Informative codes are far from N(0, I): the default `latent_prior` is
+    "mixture".
 
     References
     ----------
@@ -127,6 +155,12 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
     (150, 4)
     """
 
+    beta: float = 1.0
+    information_weight: float = 10.0
+    critic_hidden_layer_sizes: int | Sequence[int] = (1000, 400, 100)
+    critic_learning_rate_init: float = 1e-4
+    latent_prior: str = "mixture"
+
     _parameter_constraints: ClassVar[dict] = {
         "beta": [Interval(Real, 0, None, closed="left")],
         "information_weight": [Interval(Real, 0, None, closed="left")],
@@ -134,56 +168,14 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
         "critic_learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     }
     _posterior = "learned"
-
-    def __init__(
-        self,
-        n_components=64,
-        *,
-        beta=1.0,
-        information_weight=10.0,
-        critic_hidden_layer_sizes=(1000, 400, 100),
-        critic_learning_rate_init=1e-4,
-        embedding="layers",
-        latent_prior="mixture",
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        decoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        likelihoods=None,
-        input_masking=0.1,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
+    _layer_size_parameters = ("hidden_layer_sizes", "critic_hidden_layer_sizes")
 
     def _objective(self, model, seed):
         sizes = torch.atleast_1d(torch.as_tensor(self.critic_hidden_layer_sizes)).tolist()
         n_in = model.likelihood.n_inputs + model.posterior.n_components
         critic = Critic(n_in, sizes, torch.Generator().manual_seed(seed))
-        return ObjectiveLoss(
-            infomax_vae,
-            critic=critic,
-            beta=self.beta,
-            information_weight=self.information_weight,
-        )
-
-    def _trained_beside(self, objective):
         net = CriticNet(
-            objective.options["critic"],
+            critic,
             FDivergenceBound(),
             optimizer=torch.optim.Adam,
             lr=self.critic_learning_rate_init,
@@ -191,4 +183,10 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
             callbacks=None,
             verbose=0,
         )
-        return [TrainCritic(net.initialize())]
+        return LossWithCritic(
+            infomax_vae,
+            net.initialize(),
+            critic=critic,
+            beta=self.beta,
+            information_weight=self.information_weight,
+        )

@@ -1,5 +1,6 @@
 """`MIMEncoder`: the Mutual Information Machine, without the contrastive term."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
@@ -9,22 +10,22 @@ from cmim_sklearn.objectives import mim
 
 
 @shared_parameters
+@dataclass(eq=False, repr=False, kw_only=True)
 class MIMEncoder(_GenerativeEncoder):
-    """Embed mixed tables by the Mutual Information Machine, without contrast.
+    """Embed mixed tables with the Mutual Information Machine (MIM), without a contrastive term.
 
-    Trained on the A-MIM loss, -log p(x | z) - 1/2 (log q(z | x) + log P(z)): `CMIMEncoder` at
-    ``contrastive_weight=0``. With ``symmetric=True`` every batch has as many rows of the model's
-    own beside it, z from P(z) and x from p(x | z), on which the same loss is taken, with gradients
-    through the draws: then the loss opposes a posterior narrower than what the encoder gets wrong.
-    ``loss_curve_`` is then the mean over both kinds of rows; the held-out loss is of data alone.
+    The loss is A-MIM, -log p(x | z) - 1/2 (log q(z | x) + log P(z)): that of `CMIMEncoder` with
+    ``contrastive_weight=0``. With ``symmetric=True``, each batch gets the same number of generated
+    rows, z from P(z) and x from p(x | z), with gradients through the samples. The loss then opposes
+    a posterior that is narrower than the errors of the encoder. ``loss_curve_`` is the mean over
+    data and generated rows; the held-out loss is that of data.
 
     Parameters
     ----------
     %(n_components)s
     symmetric : bool, default=False
-        Whether to train on rows of the model's own besides. It takes ``posterior="learned"``,
-        whose variance it is about, and numeric columns: there is no gradient through a draw of a
-        category, a boolean or a count.
+        Whether to train on generated rows, too. This needs ``posterior="learned"``, and numeric
+        columns only: samples of categories, booleans and counts have no gradient.
     %(shared)s
 
     Attributes
@@ -33,7 +34,7 @@ class MIMEncoder(_GenerativeEncoder):
 
     See Also
     --------
-    CMIMEncoder : With the contrastive term.
+    CMIMEncoder : With a contrastive term.
 
     References
     ----------
@@ -50,43 +51,14 @@ class MIMEncoder(_GenerativeEncoder):
     (150, 4)
     """
 
+    symmetric: bool = False
+    posterior: str = "sampled"
+    latent_prior: str = "mixture"
+
     _parameter_constraints: ClassVar[dict] = {"symmetric": ["boolean"]}
 
-    def __init__(
-        self,
-        n_components=64,
-        *,
-        symmetric=False,
-        embedding="layers",
-        posterior="sampled",
-        latent_prior="mixture",
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        decoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        likelihoods=None,
-        input_masking=0.1,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
-
-    def _configure(self, model):
-        super()._configure(model)
+    def _update_model(self, model):
+        super()._update_model(model)
         model.dreams = bool(self.symmetric)
 
     def _check_table(self, table, frame):
@@ -94,8 +66,8 @@ class MIMEncoder(_GenerativeEncoder):
             return
         if self.posterior != "learned":
             raise ValueError(
-                "symmetric=True is about a variance that is learnt: it takes posterior='learned'. "
-                f"Got posterior={self.posterior!r}."
+                "symmetric=True needs posterior='learned', since it acts on the learned variance; "
+                f"got posterior={self.posterior!r}."
             )
         others = [
             f"{frame.name(position)!r} ({block.kind})"
@@ -105,9 +77,9 @@ class MIMEncoder(_GenerativeEncoder):
         ]
         if others:
             raise ValueError(
-                "symmetric=True passes gradients through rows that the model draws, which needs "
-                f"numeric columns of more than two values. Not such: {', '.join(others)}. Drop "
-                "them, or set symmetric=False."
+                "symmetric=True needs numeric columns of more than two values, since it passes "
+                f"gradients through generated rows; got {', '.join(others)}. Drop these columns, "
+                "or set symmetric=False."
             )
 
     def _objective(self, model, seed):

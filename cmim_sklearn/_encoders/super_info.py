@@ -1,5 +1,6 @@
 """`SuperInfoEncoder`: shared and superfluous information of two views, and its loss."""
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
@@ -8,15 +9,15 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from cmim_sklearn._encoders.base.parameters import shared_parameters
-from cmim_sklearn._encoders.base.two_view import _ContrastiveEncoder
+from cmim_sklearn._encoders.base.two_view import _TwoViewEncoder
 from cmim_sklearn._encoders.infonce import nce
 from cmim_sklearn._models.two_view import Views
 from cmim_sklearn._training.net import ObjectiveLoss
-from cmim_sklearn.latents import DiagonalNormal, LearnedPosterior, standard_normal
+from cmim_sklearn.latents import DiagonalNormal, standard_normal
 
 
 def divergence(one: DiagonalNormal, other: DiagonalNormal) -> Tensor:
-    """KL(one || other) of each row, (n,), in nats."""
+    """KL divergence KL(one || other) of each row, (n,), in nats."""
     ratio = one.log_variance - other.log_variance
     distance = (one.mean - other.mean).square() * torch.exp(-other.log_variance)
     return 0.5 * (ratio.exp() + distance - 1 - ratio).sum(-1)
@@ -25,17 +26,18 @@ def divergence(one: DiagonalNormal, other: DiagonalNormal) -> Tensor:
 def superinfo(
     batch: Views, *, temperature=0.5, superfluous_weight=1e-3, compression_weight=1e-3
 ) -> dict[str, Tensor]:
-    """Shared information up, superfluous information down, by variational bounds.
+    """Loss of SuperInfo: bounds on shared, superfluous and total information of two views.
 
     Parameters
     ----------
     batch : Views
     temperature : float
-        Of the cosine similarity in the bound on what the views share.
+        Temperature of the cosine similarity in the bound on shared information.
     superfluous_weight : float
-        Of the divergence between the posteriors of the two views, a bound on I(z1; v1 | v2).
+        Weight of the divergence between the posteriors of the two views, a bound on
+        I(z1; v1 | v2).
     compression_weight : float
-        Of the posteriors' divergence from N(0, I), a bound on I(z1; v1).
+        Weight of the divergence of the posteriors from N(0, I), a bound on I(z1; v1).
 
     Returns
     -------
@@ -56,22 +58,24 @@ def superinfo(
 
 
 @shared_parameters
-class SuperInfoEncoder(_ContrastiveEncoder):
-    """Embed mixed tables in the manner of SuperInfo: keep what views share, weigh what they do not.
+@dataclass(eq=False, repr=False, kw_only=True)
+class SuperInfoEncoder(_TwoViewEncoder):
+    """Embed mixed tables with a loss after SuperInfo, on shared and superfluous information.
 
-    `transform` returns the code, `n_components` wide. There is no decoder: nothing to sample from,
-    nothing to decode with.
+    `transform` returns the latent code, `n_components` wide. There is no decoder, so features
+    cannot be inverted and rows cannot be generated.
 
     Parameters
     ----------
     %(n_components)s
     temperature : float, default=0.5
-        Of the cosine similarity.
+        Temperature of the cosine similarity.
     superfluous_weight : float, default=0.001
-        Of a bound on what a view's code holds beyond the other view. Below 0 that is rewarded, and
-        the loss has no lower bound.
+        Weight of a bound on the information in the code of one view that the other view lacks. A
+        negative weight rewards it, and the loss then has no lower bound.
     compression_weight : float, default=0.001
-        Of a bound on all that a code holds of its view; below 0 likewise.
+        Weight of a bound on all information that a code holds about its view. A negative weight
+        rewards it, and the loss then has no lower bound.
     %(shared)s
 
     Attributes
@@ -80,10 +84,10 @@ class SuperInfoEncoder(_ContrastiveEncoder):
 
     Notes
     -----
-    A reading of the paper, not a reproduction: only its words were at hand, neither its equations
-    nor code. Shared information is bounded by InfoNCE between samples, superfluous information by
-    the divergence between the posteriors of the two views, as in multi-view information
-    bottlenecks, and the weights are ours.
+    An interpretation of the paper, not a reproduction: its text was available, but neither its
+    equations nor its code. InfoNCE between samples bounds the shared information, and the
+    divergence between the posteriors of the two views bounds the superfluous information, as in
+    multi-view information bottlenecks. The weights were chosen here.
 
     References
     ----------
@@ -99,42 +103,16 @@ class SuperInfoEncoder(_ContrastiveEncoder):
     (150, 16)
     """
 
+    temperature: float = 0.5
+    superfluous_weight: float = 1e-3
+    compression_weight: float = 1e-3
+
     _parameter_constraints: ClassVar[dict] = {
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "superfluous_weight": [Interval(Real, None, None, closed="neither")],
         "compression_weight": [Interval(Real, None, None, closed="neither")],
     }
-    _posterior = LearnedPosterior
-
-    def __init__(
-        self,
-        n_components=256,
-        *,
-        temperature=0.5,
-        superfluous_weight=1e-3,
-        compression_weight=1e-3,
-        view=None,
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
+    _posterior = "learned"
 
     def _objective(self, model, seed):
         return ObjectiveLoss(

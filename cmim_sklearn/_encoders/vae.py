@@ -1,5 +1,6 @@
 """`VAEEncoder`: variational auto-encoder, beta-VAE and InfoVAE, and their losses."""
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
@@ -14,23 +15,23 @@ from cmim_sklearn._training.net import ObjectiveLoss
 
 
 def vae(batch: Pass, *, beta=1.0, mmd_weight=0.0) -> dict[str, Tensor]:
-    r"""Minus the evidence lower bound, its rate weighted; and the MMD of InfoVAE.
+    r"""Loss of a VAE: negative evidence lower bound with a weighted rate, and InfoVAE's MMD.
 
     .. math:: -\log p(x|z) + \beta\, KL(q(z|x) \| P(z)) + \lambda\, MMD^2(q(z), P(z))
 
     Parameters
     ----------
     batch : Pass
-        n rows.
+        Batch of n rows.
     beta : float, default=1.0
-        Factor of the rate; 1 - alpha of InfoVAE.
+        Weight of the rate; 1 - alpha in InfoVAE.
     mmd_weight : float, default=0.0
-        Factor of the MMD; alpha + lambda - 1 of InfoVAE.
+        Weight of the MMD; alpha + lambda - 1 in InfoVAE.
 
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``distortion``, ``rate``, and ``mmd`` where it has a weight, in nats.
+        ``distortion``, ``rate``, and ``mmd`` if its weight is not 0, in nats.
 
     References
     ----------
@@ -52,12 +53,12 @@ def rate(batch: Pass) -> Tensor:
 def mmd(z: Tensor) -> Tensor:
     """Squared maximum mean discrepancy between codes z (n, d) and N(0, I), by row, (n,).
 
-    With the kernel exp(-||a - b||^2 / (2 d)); the mean over rows is the unbiased estimate, and can
-    be below zero. Zero where n is 1.
+    The kernel is exp(-||a - b||^2 / (2 d)). The mean over rows is an unbiased estimate, which can
+    be negative. For n = 1 it is 0.
     """
-    # NOTE[paper] Published code draws from the prior; a Gaussian kernel's means over N(0, I) are
-    # known, so nothing is drawn here. Its kernel is exp(-||a - b||^2 / d^2), nearly flat in many
-    # components.
+    # NOTE[paper] Published code samples from the prior. The means of a Gaussian kernel over N(0, I)
+    # are known, so nothing is sampled here. The published kernel is exp(-||a - b||^2 / d^2), which
+    # is nearly flat for many components.
     n, d = z.shape
     if n == 1:
         return torch.zeros_like(z[:, 0])
@@ -68,17 +69,18 @@ def mmd(z: Tensor) -> Tensor:
 
 
 @shared_parameters
+@dataclass(eq=False, repr=False, kw_only=True)
 class VAEEncoder(_GenerativeEncoder):
-    """Embed mixed tables by a variational auto-encoder: beta-VAE, and InfoVAE's MMD as an option.
+    """Embed mixed tables with a variational auto-encoder: VAE, beta-VAE, or InfoVAE.
 
     Parameters
     ----------
     %(n_components)s
     beta : float, default=1.0
-        Factor of the rate, the divergence of q(z | x) from N(0, I).
+        Weight of the rate, the divergence of q(z | x) from N(0, I).
     mmd_weight : float, default=0.0
-        Factor of the squared maximum mean discrepancy between a batch's codes and N(0, I). MMD-VAE
-        is ``beta=0`` with a large one.
+        Weight of the squared maximum mean discrepancy between the codes of a batch and N(0, I).
+        MMD-VAE is ``beta=0`` with a large weight.
     %(shared)s
 
     Attributes
@@ -87,8 +89,8 @@ class VAEEncoder(_GenerativeEncoder):
 
     Notes
     -----
-    The posterior's variance is learnt, above a soft floor of -6 for its logarithm. `latent_prior`
-    is "normal" by default: the prior that it was trained with.
+    The variance of the posterior is learned, with a soft floor of -6 for its logarithm. The default
+    `latent_prior`, "normal", is the prior of the loss.
 
     References
     ----------
@@ -104,44 +106,15 @@ class VAEEncoder(_GenerativeEncoder):
     (150, 4)
     """
 
+    beta: float = 1.0
+    mmd_weight: float = 0.0
+    latent_prior: str = "normal"
+
     _parameter_constraints: ClassVar[dict] = {
         "beta": [Interval(Real, 0, None, closed="left")],
         "mmd_weight": [Interval(Real, 0, None, closed="left")],
     }
     _posterior = "learned"
-
-    def __init__(
-        self,
-        n_components=64,
-        *,
-        beta=1.0,
-        mmd_weight=0.0,
-        embedding="layers",
-        latent_prior="normal",
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        decoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        likelihoods=None,
-        input_masking=0.1,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
 
     def _objective(self, model, seed):
         return ObjectiveLoss(vae, beta=self.beta, mmd_weight=self.mmd_weight)

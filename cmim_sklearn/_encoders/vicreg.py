@@ -1,5 +1,6 @@
 """`VICRegEncoder`: variance, invariance and covariance of two views, and its loss."""
 
+from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from cmim_sklearn._encoders.base.parameters import shared_parameters
-from cmim_sklearn._encoders.base.two_view import _ContrastiveEncoder
+from cmim_sklearn._encoders.base.two_view import _ProjectingEncoder
 from cmim_sklearn._models.two_view import Corruption, Views
 from cmim_sklearn._training.net import ObjectiveLoss
 
@@ -16,17 +17,18 @@ from cmim_sklearn._training.net import ObjectiveLoss
 def vicreg(
     batch: Views, *, invariance_weight=25.0, variance_weight=25.0, covariance_weight=1.0
 ) -> dict[str, Tensor]:
-    """Views alike, every feature with a deviation of 1 at least, no two features alike.
+    """Loss of VICReg: distance of the views, hinge on standard deviations, squared covariances.
 
     Parameters
     ----------
     batch : Views
     invariance_weight, variance_weight, covariance_weight : float
+        Weights of the three terms.
 
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``invariance`` by row; ``variance`` and ``covariance``, the batch's, alike in all rows.
+        ``invariance`` by row; ``variance`` and ``covariance`` of the batch, equal in all rows.
 
     References
     ----------
@@ -51,21 +53,23 @@ def vicreg(
 
 
 @shared_parameters
-class VICRegEncoder(_ContrastiveEncoder):
-    """Embed mixed tables by VICReg: variance, invariance and covariance of two views.
+@dataclass(eq=False, repr=False, kw_only=True)
+class VICRegEncoder(_ProjectingEncoder):
+    """Embed mixed tables with VICReg: variance, invariance and covariance of two views.
 
-    `transform` returns the code, `n_components` wide. There is no decoder: nothing to sample from,
-    nothing to decode with.
+    `transform` returns the latent code, `n_components` wide. There is no decoder, so features
+    cannot be inverted and rows cannot be generated.
 
     Parameters
     ----------
     %(n_components)s
     invariance_weight : float, default=25.0
-        Of the squared distance between the views of a row.
+        Weight of the squared distance between the views of a row.
     variance_weight : float, default=25.0
-        Of what a feature's deviation lacks of 1.
+        Weight of the variance term, a hinge that pushes each feature's standard deviation to at
+        least 1.
     covariance_weight : float, default=1.0
-        Of the squared covariances between features.
+        Weight of the squared covariances between features.
     %(shared)s
 
     Attributes
@@ -85,43 +89,16 @@ class VICRegEncoder(_ContrastiveEncoder):
     (150, 16)
     """
 
+    invariance_weight: float = 25.0
+    variance_weight: float = 25.0
+    covariance_weight: float = 1.0
+
     _parameter_constraints: ClassVar[dict] = {
         "invariance_weight": [Interval(Real, 0, None, closed="left")],
         "variance_weight": [Interval(Real, 0, None, closed="left")],
         "covariance_weight": [Interval(Real, 0, None, closed="left")],
     }
     _default_view = Corruption(0.3, both=True)
-
-    def __init__(
-        self,
-        n_components=256,
-        *,
-        invariance_weight=25.0,
-        variance_weight=25.0,
-        covariance_weight=1.0,
-        projector_layer_sizes=(256, 256),
-        view=None,
-        hidden_layer_sizes=(256, 256),
-        activation="silu",
-        encoder="mlp",
-        categorical_features="from_dtype",
-        numeric_scaling="quantile",
-        max_categories=256,
-        batch_size=256,
-        learning_rate_init=3e-3,
-        alpha=1e-4,
-        max_iter="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        device="auto",
-        net_params=None,
-        random_state=None,
-        verbose=0,
-    ):
-        self._store(locals())
 
     def _objective(self, model, seed):
         return ObjectiveLoss(

@@ -1,7 +1,6 @@
 """What goes on beside the steps of a fit: schedule, early stopping, progress, tasks."""
 
 import copy
-import functools
 import math
 import shutil
 import sys
@@ -10,22 +9,6 @@ import time
 from skorch.callbacks import Callback
 
 from cmim_sklearn._training.batches import count_batches
-
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn < 1.9
-
-    class CallbackSupportMixin:
-        """Stands in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method):
-        """Call the method, one frame further down, as scikit-learn's own does."""
-
-        @functools.wraps(method)
-        def called(*args, **kwargs):
-            return method(*args, **kwargs)
-
-        return called
 
 
 class StopTraining(Exception):

@@ -66,6 +66,10 @@ class ObjectiveLoss(nn.Module):
         """Return the named per-row terms of a `Pass`."""
         return self.objective(batch, **self.options)
 
+    def callbacks(self):
+        """Callbacks of skorch that this loss needs in training."""
+        return []
+
 
 class NotFinite(FloatingPointError):
     """A loss was not finite, also at lower rates; the net has its last weights with a finite one.
@@ -276,6 +280,12 @@ class LatentNet(NeuralNet):
             copy = torch.Generator(shared.device).set_state(shared.get_state())
             seed = int(torch.randint(2**31 - 1, (), generator=copy, device=copy.device))
         return torch.Generator(shared.device).manual_seed(self.world_.seed(seed))
+
+    def end_tasks(self):
+        """Close the tasks that scikit-learn's callbacks follow, once the estimator is fitted."""
+        for _, callback in self.callbacks_:
+            if isinstance(callback, EpochTasks):
+                callback.end(self)
 
     def forget_data(self):
         """Let go of held-out rows and of the table that scikit-learn's callbacks were shown."""

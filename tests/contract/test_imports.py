@@ -26,7 +26,7 @@ ONLY_THERE = {
     "narwhals": {"_tables"},
     "pandas": {"_tables"},
     "polars": {"_tables"},
-    "pyarrow": {"_tables", "_encoders/base/out_of_core"},
+    "pyarrow": {"_tables"},
     "safetensors": {"_utils/archive"},
     "zipfile": {"_utils/archive"},
     "matplotlib": {"display"},
@@ -40,8 +40,7 @@ ONLY_THERE = {
 """Folders or modules that may import a library, and do."""
 
 LATE = {
-    ("_encoders/base/encoder", "onnx"),
-    ("_encoders/base/persistence", "__init__"),
+    ("_encoders/base/fitted", "onnx"),
     ("onnx/_register", "__init__"),
 }
 """Imports from a higher floor, within a function."""

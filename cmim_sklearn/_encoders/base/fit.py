@@ -1,311 +1,367 @@
-"""Training on a whole table: how long, on which rows, by which net, and what is kept of it."""
+"""Steps of `fit`, in their order: check, read, learn the schema, split, make the net, keep."""
 
 import copy
 import warnings
-from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
-from typing import NamedTuple
+from numbers import Integral
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from torch.utils.data import Dataset
+from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils.validation import validate_data
 
+from cmim_sklearn._models.features import feature_scale
+from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
-from cmim_sklearn._training.diagnosis import told_of_columns
-from cmim_sklearn._training.net import LatentNet, NotFinite, hold_out, net_state
+from cmim_sklearn._training.net import (
+    LatentNet,
+    check_net_params,
+    go_on_from,
+    hold_out,
+    net_state,
+)
+from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
+from cmim_sklearn._utils.forking import begin_alone
 from cmim_sklearn._utils.stacklevel import users_level
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
-"""The width, encoder inputs and decoder outputs together, beyond which "auto" makes fewer updates,
-in proportion, and how many at least."""
+"""Width of a network, encoder inputs plus decoder outputs, above which `max_iter="auto"` makes
+fewer updates, in proportion; and the minimum number of updates."""
 SUMMARY_ROWS = 5000
-"""How many rows, at most, are looked at after training."""
+"""Maximum number of rows that are read after training, to summarise the network."""
 
 
-class Rows(NamedTuple):
-    """What a fit goes by, and what is looked at afterwards.
-
-    Attributes
-    ----------
-    data : Dataset
-        All rows to train on, as `LatentNet` takes them.
-    encoded : array of shape (n, C)
-        Those of them that are at hand, encoded: all, or a sample.
-    measure : callable
-        From positions in `encoded` to the measured cells of these rows.
-    held_out : array of shape (n_held_out, C) or None
-        Encoded rows to watch.
-    """
-
-    data: Dataset
-    encoded: np.ndarray
-    measure: Callable
-    held_out: np.ndarray | None
+COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
+"""Parameters that decide the schema of the table."""
+TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
+"""Attributes that training sets, where an encoder has them."""
 
 
-def train_on_table(encoder, X, y, X_val):
-    """Learn the columns, unless warm, and train; see `_LatentEncoder.fit`."""
-    warm = goes_on(encoder)
-    frame = encoder._read(X, reset=not warm, min_rows=2)
-    seed = draw_seed(encoder)
-    check_warm(encoder)
-    table = encoder.table_ if warm else encoder._fit_table(frame)
-    encoder._check_table(table, frame)
-    rows, encoded, held_out = _divided(encoder, table, frame, X_val, seed)
-    measure = partial(measured, table, frame, rows)
-    rows = Rows(EncodedTable(encoded), encoded, measure, held_out)
-    train_on_rows(encoder, table, rows, seed, X, y)
+class FitSteps:
+    """Steps of `fit`, `fit_parquet` and `partial_fit` that all encoders share."""
 
+    def _check_params(self):
+        parameters = self.get_params(deep=False)
+        validate_parameter_constraints(
+            self._parameter_constraints, parameters, caller_name=type(self).__name__
+        )
+        for name in self._layer_size_parameters:
+            sizes = np.atleast_1d(np.asarray(parameters[name], dtype=object)).tolist()
+            if any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
+                raise ValueError(
+                    f"The {name!r} parameter must hold ints of at least 1, one for each layer, or "
+                    f"be (); got {parameters[name]!r}."
+                )
+        check_net_params(self.net_params or {}, type(self).__name__)
+        resolve_device(self.device)
 
-def train_on_rows(encoder, table, rows, seed, X, y=None):
-    """Train on rows of known columns, and keep what is read off; X and y are for callbacks."""
-    built = encoder._architecture()
-    # A copy where it goes on, so that a fit that fails leaves the encoder as it was.
-    model = (
-        copy.deepcopy(encoder.net_.module)
-        if goes_on(encoder)
-        else encoder._build_model(table.likelihood, built, seed)
-    )
-    encoder._configure(model)
-    epochs = n_epochs(encoder, len(rows.data), _width(table.likelihood, built))
+    def _is_warm(self):
+        """Whether `fit` continues from the current weights."""
+        return self.warm_start and hasattr(self, "_net")
 
-    def so_far(net):
-        # For scikit-learn's callbacks, which may ask at every epoch: in short, and a copy.
-        attributes = encoder._read_off(net, rows.encoded, seed)
-        return {**attributes, "table_": table, "_built": built, "_net": net_state(net)}
+    def _read(self, X, *, reset, min_rows, table=None):
+        """Read and check a table; with `reset`, note its column names."""
+        begin_alone()
+        types = None if reset else (table or self.table_).types
+        return self._checked(read(X, types), reset=reset, min_rows=min_rows)
 
-    tasks = _callback_tasks(encoder, epochs, X, y, so_far)
-    net = make_net(encoder, model, epochs, seed, rows.held_out, tasks)
-    if goes_on(encoder):
-        net.history.extend(encoder.net_.history)
-    interrupted = None
-    try:
-        train(net, table, rows.data, rows.encoded, rows.held_out)
-        attributes = encoder._read_off(net, rows.encoded, seed, rows.measure)
-    except KeyboardInterrupt as stop:
-        interrupted = stop
-        attributes = encoder._read_off(net, rows.encoded, seed, rows.measure)
-    vars(encoder).update(attributes, table_=table, _built=built, _net=net)
-    try:
-        if interrupted is not None:
+    def _checked(self, frame, *, reset, min_rows):
+        n_rows = len(frame.columns[0]) if frame.columns else min_rows
+        for count, least, what in (
+            (n_rows, min_rows, "sample"),
+            (len(frame.columns), 1, "feature"),
+        ):
+            if count < least:
+                shape = (len(frame.native), len(frame.columns))
+                raise ValueError(
+                    f"Found array with {count} {what}(s) (shape={shape}) while a minimum of "
+                    f"{least} is required by {type(self).__name__}."
+                )
+        validate_data(self, frame.native, reset=reset, skip_check_array=True)
+        return frame
+
+    def _learn_table(self, frame, summaries=None):
+        """Schema for `fit`: the current one after a warm start, else a new one."""
+        if self._is_warm():
+            return self._known_table(frame, "warm_start=True", "Set warm_start=False")
+        return self._learn_new_table(frame, summaries)
+
+    def _learn_new_table(self, frame, summaries=None):
+        table = Table.fit(
+            frame,
+            categorical_features=self.categorical_features,
+            numeric_scaling=self.numeric_scaling,
+            max_categories=self.max_categories,
+            likelihoods=self._imposed_likelihoods,
+            summaries=summaries,
+        )
+        self._check_table(table, frame)
+        return table
+
+    def _known_table(self, frame, what="partial_fit", remedy="Call fit_schema"):
+        """Schema learnt before; raises if parameters that decided it, or the network, changed."""
+        self._check_unchanged(what, remedy)
+        self._check_table(self.table_, frame)
+        return self.table_
+
+    def _check_unchanged(self, what, remedy):
+        now = self._architecture()
+        if hasattr(self, "_net"):
+            part, names = "network", list(now)
+        else:  # fit_schema has learnt the schema only
+            part, names = "schema", COLUMN_PARAMETERS
+        changed = [name for name in names if now[name] != self._built[name]]
+        if changed:
+            raise ValueError(
+                f"{what} continues with the fitted {part}, but {', '.join(changed)} changed since "
+                f"it was learnt. {remedy} to start again."
+            )
+
+    def _split(self, table, frame, X_val):
+        """Rows of a fit: to train on, and held out for early stopping."""
+        seed = draw_seed(self.random_state)
+        encoded, kept = table.encode(frame), np.arange(frame.n_rows)
+        held_out = None
+        if X_val is not None:
+            held_out = self._encode_held_out(table, X_val)
+        elif self.early_stopping:
+            share, minimum = self.validation_fraction, self._min_held_out
+            kept, left_out = split(len(encoded), share, minimum, seed)
+            encoded, held_out = encoded[kept], encoded[left_out]
+
+        def measure(some):
+            return table.measure(frame.take(kept[some]))
+
+        return Rows(table, EncodedTable(encoded), encoded, measure, held_out, seed)
+
+    def _encode_held_out(self, table, X_val):
+        with errors_name_x_val():
+            frame = self._read(X_val, reset=False, min_rows=self._min_held_out, table=table)
+            return table.encode(frame)
+
+    def _chunk(self, table, frame):
+        """Rows of one `partial_fit`."""
+        encoded, seed = table.encode(frame), draw_seed(self.random_state)
+        if hasattr(self, "_net"):  # other noise than that of the chunks before
+            seed = int(np.random.RandomState([seed, self.n_iter_]).randint(2**31 - 1))
+
+        def measure(some):
+            return table.measure(frame.take(some))
+
+        return Rows(table, EncodedTable(encoded), encoded, measure, None, seed)
+
+    def _make_net(self, rows, X, y=None):
+        """Net for `fit`; X and y are passed on to scikit-learn's callbacks."""
+        is_warm, likelihood = self._is_warm(), rows.table.likelihood
+        model = self._model_to_train(rows, is_warm)
+        n_units = self._n_units(likelihood)
+        epochs = n_epochs(self.max_iter, len(rows.data), self.batch_size, n_units)
+        tasks = self._epoch_tasks(epochs, rows, X, y)
+        net = self._net_of(model, epochs, rows.seed, rows.held_out, tasks)
+        if is_warm:
+            net.history.extend(self.net_.history)
+        return net
+
+    def _make_net_for_chunk(self, rows):
+        """Net for one pass of `partial_fit`, with the optimizer of the pass before."""
+        before = self.net_ if hasattr(self, "_net") else None
+        model = self._model_to_train(rows, before is not None)
+        net = self._net_of(model, 1, rows.seed, one_cycle=False)
+        if before is not None:
+            go_on_from(net, before)
+        return net
+
+    def _model_to_train(self, rows, is_warm):
+        """New model, or a copy of the current one, so that a fit that fails changes nothing."""
+        if is_warm:
+            model = copy.deepcopy(self.net_.module)
+        else:
+            model = self._build_model(rows.table.likelihood, self._architecture(), rows.seed)
+        self._update_model(model)
+        return model
+
+    def _epoch_tasks(self, epochs, rows, X, y):
+        """Callback that reports to scikit-learn's callbacks (1.9 and later), in a list, or none."""
+        context = self._init_callback_context(max_subtasks=epochs)
+        if context is None:
+            return []
+
+        def fitted_so_far(net):
+            summary = self._summarise_quickly(net, rows)
+            learnt = {"table_": rows.table, "_built": self._architecture(), "_net": net_state(net)}
+            return summary | learnt
+
+        return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, fitted_so_far)]
+
+    def _net_of(self, model, epochs, seed, held_out=None, callbacks=(), *, one_cycle=True):
+        """Initialised net that trains a model as the parameters say."""
+        objective = self._objective(model, seed)
+        callbacks = [*callbacks, *objective.callbacks()]
+        if held_out is not None:
+            callbacks.append(("early_stopping", KeepBest(self.n_iter_no_change, self.tol)))
+        device = resolve_device(self.device)
+        net_params = dict(self.net_params or {})
+        callbacks += list(net_params.pop("callbacks", None) or [])
+        if not one_cycle:
+            net_params.pop("callbacks__schedule", None)  # there is no schedule to replace
+        if "optimizer" not in net_params:
+            adamw = {"optimizer": torch.optim.AdamW, "optimizer__fused": device.type != "mps"}
+            net_params = adamw | net_params
+        net = LatentNet(
+            model,
+            objective,
+            seed=seed,
+            title=type(self).__name__,
+            one_cycle=one_cycle,
+            origin={
+                "class": type(self).__name__,
+                "seed": None if self.random_state is None else seed,
+                "parameters": self.get_params(deep=False),
+            },
+            callbacks=callbacks,
+            max_epochs=epochs,
+            batch_size=self.batch_size,
+            train_split=None if held_out is None else hold_out(held_out),
+            device=device,
+            verbose=int(self.verbose),
+            optimizer__lr=self.learning_rate_init,
+            optimizer__weight_decay=self.alpha,
+            **net_params,
+        )
+        return net.initialize()
+
+    # -- after training ----------------------------------------------------------------------------
+
+    def _summarise(self, net, rows):
+        """Fitted attributes, by name, that are read from a trained net."""
+        return self._summarise_quickly(net, rows)
+
+    def _summarise_quickly(self, net, rows):
+        """Those of them that cost little, for callbacks that look at every epoch."""
+        epochs = [row for row in net.history if "train_loss" in row]
+        validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
+        model = net.module.eval()
+        some = rows.encoded[summary_rows(len(rows.encoded), rows.seed)]
+
+        def by_layer(x):
+            parts = self._layers(model, x)
+            return {(name, i): part for name in parts for i, part in enumerate(parts[name])}
+
+        values = on_rows(model, by_layer, some)
+        names = dict.fromkeys(name for name, _ in values)
+        return {
+            "n_iter_": len(epochs),
+            "loss_curve_": [row["train_loss"] for row in epochs],
+            "validation_scores_": validation or None,
+            "_scales": {
+                name: feature_scale([part for (of, _), part in values.items() if of == name])
+                for name in names
+            },
+        }
+
+    def _keep(self, table, trained=None):
+        """Set the fitted attributes, from a schema and a trained net if there is one.
+
+        Then warn of what happened in training, and raise the interruption that ended it.
+        """
+        self._built, self.table_ = self._architecture(), table
+        if trained is None:
+            for name in TRAINED:
+                vars(self).pop(name, None)
+            return
+        for name, value in trained.summary.items():
+            setattr(self, name, value)
+        self._net = trained.net
+        try:
+            self._warn_of_training(trained)
+            trained.net.end_tasks()
+        finally:
+            trained.net.forget_data()
+            if trained.interruption is not None:
+                raise trained.interruption
+
+    def _warn_of_training(self, trained):
+        if trained.interruption is not None:
             warnings.warn(
-                f"Training was interrupted after {encoder.n_iter_} epochs. The encoder is fitted "
-                "with the weights it had, the best ones where rows were held out.",
+                f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
+                "the weights it had, the best ones if rows were held out.",
                 UserWarning,
                 stacklevel=users_level(),
             )
-        warn_of_faults(encoder, net)
-        for task in tasks:
-            task.end(net)
-    finally:
-        net.forget_data()
-        if interrupted is not None:
-            raise interrupted
+        if trained.net.faults_:
+            warnings.warn(
+                f"The loss was not finite in epoch {', '.join(map(str, trained.net.faults_))}. "
+                "Training returned to the epoch before and continued at half the learning rate. "
+                f"Lower learning_rate_init (now {self.learning_rate_init:g}), or check columns "
+                "with extreme values.",
+                UserWarning,
+                stacklevel=users_level(),
+            )
+
+    @contextmanager
+    def _names_restored_on_error(self):
+        """Restore n_features_in_ and feature_names_in_ if nothing was learnt before an error."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            if all(vars(self).get(name) is before.get(name) for name in ("_net", "table_")):
+                for name in ("n_features_in_", "feature_names_in_"):
+                    vars(self).pop(name, None)
+                    if name in before:
+                        setattr(self, name, before[name])
+            raise
 
 
-# -- before training -------------------------------------------------------------------------------
+def layer_sizes(sizes):
+    """Widths of layers as a list of ints, from an int or a sequence of ints."""
+    return np.atleast_1d(np.asarray(sizes, dtype=int)).tolist()
 
 
-def goes_on(encoder):
-    """Whether a fit begins with what was learnt before."""
-    return encoder.warm_start and hasattr(encoder, "_net")
+def draw_seed(random_state):
+    """Seed of a fit, drawn from the parameter `random_state`."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def draw_seed(encoder):
-    """The seed of a fit, drawn from `random_state`."""
-    return int(check_random_state(encoder.random_state).randint(2**31 - 1))
+def n_epochs(max_iter, n_rows, batch_size, width):
+    """Number of epochs that `max_iter` stands for, given rows and the width of the network."""
+    if max_iter != "auto":
+        return int(max_iter)
+    # An update of a wide network takes longer, in proportion to its width.
+    updates = max(AUTO_MIN_UPDATES, AUTO_UPDATES * min(1, AUTO_WIDTH / width))
+    n_batches = count_batches(n_rows, batch_size)
+    return int(np.clip(-(-updates // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
 
 
-def check_warm(encoder):
-    """Raise where a warm fit cannot go on with the network that there is."""
-    if goes_on(encoder):
-        check_as_built(encoder, encoder._architecture(), "warm_start=True", "Set warm_start=False")
+def summary_rows(n_rows, seed):
+    """Positions of the rows that summarise a trained network, in random order."""
+    return np.random.RandomState(seed).permutation(n_rows)[:SUMMARY_ROWS]
 
 
-def warn_of_one_component(encoder):
-    """Warn where there is no direction for the contrastive term to spread codes in."""
-    if encoder.n_components == 1 and getattr(encoder, "contrastive_weight", 0):
-        warnings.warn(
-            "With n_components=1 codes have no direction to spread, and the contrastive term "
-            "no gradient: this fit is A-MIM. Take 2 components or more, or "
-            "contrastive_weight=0 to say so.",
-            UserWarning,
-            stacklevel=users_level(),
-        )
-
-
-@contextmanager
-def as_before_on_error(encoder):
-    """On an error, where nothing was learnt, give columns their names of before."""
-    before = dict(vars(encoder))
-    try:
-        yield
-    except BaseException:
-        if all(vars(encoder).get(name) is before.get(name) for name in ("_net", "table_")):
-            for name in ("n_features_in_", "feature_names_in_"):
-                vars(encoder).pop(name, None)
-                if name in before:
-                    setattr(encoder, name, before[name])
-        raise
-
-
-def check_as_built(encoder, built, what, remedy):
-    """Raise where parameters that made the fitted network were set to others since."""
-    changed = [name for name, value in built.items() if value != encoder._built[name]]
-    learnt = "network", "it was built"
-    if not hasattr(encoder, "_net"):  # fit_schema has learnt no more
-        learnt = "columns", "they were learnt"
-        changed = [name for name in changed if name == "columns"]
-    if "columns" in changed:
-        changed[changed.index("columns")] = (
-            "one of categorical_features, numeric_scaling, max_categories and likelihoods"
-        )
-    if changed:
+def split(n_rows, validation_fraction, min_held_out, seed):
+    """Positions of the rows to train on, and of the rows held out, both in random order."""
+    n_held_out = max(min_held_out, round(validation_fraction * n_rows))
+    if n_rows - n_held_out < 2:
         raise ValueError(
-            f"{what} goes on with the fitted {learnt[0]}, but {', '.join(changed)} "
-            f"changed since {learnt[1]}. {remedy} to begin anew."
+            f"validation_fraction={validation_fraction} of {n_rows} rows leaves "
+            f"{n_rows - n_held_out} to train on; at least 2 are needed. Lower it, pass more rows "
+            "or set early_stopping=False."
         )
-
-
-def _divided(encoder, table, frame, X_val, seed):
-    """Positions of the rows to train on, these encoded, and encoded rows to watch, or None."""
-    rows, encoded = np.arange(frame.n_rows), table.encode(frame)
-    if X_val is not None:
-        return rows, encoded, encoded_to_watch(encoder, table, X_val)
-    if encoder.early_stopping:
-        rows, held_out = _split(encoder, len(encoded), np.random.RandomState(seed))
-        return rows, encoded[rows], encoded[held_out]
-    return rows, encoded, None
-
-
-def encoded_to_watch(encoder, table, X_val):
-    """Rows of a user's own to watch, encoded."""
-    with told_of_held_out():
-        held_out = encoder._read(X_val, reset=False, min_rows=encoder._min_held_out, table=table)
-        return table.encode(held_out)
+    order = np.random.RandomState(seed).permutation(n_rows)
+    return order[n_held_out:], order[:n_held_out]
 
 
 @contextmanager
-def told_of_held_out():
-    """Say in errors that it is X_val they are about, and not X."""
+def errors_name_x_val():
+    """Prefix errors about held-out rows with the name of their parameter, X_val."""
     try:
         yield
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"X_val: {error}") from error
-
-
-def _split(encoder, n_rows, rng):
-    n_held_out = max(encoder._min_held_out, round(encoder.validation_fraction * n_rows))
-    if n_rows - n_held_out < 2:
-        raise ValueError(
-            f"validation_fraction={encoder.validation_fraction} of {n_rows} rows leaves "
-            f"{n_rows - n_held_out} to train on; 2 are needed. Lower it, give more rows "
-            "or set early_stopping=False."
-        )
-    order = rng.permutation(n_rows)
-    return order[n_held_out:], order[:n_held_out]
-
-
-def _width(likelihood, built):
-    """Encoder inputs and decoder outputs, as far as there is a decoder."""
-    return likelihood.n_inputs + (likelihood.n_params if "decoder" in built else 0)
-
-
-def n_epochs(encoder, n_rows, width):
-    """How many epochs `max_iter` means for a table of some rows, and a network of some width."""
-    if encoder.max_iter != "auto":
-        return int(encoder.max_iter)
-    # An update takes time by the width: what time there is buys fewer of a wide table.
-    updates = max(AUTO_MIN_UPDATES, AUTO_UPDATES * min(1, AUTO_WIDTH / width))
-    n_batches = count_batches(n_rows, encoder.batch_size)
-    return int(np.clip(-(-updates // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
-
-
-# -- the net ---------------------------------------------------------------------------------------
-
-
-def _callback_tasks(encoder, epochs, X, y, so_far):
-    """What tells scikit-learn's callbacks of the fit: one skorch callback, or none."""
-    if not hasattr(encoder, "_init_callback_context"):
-        return []
-    context = encoder._init_callback_context(max_subtasks=epochs)
-    return [EpochTasks(context, {"estimator": encoder, "X": X, "y": y}, so_far)]
-
-
-def make_net(encoder, model, epochs, seed, encoded_val=None, tasks=(), one_cycle=True):
-    """The initialised net that trains a model as an encoder's parameters say."""
-    objective = encoder._objective(model, seed)
-    callbacks = [*tasks, *encoder._trained_beside(objective)]
-    if encoded_val is not None:
-        callbacks.append(("early_stopping", KeepBest(encoder.n_iter_no_change, encoder.tol)))
-    device = resolve_device(encoder.device)
-    own = dict(encoder.net_params or {})
-    callbacks += list(own.pop("callbacks", None) or [])
-    if not one_cycle:
-        own.pop("callbacks__schedule", None)  # there is none to replace
-    if "optimizer" not in own:
-        fused = device.type in ("cpu", "cuda")
-        own = {"optimizer": torch.optim.AdamW, "optimizer__fused": fused, **own}
-    net = LatentNet(
-        model,
-        objective,
-        seed=seed,
-        title=type(encoder).__name__,
-        one_cycle=one_cycle,
-        origin={
-            "class": type(encoder).__name__,
-            "seed": None if encoder.random_state is None else seed,
-            "parameters": encoder.get_params(deep=False),
-        },
-        callbacks=callbacks,
-        max_epochs=epochs,
-        batch_size=encoder.batch_size,
-        train_split=None if encoded_val is None else hold_out(encoded_val),
-        device=device,
-        verbose=int(encoder.verbose),
-        optimizer__lr=encoder.learning_rate_init,
-        optimizer__weight_decay=encoder.alpha,
-        **own,
-    )
-    return net.initialize()
-
-
-def train(net, table, data, encoded, encoded_val=None):
-    """Train a net on a data set; name the column of encoded rows (n, C) that its loss broke at."""
-    try:
-        net.partial_fit(data)
-    except NotFinite as fault:
-        told = told_of_columns(net.module, table, encoded if fault.training else encoded_val)
-        raise FloatingPointError(f"{fault} {told}".strip()) from None
-
-
-# -- after training --------------------------------------------------------------------------------
-
-
-def warn_of_faults(encoder, net):
-    """Warn of epochs that a net began anew, since the loss was not finite."""
-    if net.faults_:
-        warnings.warn(
-            f"The loss was not finite in epoch {', '.join(map(str, net.faults_))}. Each time "
-            "the fit went back to the epoch before, and on at half the learning rate. "
-            f"Lower learning_rate_init (now {encoder.learning_rate_init:g}), or look for columns "
-            "with extreme values.",
-            UserWarning,
-            stacklevel=users_level(),
-        )
-
-
-def some_rows(encoded, seed):
-    """Rows to look at after training, in random order."""
-    return np.random.RandomState(seed).permutation(len(encoded))[:SUMMARY_ROWS]
-
-
-def measured(table, frame, rows, some):
-    """Measured cells of some of the rows that a model was trained on."""
-    return table.measure(frame.take(rows[some]))

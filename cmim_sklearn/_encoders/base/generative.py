@@ -1,15 +1,15 @@
-"""What encoders with a decoder share besides: decode, sample, impute and score.
+"""Base of the encoders with a decoder: decode, generate, impute and score rows."""
 
-Names become objects here.
-"""
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array
 
-from cmim_sklearn._encoders.base.encoder import _LatentEncoder, check_at_least_one
-from cmim_sklearn._encoders.base.fit import some_rows
+from cmim_sklearn._encoders.base.encoder import _LatentEncoder
+from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.latent_model import LatentModel
@@ -22,7 +22,8 @@ from cmim_sklearn._models.row_posterior import (
 )
 from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
-from cmim_sklearn.latents import POSTERIORS, PointPosterior
+from cmim_sklearn._utils.validation import check_at_least_one
+from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
 
 DRAWS_PER_COPY = 32
@@ -30,12 +31,21 @@ USUAL_ROWS = 50
 ENCODER_TRUST = 0.7
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class _GenerativeEncoder(_LatentEncoder):
-    """Decode, sample, impute and score, for encoders with a decoder.
+    """Encoder with a decoder: it decodes, generates, imputes and scores rows.
 
-    A subclass is final: it has a constructor that stores, its `_parameter_constraints`,
-    `_objective`, and `_posterior` or `_latent_prior` where it has no parameter of that name.
+    A final subclass adds its own fields with their `_parameter_constraints`, `_objective`, and
+    `_posterior` and `_latent_prior` where these are not parameters.
     """
+
+    embedding: str = "layers"
+    decoder: str | Callable = "mlp"
+    likelihoods: dict | None = None
+    input_masking: float = 0.1
+
+    _network_parameters = ("encoder", "decoder")
+    _parameters_after_fit = ("embedding", "device")
 
     @property
     def _embedding(self):
@@ -49,14 +59,17 @@ class _GenerativeEncoder(_LatentEncoder):
     def _latent_prior(self):
         return self.latent_prior
 
+    @property
+    def _imposed_likelihoods(self):
+        return self.likelihoods
+
     def _architecture(self):
         own = {"posterior": self._posterior, "decoder": self.decoder}
-        return {**super()._architecture(), **own}
+        return super()._architecture() | own
 
     def _build_model(self, likelihood, architecture, seed):
         n_codes = architecture["n_components"]
-        shape = architecture["hidden_layer_sizes"], architecture["activation"]
-        posterior = (POSTERIORS | {"point": PointPosterior})[architecture["posterior"]](n_codes)
+        posterior = POSTERIORS[architecture["posterior"]](n_codes)
         n_outputs = n_codes * posterior.outputs_per_component
         generator = torch.Generator().manual_seed(seed)
         encoder = self._build_encoder(likelihood, architecture, n_outputs, generator)
@@ -64,51 +77,76 @@ class _GenerativeEncoder(_LatentEncoder):
             architecture["decoder"],
             n_codes,
             likelihood.n_params,
-            *shape,
+            architecture["hidden_layer_sizes"],
+            architecture["activation"],
             generator,
             is_decoder=True,
         )
-        return LatentModel(encoder, posterior, decoder, likelihood, self.input_masking)
+        return LatentModel(encoder, posterior, decoder, likelihood)
 
-    def _configure(self, model):
+    def _layer_chains(self, likelihood, architecture):
+        d, hidden = architecture["n_components"], architecture["hidden_layer_sizes"]
+        return [[likelihood.n_inputs, *hidden, d], [d, *hidden, likelihood.n_params]]
+
+    def _n_units(self, likelihood):
+        return likelihood.n_inputs + likelihood.n_params
+
+    def _update_model(self, model):
         model.input_masking = self.input_masking
 
     def _layers(self, model, x, *names):
         return layers(model, x, names or EMBEDDINGS)
 
-    def _read_off(self, net, encoded, seed, measure=None):
-        """See `_LatentEncoder._read_off`: the latents too, and the noise of p(x | z) refitted."""
-        attributes = super()._read_off(net, encoded, seed, measure)
-        model, order = net.module, some_rows(encoded, seed)
+    def _summarise(self, net, rows):
+        summary = super()._summarise_quickly(net, rows)
+        order, model = summary_rows(len(rows.encoded), rows.seed), net.module
 
         def codes_and_noise(x):
             posterior = model.encode(x)
             noise = posterior.log_variance.exp().expand_as(posterior.mean)
             return {"codes": posterior.mean, "noise": noise}
 
-        values = on_rows(model, codes_and_noise, encoded[order])
+        values = on_rows(model, codes_and_noise, rows.encoded[order])
         codes, noise = values["codes"], values["noise"].mean(0)
-        latent_prior = "normal" if measure is None else self._latent_prior
-        latents = LATENT_PRIORS[latent_prior](codes, noise, seed)
-        if measure is not None:
-            some = order[:CALIBRATION_ROWS]
-            calibrate(model, latents, codes[: len(some)], measure(some), len(encoded))
-        return {**attributes, "_latents": latents}
+        prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed)
+        some = order[:CALIBRATION_ROWS]
+        cells = rows.measure(some)
+        calibrate(model, prior, codes[: len(some)], cells, len(rows.encoded))
+        return summary | {"_latents": prior}
+
+    def _summarise_quickly(self, net, rows):
+        no_codes = np.empty((0, net.module.posterior.n_components))
+        prior = LATENT_PRIORS["normal"](no_codes, None, rows.seed)
+        return super()._summarise_quickly(net, rows) | {"_latents": prior}
+
+    def _check_loaded(self):
+        super()._check_loaded()
+        prior, d = self._latents, self._built["n_components"]
+        k, r = prior.means.shape
+        for name, shape in {"weights": (k,), "centre": (d,), "basis": (d, r)}.items():
+            found = getattr(prior, name).shape
+            if found != shape:
+                raise ValueError(f"the {name} of its latent prior have shape {found}, not {shape}.")
 
     def inverse_transform(self, X):
-        """Decode embedded rows to the likeliest table.
+        """Decode features to the most likely rows.
 
         Parameters
         ----------
         X : array of shape (n_samples, n_features_out)
-            As `transform` returns it, for the same `embedding`.
+            Features as `transform` returns them, for the same `embedding`.
 
         Returns
         -------
         table of shape (n_samples, n_features)
-            Of the library, names, order, dtypes and categories of the table fitted; numbers stay
-            inside the training range. Nothing is missing, save in columns that were all missing.
-            A pandas X hands on its row index.
+            Table of the library that was fitted, with the same names, order, dtypes and
+            categories. Numbers are in raw units, within the training range. No value is missing,
+            except in columns that were entirely missing in fit. The index of a pandas X is kept.
+
+        Raises
+        ------
+        ValueError
+            If X has another number of features.
         """
         self._check_use()
         is_pandas = type(X).__module__.split(".")[0] == "pandas"
@@ -130,7 +168,7 @@ class _GenerativeEncoder(_LatentEncoder):
         return self.table_.decode(decoded["x"], index)
 
     def reconstruct(self, X):
-        """Decode each row from its own code: the model's idea of it, holes filled.
+        """Encode rows and decode them again, without missing values.
 
         Parameters
         ----------
@@ -140,8 +178,8 @@ class _GenerativeEncoder(_LatentEncoder):
         Returns
         -------
         table of shape (n_samples, n_features)
-            As `inverse_transform` gives it, whatever the `embedding`; a pandas X hands on its row
-            index.
+            The most likely row for the code of each row, as `inverse_transform` returns rows, for
+            any `embedding`. The index of a pandas X is kept.
         """
         self._check_use()
         frame = self._read(X, reset=False, min_rows=1)
@@ -156,37 +194,39 @@ class _GenerativeEncoder(_LatentEncoder):
         )
 
     def sample(self, n_samples=1, *, conditions=None, random_state=None):
-        """Draw new rows: a code from `latent_prior`, then each column from p(x | z).
+        """Generate rows: a code from `latent_prior`, then each column from p(x | z).
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many; with a table of conditions, how many for each of its rows.
+            Number of rows; with a table of conditions, number of rows for each of its rows.
         conditions : dict or table, default=None
-            What to hold fixed: one value a column, by name (by position where arrays were fitted),
-            as ``{"sex": "Female", "age": 40}``; or a frame of partial rows, with any of the columns
-            and holes where nothing is known. Codes are then drawn by what they make of these cells
-            (importance resampling), the other columns from them.
+            Values to hold fixed. A dict has one value for each column, by name (by position if an
+            array was fitted), such as ``{"sex": "Female", "age": 40}``. A table has partial rows:
+            any of the columns, with missing values where nothing is fixed. Codes are resampled by
+            the likelihood of the fixed cells (importance resampling); the other columns follow
+            from the codes.
         random_state : int, RandomState instance or None, default=None
-            An int repeats the draw.
+            Seed. An int gives the same rows each time.
 
         Returns
         -------
         table of shape (n_samples, n_features)
-            Of the library, names, order, dtypes and categories of the table fitted, without holes.
-            Numbers stay inside the training range, unless ``numeric_scaling`` is "standard" or None
-            and they are not whole. Conditioned cells are as given. Draws for one row of conditions
-            stand together, and have its index where that is a pandas frame.
+            Table of the library that was fitted, with the same names, order, dtypes and
+            categories, without missing values. Numbers are in raw units, within the training
+            range; only non-integers under ``numeric_scaling="standard"`` or None can leave it.
+            Fixed cells are as given. Rows for the same row of conditions are adjacent, with its
+            index if it is a pandas DataFrame.
 
         Raises
         ------
         ValueError
-            If conditions name a column or a level that fit did not see.
+            If conditions name a column or a level that was not seen in fit.
 
         Notes
         -----
-        All but exact where the cells held fixed are at all likely. A value far from any seen
-        leaves few codes to choose from, and draws for it will be much alike.
+        Nearly exact for plausible conditions. For values far from the training data few codes
+        qualify, and the generated rows become similar.
         """
         self._check_use()
         check_at_least_one("n_samples", n_samples)
@@ -211,8 +251,8 @@ class _GenerativeEncoder(_LatentEncoder):
         )
 
     def _draw_given(self, model, cells, n_samples, generator):
-        """Raw columns of n_samples draws for each row of measured cells, side by side."""
-        # Many draws for a row come from copies of it, each with codes of its own to choose from.
+        """Raw columns of n_samples rows for each row of measured cells, adjacent."""
+        # Many samples for a row come from copies of it: each copy has other codes to choose from.
         n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
         n_copies = -(-n_samples // each)
 
@@ -230,33 +270,32 @@ class _GenerativeEncoder(_LatentEncoder):
         return self.table_.raw_columns(drawn.reshape(n_rows * n_samples, -1), drawn=True)
 
     def impute(self, X, *, n_draws=None, random_state=None):
-        """Fill the holes of a table, given what each row shows.
+        """Impute missing values from the observed cells of each row.
 
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
             With the columns of fit.
         n_draws : int, default=None
-            None fills a hole with the mean of what it may be, in the column's own unit, or with the
-            likeliest level: the best single guess. A number gives that many tables, each with holes
-            drawn from the model: multiple imputation, for results whose spread must show what is
-            not known.
+            None: impute the expected value, in the raw unit of the column, or the most likely
+            level: the best single estimate. An int: return that many tables, each with values
+            sampled from the model (multiple imputation), so that results show the uncertainty.
         random_state : int, RandomState instance or None, default=None
-            For `n_draws`; without it the same X always gives the same table.
+            Seed for `n_draws`. Without `n_draws` the same X always gives the same table.
 
         Returns
         -------
         table like X, or a list of n_draws of them
-            Observed cells, dtypes and row index are those of X. Means in a column of integer dtype
-            are rounded; pandas holds integers with holes as floats, whose means are not. A row
-            without any observed cell gets the means of the table, or a draw from it. A column that
-            was all missing in fit stays so.
+            Observed cells, dtypes and index are those of X. Expected values in a column of integer
+            dtype are rounded; pandas holds integers with missing values as floats, which are not
+            rounded. A row without any observed cell gets the means of the table, or a sample from
+            it. A column that was entirely missing in fit stays missing.
 
         Notes
         -----
-        A single guess lies between the mean under the model of `score_samples` and what the encoder
-        makes of the row, which errs otherwise; the more cells a row shows, the nearer to the
-        latter. Draws come from the model alone.
+        The single estimate is a weighted mean of two: the expectation under the model of
+        `score_samples`, and the encoder's reconstruction of the row. The more cells are observed,
+        the larger the weight of the latter. Samples come from the model alone.
         """
         self._check_use()
         if n_draws is not None:
@@ -279,12 +318,12 @@ class _GenerativeEncoder(_LatentEncoder):
         ]
 
     def _guess(self, model, frame):
-        """Raw columns of means and likeliest levels for the rows of a frame.
+        """Raw columns of expected values and most likely levels for the rows of a frame.
 
-        There are two estimates of what a row's holes hold: that of the latents, exact for the model
-        but not for the data, and what the encoder makes of a row with holes, which it was trained
-        to rebuild. They err differently, and a mean between them does so least. The fewer cells a
-        row shows, the less the encoder is to be trusted; of none it knows nothing.
+        There are two estimates of missing values: the expectation over codes, which is exact for
+        the model but not for the data, and the reconstruction by the encoder, which was trained to
+        reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
+        fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
         """
         table, posterior = self.table_, RowPosterior(model, self._latents)
         own = on_rows(
@@ -304,33 +343,34 @@ class _GenerativeEncoder(_LatentEncoder):
         return table.in_order([guessed[c] for c in range(len(guessed))])
 
     def score_samples(self, X, *, return_error=False):
-        """Log-likelihood of each row, under the model that `sample` draws from.
+        """Log-likelihood of each row under the model that `sample` generates from.
 
-        Whole numbers count by the probability of their bin [k - 1/2, k + 1/2], levels by theirs,
-        other numbers by the density in their own unit; values that many rows share, such as the
-        zero of a mostly-zero amount, by their probability. Missing cells are left out (integrated
-        over). A level never seen in fit has probability 1 / (n + K + 1), after n rows and K levels.
+        Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
+        probability, other numbers the density in their raw unit. Values that many rows share, such
+        as the zero of a mostly-zero amount, contribute their probability. Missing cells are
+        integrated out. A level not seen in fit has probability 1 / (n + K + 1), after n rows and K
+        levels.
 
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
             With the columns of fit.
         return_error : bool, default=False
-            Whether to give the Monte-Carlo standard error besides.
+            Whether to return the Monte-Carlo standard errors, too.
 
         Returns
         -------
         array of shape (n_samples,), float64
-            In nats.
+            Log-likelihoods in nats.
         array of shape (n_samples,), float64
-            Standard errors, in nats, if `return_error`. Above 1 or so, the score is a lower bound
-            rather than an estimate.
+            Standard errors in nats, if `return_error`. If an error is above about 1, the score is
+            a lower bound rather than an estimate.
 
         Notes
         -----
-        An integral over codes, by importance sampling with 256 codes a row from Gaussians fitted to
-        each row's own posterior. The same noise serves all rows and calls, so that scores repeat
-        and a row's does not depend on its neighbours.
+        The integral over codes is computed by importance sampling, with 256 codes for each row
+        from Gaussians fitted to its posterior. All rows and calls use the same noise: scores are
+        reproducible, and a row's score does not depend on the other rows.
         """
         self._check_use()
         cells = self.table_.measure(self._read(X, reset=False, min_rows=1))
@@ -345,7 +385,7 @@ class _GenerativeEncoder(_LatentEncoder):
         ----------
         X : table of shape (n_samples, n_features)
         y : None
-            Ignored; here by convention.
+            Ignored; present for API consistency.
 
         Returns
         -------
@@ -354,10 +394,10 @@ class _GenerativeEncoder(_LatentEncoder):
         return float(self.score_samples(X).mean())
 
     def score_columns(self, X):
-        """How odd each cell is, given the rest of its row: the least of a row is the oddest.
+        """Score each cell given the rest of its row; the lowest score of a row is its oddest cell.
 
-        log p(cell | other cells of the row), minus what it is on average over rows of the model's
-        own (50 of them, always the same): 0 is usual, whatever the column's unit and noise.
+        The score is log p(cell | other cells of the row), minus its mean over 50 generated rows,
+        which are always the same. So 0 is usual, for any unit and noise of the column.
 
         Parameters
         ----------
@@ -367,12 +407,12 @@ class _GenerativeEncoder(_LatentEncoder):
         Returns
         -------
         array of shape (n_samples, n_features), float64
-            In nats; 0 where a cell is missing.
+            Scores in nats; 0 for missing cells.
 
         Notes
         -----
-        Takes n_features + 1 times as long as `score_samples` does: give it the rows that stood out
-        there.
+        It takes n_features + 1 times as long as `score_samples`: pass only the rows with a low
+        score there.
         """
         self._check_use()
         frame = self._read(X, reset=False, min_rows=1)

@@ -1,288 +1,242 @@
-"""Tables beyond memory: fitted and embedded from Parquet files, a part of their rows at a time."""
+"""Parquet files larger than memory: `fit_parquet` and `transform_parquet`."""
 
 import hashlib
 import json
-import os
 import warnings
-from dataclasses import replace
 from functools import partial
 from numbers import Integral
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from cmim_sklearn._encoders.base.fit import (
-    Rows,
-    check_warm,
-    draw_seed,
-    encoded_to_watch,
-    goes_on,
-    measured,
-    told_of_held_out,
-    train_on_rows,
-)
-from cmim_sklearn._likelihoods.summary import ColumnSummary
-from cmim_sklearn._tables.parquet import ParquetTable, as_names, is_read
-from cmim_sklearn._tables.read import CATEGORY, MIN_PART_ROWS, PART_CELLS, read
-from cmim_sklearn._tables.schema import choose_kinds, warn_of_unseen
+from cmim_sklearn._encoders.base.fit import draw_seed, errors_name_x_val
+from cmim_sklearn._tables.feature_files import write_feature_files
+from cmim_sklearn._tables.parquet import ParquetTable
+from cmim_sklearn._tables.read import CATEGORY, read
+from cmim_sklearn._tables.schema import warn_of_unseen
+from cmim_sklearn._tables.survey import survey, with_extremes
 from cmim_sklearn._training.batches import StreamedTable
-from cmim_sklearn._utils.archive import clear_parts_in, parts_in, replacing, write_bytes
+from cmim_sklearn._training.train import Rows, train
 from cmim_sklearn._utils.hashing import hash_of
-from cmim_sklearn._version import __version__
+from cmim_sklearn._utils.sklearn_compat import with_callbacks
 
-MIN_BUFFER_ROWS, KEPT_ROWS = 10, 20_000
-MAX_LEVELS = 2**20
-FEATURE_CELLS = 2**22
-"""Features that are written at a time, 16 MB, but at least `MIN_PART_ROWS` rows."""
-MANIFEST, COMPLETE = "_features.json", "_SUCCESS"
-"""What was asked for, and that all is there: readers of folders pass over such names."""
+MIN_BUFFER_ROWS = 10
+KEPT_ROWS = 20_000
+"""Maximum number of sampled rows that stay in memory during training, to summarise the network."""
 
 
-# -- fit -------------------------------------------------------------------------------------------
+class OutOfCoreEncoder:
+    """Fit and transform of Parquet files, a part of their rows at a time."""
 
+    @with_callbacks
+    def fit_parquet(self, source, *, columns=None, X_val=None, buffer_rows=200_000):
+        """Fit to the rows of Parquet files, in memory that does not grow with their number.
 
-def check_buffer(buffer_rows):
-    """Raise where no rows, or hardly any, would be held at a time."""
-    is_int = isinstance(buffer_rows, Integral) and not isinstance(buffer_rows, bool)
-    if not is_int or buffer_rows < MIN_BUFFER_ROWS:
-        raise ValueError(
-            f"buffer_rows must be an int of at least {MIN_BUFFER_ROWS}. Got {buffer_rows!r} "
-            "instead."
+        A table of at most `buffer_rows` rows is read and fitted as by `fit`. For a larger table,
+        one pass over the files learns the schema, and each epoch is another pass.
+
+        Parameters
+        ----------
+        source : str or path-like, or list of them
+            Local Parquet files with the same columns, whose rows are concatenated. A directory
+            stands for the ``*.parquet`` files in it and below it, also behind links, in the order
+            of their names (part.10 after part.2). Folder names such as ``year=2020`` become
+            columns; those of folders above the source do if `columns` names them. Files must not
+            change during the call.
+        columns : list of str, default=None
+            Columns to fit to; no other column is read. None: all columns, except the row index of
+            a pandas DataFrame.
+        X_val : table of shape (n_held_out, n_features), default=None
+            Rows in memory for early stopping. Given these, `early_stopping` is not consulted.
+        buffer_rows : int, default=200_000
+            Number of rows that are shuffled at a time, and that are sampled for statistics; at
+            least 10. The peak memory is about 50 bytes for each of their cells.
+
+        Returns
+        -------
+        self : object
+            Fitted encoder. Tables that it returns are pyarrow tables.
+
+        Raises
+        ------
+        ImportError
+            If pyarrow is not installed (``pip install "cmim-sklearn[parquet]"``).
+        FileNotFoundError
+            If a file does not exist, or a directory has no Parquet file.
+        ValueError
+            If a file is not a Parquet file, lacks a column, has a column twice or with a type that
+            does not fit the other files, or changes while it is read; if a column of categories
+            has more than 1,048,576 levels; and as in `fit`.
+        TypeError, FloatingPointError, KeyboardInterrupt
+            As in `fit`.
+
+        Notes
+        -----
+        All rows decide the kinds of columns, levels and their frequencies, ranges and decimals of
+        numbers, and means of counts. A uniform sample of `buffer_rows` rows decides numeric
+        scalings and, after training, the scale of features, the distribution of codes and the
+        residual noise. With `early_stopping`, rows are held out from this sample, at most half of
+        it.
+
+        An epoch reads the row groups in random order, four at a time, and shuffles the rows in the
+        buffer. If a file is sorted and its row groups are larger than the buffer, batches are less
+        mixed than those of `fit`: write many row groups. The next rows are read and encoded in a
+        thread during training.
+
+        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than some 77,000 rows. For tens of
+        millions of rows, one or two epochs with a larger `batch_size` may be enough.
+        """
+        self._check_params()
+        is_int = isinstance(buffer_rows, Integral) and not isinstance(buffer_rows, bool)
+        if not is_int or buffer_rows < MIN_BUFFER_ROWS:
+            raise ValueError(
+                f"buffer_rows must be an int of at least {MIN_BUFFER_ROWS}; got {buffer_rows!r}."
+            )
+        self._warn_of_parameters()
+        source = ParquetTable(source, columns, self._text_columns() if self._is_warm() else ())
+        with self._names_restored_on_error():
+            if source.n_rows <= buffer_rows:
+                self._fit_in_memory(source.read(), None, X_val)
+            else:
+                self._fit_streamed(source, X_val, buffer_rows)
+        return self
+
+    def _fit_streamed(self, source, X_val, buffer_rows):
+        seed = draw_seed(self.random_state)
+        self._check_before_survey(source, X_val)
+        found = survey(
+            source, buffer_rows, seed, self.categorical_features, self._imposed_likelihoods
         )
+        frame = self._read(found.sample, reset=not self._is_warm(), min_rows=2)
+        table = self._learn_table(with_extremes(frame, found.summaries), found.summaries)
+        unseen = {}
+        stream = partial(_stream, source, table, found.digest, buffer_rows, unseen)
+        rows, kept = self._split_sample(stream, found, table, frame, X_val, seed)
+        sample = found.sample.take(kept)
+        del found, frame  # most of their rows would stay in memory during training
+        trained = train(self._make_net(rows, sample), rows, self._summarise)
+        self._keep(table, trained)
+        warn_of_unseen(unseen)
 
+    def _check_before_survey(self, source, X_val):
+        """Raise what can be known before all rows are read."""
+        if self._is_warm():
+            self._check_unchanged("warm_start=True", "Set warm_start=False")
+        self._read(source.head(), reset=not self._is_warm(), min_rows=1)
+        if X_val is not None:
+            with errors_name_x_val(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is read again, with warnings, after the survey
+                self._checked(read(X_val), reset=False, min_rows=self._min_held_out)
 
-def open_table(encoder, source, columns):
-    """The table of a fit; where the fit goes on, columns that were text are text."""
-    return ParquetTable(source, columns, _texts_of(encoder) if goes_on(encoder) else ())
+    def _split_sample(self, stream, found, table, frame, X_val, seed):
+        """Rows of a fit to a stream, and the positions in the sample that stay in memory."""
+        kept, left_out, held_out = np.arange(frame.n_rows), found.positions[:0], None
+        if X_val is not None:
+            held_out = self._encode_held_out(table, X_val)
+        elif self.early_stopping:
+            share = round(self.validation_fraction * found.n_rows)
+            n = max(self._min_held_out, min(share, frame.n_rows // 2))
+            order = np.random.RandomState(seed).permutation(frame.n_rows)
+            held_out = table.encode(frame.take(order[:n]))
+            kept, left_out = np.sort(order[n:]), np.sort(found.positions[order[:n]])
+        kept = np.sort(np.random.RandomState(seed).permutation(kept)[:KEPT_ROWS])
+        frame = frame.take(kept)
 
+        def measure(some):
+            return table.measure(frame.take(some))
 
-def _texts_of(encoder):
-    """Names of an encoder's columns that hold categories."""
-    names = getattr(encoder, "feature_names_in_", [])
-    return [
-        name for name, kind in zip(names, encoder.table_.types, strict=False) if kind == CATEGORY
-    ]
+        encoded = table.encode(frame, {})
+        return Rows(table, stream(left_out), encoded, measure, held_out, seed), kept
 
+    def _text_columns(self):
+        """Names of the columns that hold categories."""
+        names = getattr(self, "feature_names_in_", [])
+        types = self.table_.types
+        return [name for name, kind in zip(names, types, strict=False) if kind == CATEGORY]
 
-def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
-    """Learn the columns in one pass, and train in others; see `_LatentEncoder.fit_parquet`."""
-    warm, seed = goes_on(encoder), draw_seed(encoder)
-    check_warm(encoder)
-    _check_early(encoder, source, X_val, warm)
-    positions, sample, summaries, content = _survey(encoder, source, buffer_rows, seed)
-    frame = encoder._read(sample, reset=not warm, min_rows=2)
-    table = encoder.table_ if warm else encoder._fit_table(_with_ends(frame, summaries), summaries)
-    encoder._check_table(table, frame)
-    kept, left_out, held_out = _divided(encoder, table, frame, X_val, positions, source, seed)
-    # As many as are looked at after training, and some; the others would be held to its end.
-    some = np.sort(np.random.RandomState(seed).permutation(kept)[:KEPT_ROWS])
-    frame, sample = frame.take(some), sample.take(some)
-    encoded, unseen = table.encode(frame, {}), {}
-    data = StreamedTable(
-        source.n_rows - len(left_out),
-        partial(_encoded_parts, source, table, left_out, unseen),
-        buffer_rows,
-        {
-            "groups": torch.tensor([group.n_rows for group in source.groups]),
-            "content": torch.frombuffer(bytearray(content), dtype=torch.uint8),
-            "buffer_rows": torch.tensor(buffer_rows),  # by which rows are mixed, and sampled
-        },
-    )
-    rows = Rows(data, encoded, partial(measured, table, frame, np.arange(len(some))), held_out)
-    train_on_rows(encoder, table, rows, seed, sample)
-    warn_of_unseen(unseen)
+    def transform_parquet(self, source, destination, *, keep=None):
+        """Embed the rows of Parquet files, and write the features to a directory of Parquet files.
 
+        Each row group with rows becomes one file, ``part-000000.parquet`` and so on, in the order
+        of the rows, so that the directory can be read as one table. If the call was interrupted,
+        the same call resumes: files that exist are complete, and stay. ``_SUCCESS`` is written
+        last; without it, files are missing.
 
-def _check_early(encoder, source, X_val, warm):
-    """Raise what can be known before all rows are read."""
-    if (encoder.net_params or {}).get("data_parallel"):
-        raise ValueError(
-            "net_params={'data_parallel': True} is for tables in memory, of which each process "
-            f"takes its part: at most buffer_rows rows. These are {source.n_rows}, which "
-            "fit_parquet streams in one process. Leave it out."
+        Parameters
+        ----------
+        source : str or path-like, or list of them
+            As for `fit_parquet`. Only the columns of fit and those of `keep` are read.
+        destination : str or path-like
+            Directory, created if it does not exist; for one call at a time.
+        keep : list of str, default=None
+            Columns to copy, such as an ID, before the features.
+
+        Returns
+        -------
+        destination : Path
+
+        Raises
+        ------
+        ImportError
+            If pyarrow is not installed (``pip install "cmim-sklearn[parquet]"``).
+        FileNotFoundError
+            If a file does not exist, or a directory has no Parquet file.
+        ValueError
+            If the directory holds anything but features of the same encoder, `embedding`, files
+            (by name, size and time of modification), `keep` and release, or is in a directory of
+            the source; if the encoder was fitted to an array; if a file is not a Parquet file,
+            lacks a column, or changes while it is read; and as in `transform`.
+
+        Notes
+        -----
+        Features are float32, named by `get_feature_names_out`, whatever ``set_output`` says. They
+        equal those of `transform` up to rounding, about 1e-6, since rows come in other parts.
+        """
+        self._check_use()
+        if not hasattr(self, "feature_names_in_"):
+            raise ValueError(
+                f"This {type(self).__name__} was fitted to an array, or to columns whose names are "
+                "not strings, so columns cannot be found by name. Fit it to a DataFrame whose "
+                "column names are strings, or with fit_parquet."
+            )
+        unseen = {}
+        destination = write_feature_files(
+            source,
+            destination,
+            keep,
+            lambda frame: self._embed(frame.n_rows, [frame], unseen),
+            names=list(self.feature_names_in_),
+            texts=self._text_columns(),
+            types=self.table_.types,
+            features=self.get_feature_names_out().tolist(),
+            digest=self._digest_of_features(),
         )
-    encoder._read(source.head(), reset=not warm, min_rows=1)
-    if X_val is not None:
-        with told_of_held_out(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told when it is read for good
-            encoder._checked(read(X_val), reset=False, min_rows=encoder._min_held_out)
+        warn_of_unseen(unseen)
+        return destination
+
+    def _digest_of_features(self):
+        """Hash of everything that decides the features of a row."""
+        state, name = self.__getstate__(), self._embedding
+        parts = [type(self).__name__, name, state["table_"], state["_scales"][name]]
+        text = json.dumps(parts, default=lambda array: array.tolist())
+        return hashlib.sha256(f"{text} {hash_of(state['_net']['weights'])}".encode()).hexdigest()
 
 
-def _divided(encoder, table, frame, X_val, positions, source, seed):
-    """Rows of a sample to train on, positions in the source of no such, encoded rows to watch."""
-    rows, none = np.arange(frame.n_rows), positions[:0]
-    if X_val is not None:
-        return rows, none, encoded_to_watch(encoder, table, X_val)
-    if not encoder.early_stopping:
-        return rows, none, None
-    share = round(encoder.validation_fraction * source.n_rows)
-    n = max(encoder._min_held_out, min(share, frame.n_rows // 2))
-    order = np.random.RandomState(seed).permutation(frame.n_rows)
-    return np.sort(order[n:]), np.sort(positions[order[:n]]), table.encode(frame.take(order[:n]))
+def _stream(source, table, digest, buffer_rows, unseen, left_out):
+    """Data set of all rows except those at some sorted positions."""
+    identity = {
+        "groups": torch.tensor([group.n_rows for group in source.groups]),
+        "content": torch.frombuffer(bytearray(digest), dtype=torch.uint8),
+        "buffer_rows": torch.tensor(buffer_rows),  # decides how rows are mixed and sampled
+    }
+    parts = partial(_encoded_parts, source, table, left_out, unseen)
+    return StreamedTable(source.n_rows - len(left_out), parts, buffer_rows, identity)
 
 
 def _encoded_parts(source, table, left_out, unseen, seed):
-    """All rows but those at some sorted positions, encoded, in an order of the seed."""
+    """All rows except those at some sorted positions, encoded, in an order given by the seed."""
     for first, part in source.shuffled_parts(np.random.default_rng(seed)):
         encoded = table.encode(read(part, table.types, first), unseen)
         ends = np.searchsorted(left_out, [first, first + len(encoded)])
         encoded = np.delete(encoded, left_out[slice(*ends)] - first, axis=0)
         yield torch.from_numpy(encoded)
-
-
-def _survey(encoder, source, n_sample, seed):
-    """One pass over all rows.
-
-    Returns
-    -------
-    positions : array of shape (n_sample,)
-        Of a uniform sample, in order.
-    sample : pyarrow.Table
-        Its rows.
-    summaries : list of ColumnSummary
-        Of all rows.
-    content : bytes
-        A hash of all rows, in their order.
-    """
-    import pyarrow as pa
-
-    rng = np.random.default_rng(seed)
-    n_sample = min(n_sample, source.n_rows)
-    positions = np.sort(rng.choice(source.n_rows, n_sample, replace=False, shuffle=False))
-    sample, summaries, sha = [], None, hashlib.sha256()
-    for group in source.groups:
-        for first, part in source.parts(group):
-            frame = read(part, first_row=first)
-            if summaries is None:
-                likelihoods = getattr(encoder, "likelihoods", None)
-                kinds = choose_kinds(frame, encoder.categorical_features, likelihoods)
-                summaries = [ColumnSummary(kind == "categorical") for kind in kinds]
-            for p, (values, summary) in enumerate(zip(frame.columns, summaries, strict=True)):
-                summary.add(values, first)
-                if len(summary.counts) > MAX_LEVELS:
-                    raise ValueError(
-                        f"Column {frame.name(p)!r} has more than {MAX_LEVELS} levels, as an id "
-                        "has. Leave it out: columns=[...]."
-                    )
-                is_object = values.dtype == object
-                sha.update(repr(values.tolist()).encode() if is_object else values.tobytes())
-            ends = np.searchsorted(positions, [first, first + len(part)])
-            sample.append(part.take(positions[slice(*ends)] - first))
-            if len(sample) == 64:  # each with a dictionary of its own, where levels are coded
-                sample = [pa.concat_tables(sample).unify_dictionaries()]
-    return positions, pa.concat_tables(sample), summaries, sha.digest()
-
-
-def _with_ends(frame, summaries):
-    """A sample to learn scalings from; where it has no two numbers, those at the ends of all."""
-    columns = [
-        values
-        if values.dtype == object or len(np.unique(values[~np.isnan(values)])) > 1
-        else np.append(values, [summary.low, summary.high])
-        for values, summary in zip(frame.columns, summaries, strict=True)
-    ]
-    return replace(frame, columns=columns)
-
-
-# -- transform -------------------------------------------------------------------------------------
-
-
-def write_features(encoder, source, destination, keep):
-    """Embed row group by row group; see `_LatentEncoder.transform_parquet`."""
-    if not hasattr(encoder, "feature_names_in_"):
-        raise ValueError(
-            f"This {type(encoder).__name__} was fitted on an array, or on columns whose names are "
-            "no strings: there are no names to find them by. Fit it on a frame with names that are "
-            "strings, or by fit_parquet."
-        )
-    source = source if isinstance(source, str | os.PathLike) else list(source)
-    names, keep = list(encoder.feature_names_in_), as_names(keep)
-    features = encoder.get_feature_names_out().tolist()
-    doubled = sorted(set(keep) & set(features))
-    if doubled:
-        raise ValueError(f"keep names {doubled[0]!r}, which is the name of a feature, too.")
-    destination = Path(destination)
-    _check_apart(destination, source)
-    if len(set(keep)) < len(keep):
-        raise ValueError(f"keep names a column twice: {keep}.")
-    columns = [*names, *(name for name in keep if name not in names)]
-    source = ParquetTable(source, columns, _texts_of(encoder))
-    _begin(
-        destination,
-        {
-            "version": __version__,
-            "encoder": _fingerprint(encoder),
-            "source": source.stamp,
-            "keep": keep,
-            "parts": len(source.groups),
-        },
-    )
-    unseen = {}
-    for i, group in enumerate(source.groups or [None]):  # of no rows, a file that has the columns
-        path = destination / f"part-{i:06d}.parquet"
-        if not path.exists():
-            (destination / COMPLETE).unlink(missing_ok=True)
-            _write_part(encoder, source, group, path, names, features, keep, unseen)
-    write_bytes(destination / COMPLETE, b"")
-    warn_of_unseen(unseen)
-    return destination
-
-
-def _check_apart(destination, source):
-    """Raise where features would be among the rows of a folder when the call is made again."""
-    for folder in [source] if isinstance(source, str | os.PathLike) else source:
-        folder, inside = Path(folder).resolve(), (destination / "part.parquet").resolve()
-        if folder.is_dir() and inside.is_relative_to(folder) and is_read(inside, folder):
-            raise ValueError(
-                f"{destination} is in {folder}, all of whose .parquet files are taken for rows. "
-                "Give another directory, or one whose name begins with an underscore."
-            )
-
-
-def _begin(destination, task):
-    """Make the directory, or make sure that it is of the same task."""
-    path = destination / MANIFEST
-    destination.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        found = set(destination.iterdir()) - set(parts_in(destination))
-        if found:
-            raise ValueError(
-                f"{destination} holds {min(found).name!r}, but no features of an earlier call. "
-                "Give the name of a directory that is empty, or not there yet."
-            )
-        write_bytes(path, json.dumps(task).encode())
-    before = json.loads(path.read_bytes())
-    others = [name for name, value in task.items() if before.get(name) != value]
-    if others:
-        raise ValueError(
-            f"{destination} holds features of another call: not the same {', '.join(others)}. "
-            "Give another directory, or delete this one."
-        )
-    clear_parts_in(destination)
-
-
-def _write_part(encoder, source, group, path, names, features, keep, unseen):
-    """Write the features of one row group, or of none, to a file, whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kept = [source.schema.field(name) for name in keep]
-    schema = pa.schema([*kept, *(pa.field(name, pa.float32()) for name in features)])
-    max_rows = max(MIN_PART_ROWS, min(PART_CELLS // len(names), FEATURE_CELLS // len(features)))
-    # Numbers that never repeat gain nothing from a dictionary.
-    with replacing(path) as file, pq.ParquetWriter(file, schema, use_dictionary=keep) as writer:
-        for first, part in source.parts(group, max_rows) if group else ():
-            frame = read(part.select(names), encoder.table_.types, first)
-            Z = encoder._embed(len(part), [frame], unseen)
-            columns = [*part.select(keep).columns, *map(pa.array, np.array(Z.T, order="C"))]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-
-
-def _fingerprint(encoder):
-    """A hash of all that decides the features of an encoder."""
-    state = encoder.__getstate__()
-    name = encoder._embedding
-    parts = [type(encoder).__name__, name, state["table_"], state["_scales"][name]]
-    told = json.dumps(parts, default=lambda array: array.tolist())
-    return hashlib.sha256(f"{told} {hash_of(state['_net']['weights'])}".encode()).hexdigest()

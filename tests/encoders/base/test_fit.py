@@ -1,35 +1,33 @@
-"""Training on a whole table: how long."""
+"""Number of epochs of a fit."""
 
 import pandas as pd
 
 from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
-from cmim_sklearn._encoders.base import fit as fitting
+from cmim_sklearn._encoders.base import fit as steps
 from cmim_sklearn._encoders.base.fit import n_epochs
 
 
-def test_auto_epochs_make_about_three_thousand_updates():
-    encoder = CMIMEncoder()
-    assert n_epochs(encoder, 256 * 100, width=1200) == 30
-    assert n_epochs(encoder, 10**7, width=3) == 10
-    assert n_epochs(encoder, 50, width=3) == 400
-    assert n_epochs(CMIMEncoder(max_iter=7), 50, width=3) == 7
+def test_auto_makes_about_three_thousand_updates():
+    assert n_epochs("auto", 256 * 100, 256, width=1200) == 30
+    assert n_epochs("auto", 10**7, 256, width=3) == 10
+    assert n_epochs("auto", 50, 256, width=3) == 400
+    assert n_epochs(7, 50, 256, width=3) == 7
 
 
-def test_auto_epochs_of_a_wide_table_make_fewer_updates():
-    encoder = CMIMEncoder(batch_size=100)
+def test_auto_makes_fewer_updates_for_a_wide_table():
     # An array of 800 columns has 1,600 inputs, values and indicators, and 800 outputs.
-    assert n_epochs(encoder, 1000, width=2400) == 150
-    assert n_epochs(encoder, 1000, width=10**6) == 50
+    assert n_epochs("auto", 1000, 100, width=2400) == 150
+    assert n_epochs("auto", 1000, 100, width=10**6) == 50
 
 
-def test_fit_counts_a_tables_inputs_and_outputs_as_its_width(monkeypatch):
+def test_width_is_that_of_inputs_and_outputs(monkeypatch):
     widths = []
 
-    def one_epoch(encoder, n_rows, width):
+    def one_epoch(max_iter, n_rows, batch_size, width):
         widths.append(width)
         return 1
 
-    monkeypatch.setattr(fitting, "n_epochs", one_epoch)
+    monkeypatch.setattr(steps, "n_epochs", one_epoch)
     frame = pd.DataFrame({"a": [0.5, 1.5, 2.5], "b": ["x", "y", "z"]})
     CMIMEncoder().fit(frame)
     InfoNCEEncoder().fit(frame)

@@ -217,10 +217,10 @@ def test_information_near_its_cap_is_warned_of(mixed, quick):
         found = encoder.mutual_information(mixed, noise=1e-6)
     assert found.estimate == pytest.approx(math.log(200), abs=0.05)
     for bad, told in (
-        ({"noise": -1}, "at least 1e-06. Got -1"),
-        ({"noise": True}, "at least 1e-06. Got True"),
-        ({"noise": math.inf}, "at least 1e-06. Got inf"),
-        ({"n_draws": 0}, "n_draws must be an int of at least 1. Got 0"),
+        ({"noise": -1}, "at least 1e-06; got -1"),
+        ({"noise": True}, "at least 1e-06; got True"),
+        ({"noise": math.inf}, "at least 1e-06; got inf"),
+        ({"n_draws": 0}, "n_draws must be an int of at least 1; got 0"),
     ):
         with pytest.raises(ValueError, match=told):
             encoder.mutual_information(mixed, **bad)

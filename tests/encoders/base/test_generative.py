@@ -360,7 +360,7 @@ def test_a_whole_table_is_given_back(encoder, table):
 
 @pytest.mark.parametrize("n_draws", [0, -1, 2.5, True])
 def test_a_wrong_number_of_draws_is_named(encoder, table, n_draws):
-    with pytest.raises(ValueError, match=rf"n_draws must be an int of at least 1. Got {n_draws}"):
+    with pytest.raises(ValueError, match=rf"n_draws must be an int of at least 1; got {n_draws}"):
         encoder.impute(table, n_draws=n_draws)
 
 

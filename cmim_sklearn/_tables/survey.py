@@ -1,0 +1,99 @@
+"""Survey of Parquet files larger than memory: column summaries and a sample, in one pass."""
+
+import hashlib
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cmim_sklearn._likelihoods.summary import ColumnSummary
+from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.schema import choose_kinds
+
+MAX_LEVELS = 2**20
+MAX_CHUNKS = 64
+"""Chunks of the sample that are held before they are joined: each has its own dictionaries."""
+
+
+class Survey(NamedTuple):
+    """Facts about all rows of a table, and a uniform sample of them.
+
+    Attributes
+    ----------
+    positions : array of shape (n_sample,)
+        Positions of the sampled rows, in order.
+    sample : pyarrow.Table
+    summaries : list of ColumnSummary
+        Summaries of all rows, one for each column.
+    digest : bytes
+        Hash of all rows, in their order.
+    n_rows : int
+        Number of all rows.
+    """
+
+    positions: np.ndarray
+    sample: Any
+    summaries: list
+    digest: bytes
+    n_rows: int
+
+
+def survey(source, n_sample, seed, categorical_features, likelihoods):
+    """Read all rows of a `ParquetTable` once.
+
+    Parameters
+    ----------
+    source : ParquetTable
+    n_sample : int
+        Maximum number of rows to sample.
+    seed : int
+    categorical_features, likelihoods
+        See `Table.fit`.
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    ValueError
+        If a column of categories has more than 1,048,576 levels.
+    """
+    import pyarrow as pa
+
+    rng = np.random.default_rng(seed)
+    n_sample = min(n_sample, source.n_rows)
+    positions = np.sort(rng.choice(source.n_rows, n_sample, replace=False, shuffle=False))
+    chunks, summaries, digest = [], None, hashlib.sha256()
+    for group in source.groups:
+        for first, part in source.parts(group):
+            frame = read(part, first_row=first)
+            if summaries is None:
+                kinds = choose_kinds(frame, categorical_features, likelihoods)
+                summaries = [ColumnSummary(kind == "categorical") for kind in kinds]
+            for p, (values, summary) in enumerate(zip(frame.columns, summaries, strict=True)):
+                summary.add(values, first)
+                if len(summary.counts) > MAX_LEVELS:
+                    raise ValueError(
+                        f"Column {frame.name(p)!r} has more than {MAX_LEVELS} levels, like an ID. "
+                        "Leave it out: columns=[...]."
+                    )
+                is_object = values.dtype == object
+                digest.update(repr(values.tolist()).encode() if is_object else values.tobytes())
+            ends = np.searchsorted(positions, [first, first + len(part)])
+            chunks.append(part.take(positions[slice(*ends)] - first))
+            if len(chunks) == MAX_CHUNKS:
+                chunks = [pa.concat_tables(chunks).unify_dictionaries()]
+    sample = pa.concat_tables(chunks)
+    return Survey(positions, sample, summaries, digest.digest(), source.n_rows)
+
+
+def with_extremes(frame, summaries):
+    """Sample for scalings; a column that is constant in it gets the extremes of all rows."""
+    columns = [
+        values
+        if values.dtype == object or len(np.unique(values[~np.isnan(values)])) > 1
+        else np.append(values, [summary.low, summary.high])
+        for values, summary in zip(frame.columns, summaries, strict=True)
+    ]
+    return replace(frame, columns=columns)

@@ -1,0 +1,89 @@
+"""Train a net on the rows of one fit, and report how training ended."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from cmim_sklearn._tables.schema import Table
+from cmim_sklearn._training.diagnosis import told_of_columns
+from cmim_sklearn._training.net import LatentNet, NotFinite
+
+
+class Rows(NamedTuple):
+    """Rows of one fit.
+
+    Attributes
+    ----------
+    table : Table
+        Schema of the rows.
+    data : Dataset
+        All rows to train on, as `LatentNet` takes them.
+    encoded : array of shape (n, C)
+        Training rows in memory, encoded: all of them, or a sample.
+    measure : callable
+        From positions in `encoded` to the measured cells of these rows, see `Table.measure`.
+    held_out : array of shape (n_held_out, C) or None
+        Encoded rows for early stopping.
+    seed : int
+        Seed of the fit.
+    """
+
+    table: Table
+    data: Dataset
+    encoded: np.ndarray
+    measure: Callable
+    held_out: np.ndarray | None
+    seed: int
+
+
+class Trained(NamedTuple):
+    """Outcome of training.
+
+    Attributes
+    ----------
+    net : LatentNet
+    summary : dict
+        Fitted attributes, by name, that were read from the trained net.
+    interruption : KeyboardInterrupt or None
+        Interruption that ended training early.
+    """
+
+    net: LatentNet
+    summary: dict
+    interruption: KeyboardInterrupt | None
+
+
+def train(net: LatentNet, rows: Rows, summarise: Callable) -> Trained:
+    """Train a net on rows, then summarise it.
+
+    Parameters
+    ----------
+    net : LatentNet
+        Initialised.
+    rows : Rows
+    summarise : callable
+        From net and rows to the fitted attributes that are read from the net.
+
+    Returns
+    -------
+    Trained
+        Also after a KeyboardInterrupt, which is returned and not raised: the caller first keeps
+        what was learnt.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss is not finite, also at lower learning rates; the message names a column.
+    """
+    try:
+        try:
+            net.partial_fit(rows.data)
+        except NotFinite as error:
+            encoded = rows.encoded if error.training else rows.held_out
+            column = told_of_columns(net.module, rows.table, encoded)
+            raise FloatingPointError(f"{error} {column}".strip()) from None
+        return Trained(net, summarise(net, rows), None)
+    except KeyboardInterrupt as interruption:
+        return Trained(net, summarise(net, rows), interruption)

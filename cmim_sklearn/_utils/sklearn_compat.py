@@ -1,0 +1,26 @@
+"""Parts of scikit-learn that not every supported version has."""
+
+import functools
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:
+        """Mixin without effect, for versions of scikit-learn that have no callbacks."""
+
+        def _init_callback_context(self, max_subtasks):
+            """No context: there are no callbacks to report to."""
+            return None
+
+    def with_callbacks(method):
+        """Call the method through one more frame, as scikit-learn's own decorator does."""
+
+        @functools.wraps(method)
+        def called(*args, **kwargs):
+            return method(*args, **kwargs)
+
+        return called
+
+
+__all__ = ["CallbackSupportMixin", "with_callbacks"]
