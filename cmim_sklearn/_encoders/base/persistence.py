@@ -29,8 +29,8 @@ def check_class(cls, method):
     """Raise a TypeError unless a class is one of the library's encoders."""
     if ENCODERS.get(cls.__name__) is not cls:
         raise TypeError(
-            f"{method} is for {', '.join(ENCODERS)}; got {cls.__module__}.{cls.__qualname__}. "
-            "Pickle an encoder of a custom class."
+            f"{method} is for {', '.join(sorted(ENCODERS))}; got "
+            f"{cls.__module__}.{cls.__qualname__}. Pickle an encoder of a custom class."
         )
 
 
