@@ -1,33 +1,12 @@
-"""Small tables that the tests share."""
+"""Fixtures that several test modules share."""
 
-import numpy as np
+import functools
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-
-def make_mixed(n_rows=200, seed=0):
-    """Every kind of column, holes in most, and some dependence between them."""
-    rng = np.random.RandomState(seed)
-    hidden = rng.randn(n_rows)
-    frame = pd.DataFrame(
-        {
-            "income": np.exp(10 + hidden).round(2),
-            "age": (40 + 10 * hidden + 5 * rng.randn(n_rows)).round().astype("int64"),
-            "score": (hidden + 0.1 * rng.randn(n_rows)).astype("float32"),
-            "visits": rng.poisson(np.exp(hidden / 2)).astype("int64"),
-            "member": hidden > 0,
-            "flag": np.where(rng.rand(n_rows) < 0.3, 7, 3),
-            "city": pd.Categorical(
-                np.array(["Rome", "Oslo", "Lima"])[np.digitize(hidden, [-0.5, 0.5])],
-                categories=["Oslo", "Rome", "Lima", "Bonn"],
-            ),
-            "word": np.array(["x", "yy", "zzz", "ww"])[rng.randint(4, size=n_rows)],
-        }
-    )
-    frame["word"] = frame["word"].astype(object)
-    for column in ("income", "score", "city", "word"):
-        frame.loc[rng.rand(n_rows) < 0.1, column] = None
-    return frame
+from tests.helpers import make_mixed, small_encoder
 
 
 @pytest.fixture
@@ -37,5 +16,40 @@ def mixed():
 
 @pytest.fixture
 def quick():
-    """Parameters for a fit of a second or less."""
+    """Parameters of a fit that takes less than a second."""
     return {"max_iter": 3, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """Function from a class's name to a small encoder fitted to `make_mixed()`.
+
+    All tests get the same encoder: copy it before changing it.
+    """
+    return functools.cache(lambda name="CMIMEncoder": small_encoder(name).fit(make_mixed()))
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """CMIMEncoder trained on `make_mixed()` until it imputes well. Copy it before changing it."""
+    encoder = small_encoder(hidden_layer_sizes=(32,), max_iter=400)
+    return encoder.fit(make_mixed())
+
+
+@pytest.fixture(scope="session")
+def houses():
+    """Table of 6,000 districts of California that ships with the examples."""
+    path = Path(__file__).parents[1] / "examples" / "data" / "california_housing.csv"
+    return pd.read_csv(path).astype({"ocean_proximity": "category"})
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """Small fitted encoder, its file, and its table. Copy the encoder before changing it."""
+    table = make_mixed()
+    encoder = small_encoder(
+        n_components=3, hidden_layer_sizes=(6,), likelihoods={"visits": "poisson"}
+    ).fit(table)
+    path = tmp_path_factory.mktemp("saved") / "model.cmim"
+    encoder.save(path)
+    return encoder, path, table

@@ -1,4 +1,4 @@
-"""AMDIM: its loss by hand, and what its local codes see."""
+"""AMDIM: its loss by hand, and the cells that its local codes see."""
 
 import math
 
@@ -11,10 +11,10 @@ from cmim_sklearn import AMDIMEncoder
 from cmim_sklearn._encoders.amdim import amdim
 from cmim_sklearn._models.local_view import LocalViews
 from cmim_sklearn._tables.read import read
-from tests.encoders.test_contrastive import randn
+from tests.helpers import randn
 
 
-def test_amdim_by_hand():
+def test_loss_by_hand():
     n, n_groups, p = 4, 2, 3
     sources = randn(n, p), randn(n, p, seed=1)
     targets = randn(n, n_groups, p, seed=2), randn(n, n_groups, p, seed=3)
@@ -32,7 +32,7 @@ def test_amdim_by_hand():
         assert terms["scores"][i].item() == pytest.approx(float(squares), rel=1e-5)
 
 
-def test_amdim_hides_all_but_a_group_and_knows_what_a_view_changed(mixed, quick):
+def test_local_codes_see_one_group_and_no_cell_that_a_view_changed(mixed, quick):
     fitted = AMDIMEncoder(**quick, n_groups=3).fit(mixed)
     model = fitted.net_.module
     assert model.groups.shape == (3, 8)
@@ -51,7 +51,7 @@ def test_amdim_hides_all_but_a_group_and_knows_what_a_view_changed(mixed, quick)
     assert views.are_own[0].all()
     assert views.are_own[1][:, [0, 2]].all()
     assert torch.equal(views.are_own[1][:, 1], same[:, group].any(1))
-    # A changed cell is hidden: what it was changed to does not matter.
+    # A changed cell is hidden, so its new value has no effect.
     third = torch.where(same, x, x + 1)
     with torch.no_grad():
         again = model(x, (x, third)).targets[1]
@@ -59,7 +59,7 @@ def test_amdim_hides_all_but_a_group_and_knows_what_a_view_changed(mixed, quick)
     assert_close(again[~moved.any(1)], theirs[~moved.any(1)])
 
 
-def test_amdim_has_positives_in_wide_tables():
+def test_every_row_of_a_wide_table_has_a_positive():
     X = np.random.RandomState(0).randn(100, 200)
     fitted = AMDIMEncoder(max_iter=1, n_components=4, hidden_layer_sizes=(8,), random_state=0).fit(
         X

@@ -1,0 +1,124 @@
+"""State of a fitted encoder: pickle, joblib, skops, copies and clones."""
+
+import copy
+import gc
+import io
+import pickle
+import weakref
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from skorch.callbacks import LRScheduler
+
+from cmim_sklearn import Checkpoint, CMIMEncoder
+from tests.helpers import make_mixed
+
+
+def through_pickle(encoder):
+    return pickle.loads(pickle.dumps(encoder))
+
+
+def through_joblib(encoder):
+    buffer = io.BytesIO()
+    joblib.dump(encoder, buffer)
+    buffer.seek(0)
+    return joblib.load(buffer)
+
+
+def through_skops(encoder):
+    import skops.io
+
+    data = skops.io.dumps(encoder)
+    ours = [t for t in skops.io.get_untrusted_types(data=data) if t.startswith("cmim_sklearn.")]
+    return skops.io.loads(data, trusted=ours)
+
+
+@pytest.mark.parametrize("through", [through_pickle, through_joblib, through_skops, copy.deepcopy])
+@pytest.mark.parametrize("latent_prior", ["mixture", "normal"])
+def test_a_copy_of_a_fitted_encoder_gives_the_same_results(mixed, quick, through, latent_prior):
+    encoder = CMIMEncoder(**quick, early_stopping=True, latent_prior=latent_prior).fit(mixed)
+    again = through(encoder)
+    np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
+    pd.testing.assert_frame_equal(
+        again.sample(5, random_state=0), encoder.sample(5, random_state=0), check_exact=True
+    )
+    assert again.get_params() == encoder.get_params()
+    assert again.loss_curve_ == encoder.loss_curve_
+    assert [row["valid_loss"] for row in again.net_.history] == [
+        row["valid_loss"] for row in encoder.net_.history
+    ]
+    # A copy of a copy that was never used: its network has not been rebuilt.
+    np.testing.assert_array_equal(
+        through(through(encoder)).transform(mixed), encoder.transform(mixed)
+    )
+
+
+def is_plain(value):
+    """Whether a state holds only JSON values and numpy arrays."""
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and is_plain(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_plain(v) for v in value)
+    return value is None or isinstance(value, str | int | float | bool | np.ndarray | np.generic)
+
+
+def test_state_is_json_and_arrays(saved):
+    assert is_plain(saved[0].__getstate__())
+
+
+def test_no_row_is_kept_in_memory(mixed, quick):
+    X, X_val = (mixed[["age", "score"]].to_numpy()[:n] + 0 for n in (177, 33))
+    references = [weakref.ref(X), weakref.ref(X_val)]
+    encoder = CMIMEncoder(**quick).fit(X, X_val=X_val)
+    del X, X_val
+    gc.collect()
+    assert all(reference() is None for reference in references)
+    tensors = [o for o in gc.get_objects() if type(o) is torch.Tensor and o.ndim == 2]
+    assert [o.shape for o in tensors if len(o) in (177, 33)] == []
+    assert encoder.transform(mixed[["age", "score"]].to_numpy()).shape == (200, 32)
+
+
+def test_state_does_not_grow_with_the_number_of_rows(quick):
+    quick = quick | {"max_iter": 1}
+    sizes = [len(pickle.dumps(CMIMEncoder(**quick).fit(make_mixed(n)))) for n in (3100, 12400)]
+    assert abs(sizes[1] - sizes[0]) < 1500
+
+
+def test_a_fitted_pipeline_goes_through_skops(mixed, quick):
+    y = (mixed["age"] > 40).to_numpy()
+    pipe = Pipeline([("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression())]).fit(mixed, y)
+    np.testing.assert_array_equal(through_skops(pipe).predict(mixed), pipe.predict(mixed))
+
+
+def test_pickles_hold_unfitted_callbacks_and_no_optimizer(mixed, quick, tmp_path):
+    sizes = {}
+    for name, callbacks in {
+        "none": [],
+        "schedule": [LRScheduler("StepLR", step_size=2)],
+        "checkpoint": [("kept", Checkpoint(tmp_path))],
+    }.items():
+        encoder = CMIMEncoder(**quick, net_params={"callbacks": callbacks}).fit(mixed)
+        data = pickle.dumps(encoder)
+        sizes[name] = len(data)
+        again = pickle.loads(data)
+        np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
+        assert [type(c) for c in again.net_params["callbacks"]] == [type(c) for c in callbacks]
+        np.testing.assert_array_equal(again.fit(mixed).transform(mixed), encoder.transform(mixed))
+    assert max(sizes.values()) - sizes["none"] < 1000
+
+
+def test_clones_are_unfitted_and_pipelines_can_cache(mixed, quick, tmp_path):
+    y = (mixed["age"] > 40).to_numpy()
+    steps = [("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression())]
+    pipe = Pipeline(steps, memory=str(tmp_path)).fit(mixed, y)
+    again = Pipeline(steps, memory=str(tmp_path)).fit(mixed, y)
+    np.testing.assert_array_equal(again.predict_proba(mixed), pipe.predict_proba(mixed))
+    fresh = clone(pipe.named_steps["cmim"])
+    assert not hasattr(fresh, "net_")
+    assert not hasattr(fresh, "table_")
