@@ -1,10 +1,14 @@
-"""Write each example as a notebook beside it, executed, with its outputs.
+"""Convert each example script to a notebook with outputs.
 
-``python examples/notebooks.py`` writes all of them, ``python examples/notebooks.py plot_map`` one.
-A notebook has the cells of its script: the docstring and the comment below each ``# %%`` as text,
-the code below that as code. It needs ``pip install ".[examples,notebooks]"``.
+``python examples/notebooks.py`` executes and writes all notebooks, ``python examples/notebooks.py
+plot_map`` writes one. ``--text`` updates only text and comments, and keeps the outputs of notebooks
+whose code is unchanged. Needs ``pip install ".[examples,notebooks]"``.
+
+The docstring of a script and the comment below each ``# %%`` become text cells. The code between
+them becomes code cells.
 """
 
+import ast
 import re
 import sys
 import time
@@ -16,7 +20,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def cells(script):
-    """Return the cells of a script: pairs of "markdown" or "code", and what they hold."""
+    """Return the cells of a script as pairs of "markdown" or "code" and source."""
     _, docstring, code = script.read_text(encoding="utf-8").split('"""', maxsplit=2)
     head, *parts = re.split(r"^# %%\n", code, flags=re.M)
     found = [("markdown", docstring), ("code", head)]
@@ -27,7 +31,7 @@ def cells(script):
 
 
 def notebook(script):
-    """Return a script as a notebook without outputs."""
+    """Convert a script to a notebook without outputs."""
     from nbformat import v4
 
     make = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
@@ -40,30 +44,45 @@ def notebook(script):
 
 
 def execute(nb):
-    """Run a notebook from top to bottom, in the folder of the examples, and return it."""
+    """Run all cells of a notebook in the folder of the examples, and return the notebook."""
     from nbclient import NotebookClient
 
     metadata = nb.metadata.copy()
     NotebookClient(
         nb, timeout=900, record_timing=False, resources={"metadata": {"path": str(HERE)}}
     ).execute()
-    nb.metadata = metadata  # without the version of this Python
+    nb.metadata = metadata  # without the Python version
     return nb
 
 
-def main(names):
-    """Write the notebooks of the named scripts, or of all."""
+def with_outputs_of(nb, old):
+    """Copy outputs from an old notebook with the same code; raise ValueError if code differs."""
+    new, old = ([c for c in n.cells if c.cell_type == "code"] for n in (nb, old))
+    if [ast.dump(ast.parse(c.source)) for c in new] != [ast.dump(ast.parse(c.source)) for c in old]:
+        raise ValueError("the code has changed; run without --text")
+    for cell, former in zip(new, old, strict=True):
+        cell.outputs, cell.execution_count = former.outputs, former.execution_count
+    return nb
+
+
+def main(arguments):
+    """Write the notebooks of the named scripts, or of all scripts."""
     import nbformat
 
+    names = [name.removesuffix(".py") for name in arguments if name != "--text"]
     known = {script.stem: script for script in SCRIPTS}
     if unknown := [name for name in names if name not in known]:
-        sys.exit(f"No example is called {', '.join(unknown)}. There are: {', '.join(known)}.")
+        sys.exit(f"Unknown example {', '.join(unknown)}. Examples: {', '.join(known)}.")
     for name in names or known:
         start = time.perf_counter()
-        nb = execute(notebook(known[name]))
-        nbformat.write(nb, HERE / f"{name}.ipynb")
-        print(f"{name}.ipynb, {time.perf_counter() - start:.0f} s", flush=True)
+        nb, path = notebook(known[name]), HERE / f"{name}.ipynb"
+        if "--text" in arguments:
+            nb = with_outputs_of(nb, nbformat.read(path, as_version=4))
+        else:
+            nb = execute(nb)
+        nbformat.write(nb, path)
+        print(f"{path.name}, {time.perf_counter() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main([name.removesuffix(".py") for name in sys.argv[1:]])
+    main(sys.argv[1:])

@@ -2,10 +2,10 @@
 A map of a mixed table
 ======================
 
-Two latent components, ``n_components=2, embedding="mean"``, lay 2,000 block groups of California
-out by size along one diagonal: a linear model reads their rank by households off the map with an R2
-of 0.94. Across it they lie by place, in bands, which straight lines part less well: 0.56 are right,
-where the commonest place is so for 0.43.
+With ``n_components=2, embedding="mean"``, the latent codes of 2,000 block groups of California
+are a map. One diagonal orders them by size: a linear model predicts the rank by households with
+an R2 of 0.94. The other direction separates regions: a linear classifier recovers the region with
+accuracy 0.56 (majority class 0.43).
 """
 
 from pathlib import Path
@@ -20,30 +20,31 @@ from cmim_sklearn.display import LatentSpaceDisplay
 HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
 # %%
-# The table, without its prices.
+# The table without the prices.
 
 houses = pd.read_csv(HERE / "data" / "california_housing.csv")[:2000]
 houses = houses.drop(columns="median_house_value").astype({"ocean_proximity": "category"})
 
 # %%
-# A code of two components is a map as it is.
+# A latent code of two components can be plotted directly.
 
 encoder = CMIMEncoder(n_components=2, embedding="mean", max_iter=100, random_state=0)
 z = encoder.fit_transform(houses)
 
 # %%
-# How much of a row can be read off its place by straight lines? Its size, by rank, and its place.
+# Linear models show how well the position on the map predicts the rank by number of households
+# and the region.
 
-size, place = houses["households"].rank(), houses["ocean_proximity"]
+size, region = houses["households"].rank(), houses["ocean_proximity"]
 r2 = LinearRegression().fit(z, size).score(z, size)
-right = LogisticRegression().fit(z, place).score(z, place)
-common = place.value_counts(normalize=True).max()
+accuracy = LogisticRegression().fit(z, region).score(z, region)
+majority = region.value_counts(normalize=True).max()
 print(f"rank by households: R2 {r2:.2f}")
-print(f"ocean_proximity: {right:.2f} right; the commonest level is so for {common:.2f}")
+print(f"ocean_proximity: accuracy {accuracy:.2f}; majority class {majority:.2f}")
 
 # %%
-# The same points, coloured by a number and by the category; and, below the points, what the decoder
-# makes of each place of the map. Beyond the points that is a guess.
+# The points, coloured by a number and by a category. The last panel also shows the latitude that
+# the decoder predicts at each position; far from the points it extrapolates.
 
 figure, axes = plt.subplots(3, 1, figsize=(7, 12), layout="constrained")
 for axis, column, grid in [
@@ -52,5 +53,5 @@ for axis, column, grid in [
     (axes[2], "latitude", True),
 ]:
     LatentSpaceDisplay.from_estimator(encoder, houses, color=column, grid=grid, ax=axis)
-figure.suptitle("2,000 block groups of California by their codes")
+figure.suptitle("latent codes of 2,000 block groups of California")
 plt.show()

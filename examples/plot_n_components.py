@@ -1,11 +1,11 @@
 """
-How many components? Rows held out can say, without labels
-==========================================================
+Number of components: choose it by held-out likelihood, without labels
+======================================================================
 
-The log-likelihood of rows held out rises steeply up to 8 components and is flat from there: that is
-found without labels. With labels at hand one sees that little hangs on it: the default features,
-1,024 hidden activations, predict prices nearly as well behind 2 components as behind 32. The code
-itself goes on to gain, also beyond the maximum of the likelihood.
+The log-likelihood of held-out rows increases steeply up to 8 components and is flat from there.
+Finding this needs no labels. With labels the choice matters little for the default embedding: its
+1,024 hidden activations predict prices nearly as well with 2 components as with 32. The latent
+code itself improves up to 32, past the maximum of the likelihood.
 """
 
 from pathlib import Path
@@ -21,14 +21,14 @@ from cmim_sklearn import CMIMEncoder
 HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
 # %%
-# Block groups of California; their price is put aside, and serves only to look at the choice.
+# Block groups of California. Their price is not used for the choice, only to evaluate it.
 
 houses = pd.read_csv(HERE / "data" / "california_housing.csv")
 houses = houses.sample(2000, random_state=0).reset_index(drop=True)
 price = np.log(houses.pop("median_house_value"))
 
 # %%
-# ``score`` is the mean log-likelihood of rows, in nats, so that a search needs no ``y``.
+# ``score`` is the mean log-likelihood of rows in nats, so the search needs no ``y``.
 
 widths = [2, 4, 8, 16, 32]
 search = GridSearchCV(
@@ -42,7 +42,7 @@ nats = pd.Series(search.cv_results_["mean_test_score"], widths)
 print(f"best: {search.best_params_}")
 
 # %%
-# Had we known the prices: R2 of a linear model on the features, and on the code itself.
+# Evaluation with prices: R2 of a linear model on the default features and on the latent code.
 
 rows, held_out = train_test_split(houses.index, test_size=0.3, random_state=0)
 r2 = pd.DataFrame(index=widths, columns=["default features", "code"], dtype=float)
@@ -55,14 +55,14 @@ for width in widths:
 print(r2.assign(nats=nats).rename_axis("n_components").round(3).to_string())
 
 # %%
-# Both against the width.
+# Both measures by number of components.
 
 figure, axes = plt.subplots(2, 1, figsize=(6.5, 6.4), sharex=True, layout="constrained")
 axes[0].plot(nats, "s-", color="#0072B2")
-axes[0].set(title="without labels", ylabel="log-likelihood of rows held out, nats")
+axes[0].set(title="without labels", ylabel="held-out log-likelihood, nats")
 axes[1].plot(r2["default features"], "o-", color="#009E73", label="default features (1,024)")
-axes[1].plot(r2["code"], "D--", color="#E69F00", label='the code (embedding="mean")')
-axes[1].set(title="with labels: price", ylabel="R2 of a linear model")
+axes[1].plot(r2["code"], "D--", color="#E69F00", label='latent code (embedding="mean")')
+axes[1].set(title="with labels (price)", ylabel="R2 of a linear model")
 axes[1].legend()
 axes[1].set(xlabel="n_components", xscale="log")
 axes[1].set_xticks(widths, widths)

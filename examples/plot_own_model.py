@@ -1,13 +1,14 @@
 """
-Informative embeddings from a model of your own
-===============================================
+Informative embeddings from a custom PyTorch model
+==================================================
 
-The last hidden layer of a trained decoder serves a linear model better than the code in front of
-it: digits by an auto-encoder, 0.97 against 0.93. But a decoder with random weights on the same code
-does as well: the gain is that of a wide non-linear map, not of what the decoder has learnt. With
-all labels, the pixels themselves do so, too.
+For an auto-encoder of digits, a linear model is better on the last hidden layer of the decoder
+than on the latent code: 0.97 against 0.93. But a decoder with random weights does as well. The
+gain comes from a wide non-linear map, not from training the decoder. With all labels the pixels
+are as good.
 
-``InformativeEmbedding`` reads them off the trained module: no more training, no change to it.
+``InformativeEmbedding`` reads the features from the trained module, without training or changing
+it.
 """
 
 import copy
@@ -26,8 +27,7 @@ from torch import nn
 from cmim_sklearn import InformativeEmbedding
 
 # %%
-# Pictures of digits, and an auto-encoder as one writes it: plain PyTorch, nothing of this library.
-# Its code has eight numbers.
+# Images of digits, and an auto-encoder in plain PyTorch. Its latent code has eight components.
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -54,8 +54,8 @@ def train(seed):
 
 
 # %%
-# Four sets of features out of each model: its code, the decoder's last hidden layer, and, as a
-# control, the same layer with random weights behind the same encoder; and the pixels.
+# Four sets of features: the latent code, the last hidden layer of the decoder, the same layer
+# with random weights as a control, and the pixels.
 
 
 def without_training(model):
@@ -76,14 +76,14 @@ def features(model):
 
 
 # %%
-# A linear model on each, with all labels and with ten of each digit; three models.
+# A linear model on each set, with all labels and with ten labels per digit, for three seeds.
 
 rng = np.random.RandomState(0)
 few = np.concatenate([rng.permutation(np.flatnonzero(y_train == d))[:10] for d in range(10)])
 scores = []
 for seed in range(3):
     for name, embedding in features(train(seed)).items():
-        for labels, rows in {"all labels": slice(None), "ten of each digit": few}.items():
+        for labels, rows in {"all labels": slice(None), "ten labels per digit": few}.items():
             probe = make_pipeline(embedding, StandardScaler(), LogisticRegression(max_iter=2000))
             accuracy = probe.fit(X_train[rows], y_train[rows]).score(X_test, y_test)
             scores.append({"features": name, "labels": labels, "accuracy": accuracy})
@@ -91,7 +91,7 @@ table = pd.DataFrame(scores).pivot_table("accuracy", "features", "labels", sort=
 print(table.round(3).to_string())
 
 # %%
-# Mean accuracy over the three.
+# Mean accuracy over the seeds.
 
 figure, axis = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 for labels, marker, colour in zip(table, "os", ["#0072B2", "#E69F00"], strict=True):
@@ -99,6 +99,6 @@ for labels, marker, colour in zip(table, "os", ["#0072B2", "#E69F00"], strict=Tr
 axis.grid(axis="y", alpha=0.4)
 axis.invert_yaxis()
 axis.margins(y=0.15)
-axis.set(title="digits, by features of an auto-encoder", xlabel="accuracy of a logistic regression")
+axis.set(title="digits: features of an auto-encoder", xlabel="accuracy of a logistic regression")
 axis.legend(loc="lower center")
 plt.show()

@@ -1,11 +1,12 @@
 """
-Rows that it makes up, with their labels
-========================================
+Synthetic data with labels
+==========================
 
-With the target kept in the table, the census model draws labelled rows. Boosted trees that learn
-from them alone tell high incomes in real rows with an AUC of 0.88, those that learn from as many
-real rows with 0.90. The rows are not real, though: other trees tell them from real ones with an AUC
-of 0.64, where other real rows give 0.52 and columns drawn one by one 0.98.
+With the target as one of the columns, the encoder generates labelled census rows. Boosted trees
+trained on these rows alone predict high incomes of real people with an AUC of 0.88; trained on as
+many real rows they reach 0.90. A classifier can partly separate generated rows from real ones,
+with an AUC of 0.64. It reaches 0.52 for other real rows and 0.98 for columns sampled
+independently.
 """
 
 from pathlib import Path
@@ -23,60 +24,62 @@ from cmim_sklearn.display import SampleQualityDisplay
 HERE = Path(__file__).parent if "__file__" in globals() else Path()
 
 # %%
-# The census table keeps its target, ``income``, among the columns: so the model learns how the two
-# go together, and draws labelled rows.
+# The target, ``income``, stays among the columns. The model learns its dependence on the other
+# columns and generates labelled rows.
 
 adult = pd.read_csv(HERE / "data" / "adult.csv")
 adult = adult.astype(dict.fromkeys(adult.select_dtypes(exclude="number"), "category"))
 train, test = train_test_split(adult, test_size=0.3, random_state=0, stratify=adult["income"])
 encoder = CMIMEncoder(random_state=0).fit(train)
-drawn = encoder.sample(len(train), random_state=0)
-print(drawn.head(4).T.to_string())
+generated = encoder.sample(len(train), random_state=0)
+print(generated.head(4).T.to_string())
 
 # %%
-# Or with any columns held fixed: here, high incomes of people who never married.
+# Conditional samples fix any of the columns: here, people with high incomes who never married.
 
 some = encoder.sample(
     500, conditions={"income": ">50K", "marital_status": "Never-married"}, random_state=0
 )
 real = train.query("income == '>50K' and marital_status == 'Never-married'")
 print(
-    f"mean age: {some['age'].mean():.1f} of the rows drawn, {real['age'].mean():.1f} of {len(real)}"
+    f"mean age: {some['age'].mean():.1f} (500 generated rows), "
+    f"{real['age'].mean():.1f} ({len(real)} real rows)"
 )
 
 # %%
-# Of what use are they? Boosted trees learn the income from real rows, or from as many drawn ones;
-# both are asked about real rows that no model has seen.
+# Usefulness: boosted trees are trained on real rows or on as many generated rows, and tested on
+# real rows that no model has seen.
 
 trees = HistGradientBoostingClassifier(categorical_features="from_dtype", random_state=0)
 auc = {}
-for name, rows in {"real": train, "drawn": drawn}.items():
+for name, rows in {"real": train, "generated": generated}.items():
     trees.fit(rows.drop(columns="income"), rows["income"])
     odds = trees.predict_proba(test.drop(columns="income"))[:, 1]
     auc[name] = roc_auc_score(test["income"] == ">50K", odds)
-    print(f"trees that learnt from {name} rows: AUC {auc[name]:.3f}")
+    print(f"trees trained on {name} rows: AUC {auc[name]:.3f}")
 
 # %%
-# And can they be told from real ones? 0.5 is a guess, 1 is a certainty. The yardsticks are columns
-# that are drawn one by one, each as it should be, and other real rows.
+# Realism: a classifier tries to separate generated from real rows. An AUC of 0.5 means that it
+# cannot, 1 that it always can. For comparison: columns sampled independently, and other real
+# rows.
 
 
-def told_apart(rows):
+def separability(rows):
     both = pd.concat([test, rows[: len(test)].astype(test.dtypes)])
-    is_drawn = np.repeat([0, 1], len(test))
-    odds = cross_val_predict(trees, both, is_drawn, cv=3, method="predict_proba")[:, 1]
-    return roc_auc_score(is_drawn, odds)
+    is_other = np.repeat([0, 1], len(test))
+    odds = cross_val_predict(trees, both, is_other, cv=3, method="predict_proba")[:, 1]
+    return roc_auc_score(is_other, odds)
 
 
 rng = np.random.RandomState(0)
-alone = train.apply(lambda column: column.sample(frac=1, random_state=rng).to_numpy())
-kinds = {"rows of cMIM": drawn, "columns drawn alone": alone, "other real rows": train}
-apart = {name: told_apart(rows) for name, rows in kinds.items()}
-for name, value in apart.items():
-    print(f"{name}: told from real rows with an AUC of {value:.2f}")
+independent = train.apply(lambda column: column.sample(frac=1, random_state=rng).to_numpy())
+kinds = {"rows of cMIM": generated, "independent columns": independent, "other real rows": train}
+separation = {name: separability(rows) for name, rows in kinds.items()}
+for name, value in separation.items():
+    print(f"{name}: separated from real rows with AUC {value:.2f}")
 
 # %%
-# The picture: single columns, and how pairs of them depend.
+# Distributions of single columns, and the dependence of pairs of columns.
 
 columns = [
     "age", "hours_per_week", "education_num", "marital_status", "sex", "capital_gain",

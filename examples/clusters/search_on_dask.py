@@ -1,13 +1,13 @@
 """
-Search over the machines of a Dask cluster
-==========================================
+Hyper-parameter search on a Dask cluster
+========================================
 
-``GridSearchCV`` as ever, its fits sent to the workers of a cluster: here two processes of this
-machine. A worker that dies costs the fits that it was at: they are done again elsewhere.
+``GridSearchCV`` sends its fits to the workers of a cluster, here two processes of this machine.
+If a worker dies, its unfinished fits run again on another worker.
 
-That takes a copy of the table, and of the rows of each split, on every worker. Left to themselves,
-joblib sends each of them to one worker alone, and Dask drops copies that no fit waits for: what the
-dead worker alone had is then lost, and the search ends with a ``FutureCancelledError``.
+For this, every worker needs a copy of the table and of the rows of each split. By default joblib
+sends each of them to one worker only, and Dask removes copies that no fit is waiting for. If the
+worker with the only copy dies, the search ends with a ``FutureCancelledError``.
 
 Needs ``pip install ".[dask]"``.
 """
@@ -29,25 +29,25 @@ EXAMPLES = Path(__file__).parent.parent
 
 def main():
     houses = pd.read_csv(EXAMPLES / "data" / "california_housing.csv")[:600]
-    is_dear = houses.pop("median_house_value") > 200_000
+    is_expensive = houses.pop("median_house_value") > 200_000
     encoder = CMIMEncoder(max_iter=10, random_state=0)
     pipe = Pipeline([("cmim", encoder), ("clf", LogisticRegression(max_iter=500))])
-    splits = list(StratifiedKFold(2).split(houses, is_dear))
-    # refit=False: the best one would be fitted here, and not on the cluster.
+    splits = list(StratifiedKFold(2).split(houses, is_expensive))
+    # refit=False, because the refit would run in this process and not on the cluster.
     search = GridSearchCV(pipe, {"cmim__n_components": [8, 64]}, cv=splits, refit=False)
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1) as cluster,
-        Client(cluster) as client,  # of one that runs elsewhere: Client("tcp://scheduler:8786")
+        Client(cluster) as client,  # for a remote cluster: Client("tcp://scheduler:8786")
     ):
-        client.amm.stop()  # the active memory manager, which drops copies
-        everywhere = [houses, is_dear, *chain(*splits)]
+        client.amm.stop()  # the active memory manager would remove copies
+        everywhere = [houses, is_expensive, *chain(*splits)]
         with joblib.parallel_config("dask", scatter=everywhere):
-            search.fit(houses, is_dear)
+            search.fit(houses, is_expensive)
     scores = search.cv_results_["mean_test_score"]
     for params, score in zip(search.cv_results_["params"], scores, strict=True):
         print(params, f"{score:.3f}")
 
 
-if __name__ == "__main__":  # worker processes import this file, too
+if __name__ == "__main__":  # worker processes import this file
     main()

@@ -1,13 +1,13 @@
 """
-Search by any number of processes, with Optuna
-==============================================
+Hyper-parameter search by several processes with Optuna
+=======================================================
 
     python examples/clusters/search_with_optuna.py sqlite:///search.db
 
-Start it as often as there are cores, GPUs or machines to spare: all share one study, by a database,
-and stop when it has its trials. One that is killed costs the trial that it was at: its heartbeat
-ends, and another process does that trial again. (For many machines take a database server,
-PostgreSQL or MySQL; SQLite is for processes of one.)
+Start the script once per core, GPU or machine. All processes share one study through a database,
+and stop when the study has its number of trials. If a process is killed, its heartbeat ends and
+another process repeats its trial. SQLite works for processes of one machine; for several machines
+use a database server (PostgreSQL or MySQL).
 
 Needs ``pip install ".[optuna]"``.
 """
@@ -25,12 +25,12 @@ from sklearn.pipeline import Pipeline
 from cmim_sklearn import CMIMEncoder
 
 EXAMPLES = Path(__file__).parent.parent
-N_TRIALS, HEARTBEAT_S, GRACE_S = 8, 1, 3  # seconds: for long trials 60 and 180
+N_TRIALS, HEARTBEAT_S, GRACE_S = 8, 1, 3  # seconds; for long trials use 60 and 180
 
 
 def main(url):
     houses = pd.read_csv(EXAMPLES / "data" / "california_housing.csv")[:600]
-    is_dear = houses.pop("median_house_value") > 200_000
+    is_expensive = houses.pop("median_house_value") > 200_000
 
     def objective(trial):
         encoder = CMIMEncoder(
@@ -40,7 +40,7 @@ def main(url):
             random_state=0,
         )
         pipe = Pipeline([("cmim", encoder), ("clf", LogisticRegression(max_iter=500))])
-        return cross_val_score(pipe, houses, is_dear, cv=3).mean()
+        return cross_val_score(pipe, houses, is_expensive, cv=3).mean()
 
     storage = optuna.storages.RDBStorage(
         url,
@@ -51,8 +51,8 @@ def main(url):
     study = optuna.create_study(
         study_name="cmim", storage=storage, direction="maximize", load_if_exists=True
     )
-    enough = optuna.study.MaxTrialsCallback(N_TRIALS, states=(optuna.trial.TrialState.COMPLETE,))
-    study.optimize(objective, callbacks=[enough])
+    stop = optuna.study.MaxTrialsCallback(N_TRIALS, states=(optuna.trial.TrialState.COMPLETE,))
+    study.optimize(objective, callbacks=[stop])
     print(study.best_params, f"{study.best_value:.3f}")
 
 

@@ -1,4 +1,4 @@
-"""Examples: each states a finding, holds it, and stands beside a notebook of the same cells."""
+"""Examples: each states a finding that holds, and has a notebook with the same cells."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TOOLS = runpy.run_path(str(EXAMPLES / "notebooks.py"))
 SCRIPTS = pytest.mark.parametrize("script", TOOLS["SCRIPTS"], ids=lambda path: path.stem)
 
-# What must hold at the end of each, in the names that it has then.
+# Assertions on the variables at the end of each example.
 FINDINGS = {
     "quickstart": """
 assert accuracy["cMIM + LR"] > accuracy["raw columns + LR"] + 0.02
@@ -20,14 +20,14 @@ assert accuracy["cMIM + LR"] > accuracy["raw columns + LR"] + 0.02
     "plot_map": """
 assert z.shape == (2000, 2)
 assert r2 > 0.8
-assert right > common + 0.1
+assert accuracy > majority + 0.1
 """,
     "plot_anomalies": """
-auc = {name: roc_auc_score(is_odd, values) for name, values in oddness.items()}
+auc = {name: roc_auc_score(is_anomaly, values) for name, values in anomaly.items()}
 assert auc["cMIM log-likelihood"] > auc["isolation forest"] + 0.08
-assert auc["cMIM log-likelihood"] > auc["auto-encoder's error"] - 0.02
+assert auc["cMIM log-likelihood"] > auc["auto-encoder error"] - 0.02
 assert by_column.loc["housing_median_age"].max() < 0.6
-is_named, is_largest = named == swapped[is_odd], largest == swapped[is_odd]
+is_named, is_largest = named == swapped[is_anomaly], largest == swapped[is_anomaly]
 assert np.mean(is_named) > max(0.45, np.mean(is_largest) + 0.03)
 """,
     "plot_molecules": """
@@ -40,7 +40,7 @@ assert counts[1] > max(code[1], informative[1], untrained[1]) + 0.08
 """,
     "plot_contrastive_weight": """
 assert np.ptp(mean) < 0.02 < 0.78 < mean.min()
-assert np.ptp(mean) < table["spread over parts"].min() / 2
+assert np.ptp(mean) < table["std over folds"].min() / 2
 """,
     "plot_few_labels": """
 houses, adults = (a["cMIM + linear"] - a["raw columns + linear"] for a in curves.values())
@@ -62,13 +62,13 @@ assert ahead.mean() > 0.005
 mean = errors.mean()
 assert mean["cMIM"] < mean["IterativeImputer"] - 0.03
 assert mean["cMIM"] < mean["KNNImputer"] + 0.02
-assert right > common.mean() + 0.2
+assert accuracy > majority + 0.2
 assert 0.84 < inside[asked].mean() < 0.94
 """,
     "plot_synthetic": """
-assert auc["real"] - 0.06 < auc["drawn"] < auc["real"]
-assert abs(apart["other real rows"] - 0.5) < 0.05
-assert 0.55 < apart["rows of cMIM"] < 0.75 < 0.95 < apart["columns drawn alone"]
+assert auc["real"] - 0.06 < auc["generated"] < auc["real"]
+assert abs(separation["other real rows"] - 0.5) < 0.05
+assert 0.55 < separation["rows of cMIM"] < 0.75 < 0.95 < separation["independent columns"]
 assert len(some) == 500 and (some["income"] == ">50K").all()
 """,
     "plot_n_components": """
@@ -90,11 +90,11 @@ assert mean["skrub + cMIM"] > mean["skrub alone"] + 0.01
 }
 
 
-def shipped(script):
+def notebook_of(script):
     return json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
 
 
-def test_every_example_has_a_finding_to_hold_and_no_notebook_is_left_over():
+def test_every_example_has_a_finding_and_every_notebook_a_script():
     names = {script.stem for script in TOOLS["SCRIPTS"]}
     assert set(FINDINGS) == names == {path.stem for path in EXAMPLES.glob("*.ipynb")}
     assert all(name.startswith("plot_") for name in names - {"quickstart"})
@@ -103,7 +103,7 @@ def test_every_example_has_a_finding_to_hold_and_no_notebook_is_left_over():
 
 
 @SCRIPTS
-def test_first_lines_state_what_was_found(script):
+def test_docstring_has_a_title_and_a_finding(script):
     title, line, empty, *finding = ast.get_docstring(ast.parse(script.read_text())).split("\n")
     assert line == "=" * len(title)
     assert not empty
@@ -111,8 +111,8 @@ def test_first_lines_state_what_was_found(script):
 
 
 @SCRIPTS
-def test_a_notebook_has_the_cells_of_its_script_and_their_outputs(script):
-    cells = shipped(script)["cells"]
+def test_notebook_has_the_cells_of_its_script_and_their_outputs(script):
+    cells = notebook_of(script)["cells"]
     found = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     assert found == TOOLS["cells"](script), f"run python examples/notebooks.py {script.stem}"
     code = [cell for cell in cells if cell["cell_type"] == "code"]
@@ -124,7 +124,7 @@ def test_a_notebook_has_the_cells_of_its_script_and_their_outputs(script):
 
 
 def quoted(text):
-    """Decimal numbers and percentages of a text: value, and how far off a rounding may be."""
+    """Decimal numbers and percentages of a text as pairs of value and rounding error."""
     found = []
     for whole, decimals, percent in re.findall(r"(\d+)(?:\.(\d+))?( ?%)?", text):
         if decimals or percent:
@@ -134,16 +134,16 @@ def quoted(text):
     return found
 
 
-def test_decimals_and_percentages_of_a_text_are_found():
+def test_quoted_finds_decimals_and_percentages():
     text = "At 8 of 1,128 parts 63.5 % and 0.83, 52% in Python 3."
     found = [(0.635, 0.0005), (0.83, 0.005), (0.52, 0.005)]
     assert quoted(text) == [pytest.approx(pair) for pair in found]
 
 
 @SCRIPTS
-def test_first_lines_quote_what_the_notebook_printed(script):
-    """But for the signs of numbers, which a text may put into words."""
-    outputs = [o for cell in shipped(script)["cells"] for o in cell.get("outputs", [])]
+def test_docstring_quotes_numbers_that_the_notebook_printed(script):
+    """Signs are ignored, because a text may put them into words."""
+    outputs = [o for cell in notebook_of(script)["cells"] for o in cell.get("outputs", [])]
     stdout = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
     printed = [value for value, _ in quoted(stdout)]
     for value, rounding in quoted(ast.get_docstring(ast.parse(script.read_text()))):
@@ -151,7 +151,7 @@ def test_first_lines_quote_what_the_notebook_printed(script):
         assert abs(nearest - value) <= rounding + 1e-9, f"{value:g} is not printed"
 
 
-def test_cells_are_a_docstring_then_comments_and_code(tmp_path):
+def test_cells_of_a_script_are_its_docstring_comments_and_code(tmp_path):
     script = tmp_path / "script.py"
     script.write_text('"""\nA\n=\n"""\n\nx = 1\n\n# %%\n# Text,\n# more.\n\ny = 2\n\n# no text\n')
     assert TOOLS["cells"](script) == [
@@ -162,14 +162,14 @@ def test_cells_are_a_docstring_then_comments_and_code(tmp_path):
     ]
 
 
-def test_what_openml_refuses_is_said_and_made_do_without(monkeypatch, capsys):
+def test_few_labels_uses_the_shipped_table_without_openml(monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     from urllib.error import URLError
 
-    def refuse(*args, **kwargs):
+    def fail(*args, **kwargs):
         raise URLError("no network")
 
-    monkeypatch.setattr("sklearn.datasets.fetch_openml", refuse)
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fail)
     monkeypatch.setattr("sys.argv", ["plot_few_labels.py", "--full"])
     monkeypatch.chdir(EXAMPLES)
     sources = [source for kind, source in TOOLS["cells"](EXAMPLES / "plot_few_labels.py")]
@@ -177,17 +177,30 @@ def test_what_openml_refuses_is_said_and_made_do_without(monkeypatch, capsys):
     exec(sources[1], namespace)
     exec(sources[3], namespace)
     assert len(namespace["adult"]) == len(namespace["income"]) == 4000
-    assert "OpenML is out of reach" in capsys.readouterr().out
+    assert "OpenML is not reachable" in capsys.readouterr().out
+
+
+def test_text_option_keeps_the_outputs_of_unchanged_code():
+    v4 = pytest.importorskip("nbformat").v4
+    old = v4.new_notebook(cells=[v4.new_markdown_cell("Old."), v4.new_code_cell("x = 1  # old")])
+    old.cells[1].update(outputs=[v4.new_output("stream", text="1")], execution_count=1)
+    new = v4.new_notebook(cells=[v4.new_markdown_cell("New."), v4.new_code_cell("x = 1")])
+    kept = TOOLS["with_outputs_of"](new, old)
+    assert [cell.source for cell in kept.cells] == ["New.", "x = 1"]
+    assert (kept.cells[1].outputs, kept.cells[1].execution_count) == (old.cells[1].outputs, 1)
+    new.cells[1].source = "x = 2"
+    with pytest.raises(ValueError, match="code has changed"):
+        TOOLS["with_outputs_of"](new, old)
 
 
 @pytest.mark.slow
 @SCRIPTS
-def test_a_notebook_runs_from_top_to_bottom_and_finds_what_it_says(script):
+def test_notebook_runs_and_its_finding_holds(script):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     if script.stem == "plot_dirty_table":
         pytest.importorskip("skrub")
     nb = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
-    nb.cells.append(nbformat.v4.new_code_cell(FINDINGS[script.stem]))  # which asserts
+    nb.cells.append(nbformat.v4.new_code_cell(FINDINGS[script.stem]))  # assertions
     TOOLS["execute"](nb)
