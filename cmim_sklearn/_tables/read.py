@@ -20,6 +20,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from cmim_sklearn._tables.dtypes import DESCRIBERS, Layout
+from cmim_sklearn._utils.messages import shown
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
@@ -37,9 +38,6 @@ DATETIME_ADVICE = (
 BYTES_ADVICE = "Decode them to strings first, or drop the column."
 NESTED_ADVICE = "Give each value a column of its own, or drop the column."
 TABLES = "a pandas, polars or pyarrow frame, an array or a list of rows"
-
-MAX_SHOWN, MAX_LISTED = 60, 20
-"""Characters of a value, and how many values, that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +79,6 @@ class Frame:
     def name(self, position):
         """How messages call a column: its name, or its position in an array."""
         return column_name(self.layout.names, position)
-
-
-def shown(value):
-    """How messages write a value: in short."""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-
-
-def listed(values):
-    """How messages write a list of values: the first of them."""
-    more = ", ..." if len(values) > MAX_LISTED else ""
-    return ", ".join(map(shown, values[:MAX_LISTED])) + more
 
 
 def column_name(names, position):

@@ -16,12 +16,11 @@ from cmim_sklearn._tables.read import (
     as_objects,
     column_name,
     is_missing,
-    listed,
     read,
     read_objects,
-    shown,
 )
 from cmim_sklearn._tables.write import write
+from cmim_sklearn._utils.messages import listed, shown
 from cmim_sklearn._utils.stacklevel import users_level
 
 MAX_TOLD = 10

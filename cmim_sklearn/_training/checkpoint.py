@@ -20,11 +20,11 @@ from cmim_sklearn._utils.archive import (
     pack,
     read_bytes,
     reading,
-    short,
     to_json,
     unpack,
     write_bytes,
 )
+from cmim_sklearn._utils.messages import shown as short
 from cmim_sklearn._utils.stacklevel import users_level
 
 KIND = "cmim_sklearn checkpoint"

@@ -18,10 +18,10 @@ import time
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from reprlib import Repr
 
 import numpy as np
 
+from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._version import __version__
 
 FORMAT, VERSION = "cmim_sklearn encoder", 2
@@ -41,11 +41,6 @@ PART_SECONDS = 600
 """After which a file that was half written is taken for one whose writer was killed."""
 MAX_MESSAGE = 1000
 """Characters of what is told of a file, which may quote it."""
-
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 100
-short = _SHORT.repr
-"""A value as messages show it, whatever its size: files of unknown origin decide what it is."""
 
 DTYPES = {
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -229,8 +224,8 @@ def unpack(data, kind=FORMAT):
     for name in sorted(declared.keys() | found.keys()):
         if declared.get(name) != found.get(name):
             raise ValueError(
-                f"array {short(name)} is {short(found.get(name))} where the manifest has "
-                f"{short(declared.get(name))}."
+                f"array {shown(name)} is {shown(found.get(name))} where the manifest has "
+                f"{shown(declared.get(name))}."
             )
     return manifest, arrays
 
@@ -255,11 +250,11 @@ def _members(archive, n_bytes):
     for info in archive.infolist():
         name = info.filename
         if name in members:
-            raise ValueError(f"it has {short(name)} twice.")
+            raise ValueError(f"it has {shown(name)} twice.")
         if name.startswith(("/", "\\")) or ":" in name or ".." in re.split(r"[/\\]", name):
-            raise ValueError(f"its member {short(name)} has a path that leads out of the file.")
+            raise ValueError(f"its member {shown(name)} has a path that leads out of the file.")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise ValueError(f"its member {short(name)} is compressed; none is in this format.")
+            raise ValueError(f"its member {shown(name)} is compressed; none is in this format.")
         members[name] = info
     total = sum(info.file_size for info in members.values())
     if total > n_bytes:
@@ -298,9 +293,9 @@ def _check_version(manifest):
         versions = manifest.get("versions")
         writer = versions.get("cmim_sklearn") if isinstance(versions, dict) else None
         raise ValueError(
-            f"it has format version {short(version)}, and cmim_sklearn {__version__} reads "
+            f"it has format version {shown(version)}, and cmim_sklearn {__version__} reads "
             f"versions {OLDEST_VERSION} to {VERSION}. Install the release that wrote it "
-            f"({short(writer)}), or a later one."
+            f"({shown(writer)}), or a later one."
         )
 
 
@@ -310,7 +305,7 @@ def _check_declared(declared, n_bytes):
     for name, of in declared.items():
         shape = of["shape"]
         if of["dtype"] not in DTYPES or not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError(f"array {short(name)} is said to be {short(of)}: no such array.")
+            raise ValueError(f"array {shown(name)} is said to be {shown(of)}: no such array.")
         total += np.dtype(of["dtype"]).itemsize * math.prod(shape)
     if total > n_bytes:
         raise ValueError(f"its arrays are said to have {total} bytes; there are {n_bytes}.")
@@ -353,7 +348,7 @@ def to_json(value, place, arrays):
             return dict(pairs)
         return {"$dict": [[to_json(k, f"{place} (a key)", arrays), v] for k, v in pairs]}
     raise TypeError(
-        f"{place} holds a {type(value).__name__}, {short(value)}: the file takes None, booleans, "
+        f"{place} holds a {type(value).__name__}, {shown(value)}: the file takes None, booleans, "
         "numbers, strings, lists, tuples, dicts and numpy arrays. Turn it into one of them, or "
         "delete it, or pickle the encoder."
     )
@@ -408,12 +403,12 @@ def from_json(value, arrays):
     if tag == "$text":
         values, width = content["values"], content["width"]
         if not isinstance(values, list) or not all(type(value) is str for value in values):
-            raise ValueError(f"{short(values)} are no strings.")
+            raise ValueError(f"{shown(values)} are no strings.")
         # Before there is an array: numpy makes one as wide as it is told, if only of one string.
         if width < bool(values) or 4 * width * max(1, len(values)) > MAX_TEXT_BYTES:
             raise ValueError(
-                f"{len(values)} strings of width {short(width)} are none, or more than "
+                f"{len(values)} strings of width {shown(width)} are none, or more than "
                 f"{MAX_TEXT_BYTES} bytes."
             )
         return np.array(values, f"U{width:d}").reshape(content["shape"])
-    raise ValueError(f"its manifest has {short(tag)}, which this format has not.")
+    raise ValueError(f"its manifest has {shown(tag)}, which this format has not.")

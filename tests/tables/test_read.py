@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, is_missing, listed, read, shown
+from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, is_missing, read
 
 
 def test_a_mixed_list_is_read_column_by_column():
@@ -161,13 +161,6 @@ def test_masked_cells_are_missing(dtype):
     assert read(np.ma.MaskedArray(values)).layout == read(values).layout
     if np.dtype(dtype).kind in "fO":
         assert read(np.ma.MaskedArray(values, mask)).layout == read(values).layout
-
-
-def test_messages_show_values_in_short():
-    assert shown("a") == "'a'"
-    assert len(shown("a" * 999)) == 63
-    assert listed([1, "a"]) == "1, 'a'"
-    assert listed(range(99)).endswith("18, 19, ...")
 
 
 @pytest.mark.parametrize("X", [np.zeros(3), np.zeros((2, 2, 2)), [1, 2, 3]])

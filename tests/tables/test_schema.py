@@ -114,7 +114,7 @@ def test_unknown_values_are_told_in_short():
     assert len(str(caught[0].message)) < 1000
     with pytest.raises(ValueError, match=r"'c19', \.\.\.\]"):
         Table.fit(read(X), categorical_features=["c30"])
-    with pytest.raises(ValueError, match=r"xxx\.\.\. in column 'c1'") as refused:
+    with pytest.raises(ValueError, match=r"xxx\.\.\.xxx+' in column 'c1'") as refused:
         table.conditions({"c1": "x" * 999})
     assert len(str(refused.value)) < 200
 

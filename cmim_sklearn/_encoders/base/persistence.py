@@ -22,11 +22,11 @@ from cmim_sklearn._utils.archive import (
     pack,
     read_bytes,
     reading,
-    short,
     to_json,
     unpack,
     write_bytes,
 )
+from cmim_sklearn._utils.messages import shown as short
 from cmim_sklearn._version import __version__
 
 MAX_OTHER_WEIGHTS = 10**8
