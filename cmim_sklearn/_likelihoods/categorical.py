@@ -8,7 +8,7 @@ import torch
 
 from cmim_sklearn._likelihoods.base import Likelihood, _log_unknown
 from cmim_sklearn._likelihoods.summary import summarise
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MANY_LEVELS = 100
 """Fewer may well be levels, though each is there once or twice."""
@@ -212,5 +212,5 @@ def _warn_of_names(name, n_levels, n_seen):
         "much of each. Drop it if it names the rows, turn dates and free text into numbers first "
         "(as skrub's TableVectorizer does), or raise max_categories.",
         UserWarning,
-        stacklevel=users_level(),
+        stacklevel=user_stacklevel(),
     )

@@ -21,7 +21,7 @@ from cmim_sklearn._tables.read import (
 )
 from cmim_sklearn._tables.write import write
 from cmim_sklearn._utils.messages import listed, shown
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MAX_TOLD = 10
 """Columns that a warning of values never seen names."""
@@ -296,7 +296,7 @@ def warn_of_unseen(unseen):
         warnings.warn(
             f"Values not seen in fit are treated as missing, in column {told}.",
             UserWarning,
-            stacklevel=users_level(),
+            stacklevel=user_stacklevel(),
         )
 
 

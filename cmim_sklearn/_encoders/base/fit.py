@@ -17,7 +17,7 @@ from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
 from cmim_sklearn._training.diagnosis import told_of_columns
 from cmim_sklearn._training.net import LatentNet, NotFinite, hold_out, net_state
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
@@ -97,7 +97,7 @@ def train_on_rows(encoder, table, rows, seed, X, y=None):
                 f"Training was interrupted after {encoder.n_iter_} epochs. The encoder is fitted "
                 "with the weights it had, the best ones where rows were held out.",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=user_stacklevel(),
             )
         warn_of_faults(encoder, net)
         for task in tasks:
@@ -135,7 +135,7 @@ def warn_of_one_component(encoder):
             "no gradient: this fit is A-MIM. Take 2 components or more, or "
             "contrastive_weight=0 to say so.",
             UserWarning,
-            stacklevel=users_level(),
+            stacklevel=user_stacklevel(),
         )
 
 
@@ -297,7 +297,7 @@ def warn_of_faults(encoder, net):
             f"Lower learning_rate_init (now {encoder.learning_rate_init:g}), or look for columns "
             "with extreme values.",
             UserWarning,
-            stacklevel=users_level(),
+            stacklevel=user_stacklevel(),
         )
 
 
