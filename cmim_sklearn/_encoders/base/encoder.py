@@ -42,7 +42,7 @@ from cmim_sklearn._tables.schema import Table, warn_of_unseen
 from cmim_sklearn._training.callbacks import CallbackSupportMixin, with_callbacks
 from cmim_sklearn._training.net import ObjectiveLoss, check_net_params, net_state
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import begin_alone, new_lock
+from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
 from cmim_sklearn.mutual_information import MutualInformation
 from cmim_sklearn.mutual_information._codes import index_information
 from cmim_sklearn.networks import build as build_network
@@ -50,7 +50,7 @@ from cmim_sklearn.networks import build as build_network
 LEAST_NOISE = 1e-6
 
 # One thread at a time builds a loaded network, moves it or sets its mode.
-_NETWORK = new_lock()
+_NETWORK = fork_safe_lock()
 
 
 class _LatentEncoder(
@@ -330,7 +330,7 @@ class _LatentEncoder(
         )
 
     def _read(self, X, *, reset, min_rows, table=None):
-        begin_alone()
+        use_one_thread_after_fork()
         types = None if reset else (table or self.table_).types
         return self._checked(read(X, types), reset=reset, min_rows=min_rows)
 
@@ -425,7 +425,7 @@ class _LatentEncoder(
 
     def _model(self):
         """The module in evaluation mode, on the device that `device` means now."""
-        begin_alone()
+        use_one_thread_after_fork()
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):

@@ -587,7 +587,7 @@ def test_devices_are_looked_for_at_use(saved, tmp_path):
     assert_array_equal(again.transform(table), saved[0].transform(table))
     assert CMIMEncoder.load(tmp_path / "model.cmim").device == "auto"
     elsewhere = CMIMEncoder.load(tmp_path / "model.cmim", device="cuda:77")
-    with pytest.raises(ValueError, match="'cuda:77' is not on this machine"):
+    with pytest.raises(ValueError, match="'cuda:77' does not exist on this machine"):
         elsewhere.transform(table)
 
 
@@ -836,7 +836,7 @@ WEIGHT = "_net.weights.encoder.body.0.0.weight"
         ("fitted/_built/posterior", "learned", r"weight '\S+ is"),
         ("fitted/_built/other", 1, "architecture is"),
         ("fitted/table_/layout/library", "os", "no tables of 'os'"),
-        ("fitted/table_/layout/library", "polars", r"'float64'} is no dtype of polars"),
+        ("fitted/table_/layout/library", "polars", r"unknown dtype .*'float64'} of polars"),
         ("fitted/table_/layout/dtypes/0/dtype", "V999999999", "'V999999999'} is no dtype"),
         ("fitted/table_/layout/names/0", ["a"], r"\['a'\] is no name"),
         ("fitted/table_/blocks/0/kind", "os", "KeyError: 'os'"),
