@@ -28,8 +28,9 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from cmim_sklearn import Checkpoint, CMIMEncoder
-from cmim_sklearn._likelihoods.joint import LIKELIHOODS
+from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._models.features import EMBEDDINGS, TOTAL_VARIANCE
+from cmim_sklearn._tables.schema import Block
 from tests.conftest import make_mixed
 from tests.tables import test_write as dtypes
 
@@ -235,7 +236,7 @@ def test_a_kind_is_one_class_and_one_line(mixed, quick, monkeypatch):
 
     monkeypatch.setitem(LIKELIHOODS, "laplace", Laplace)
     encoder = CMIMEncoder(**quick, likelihoods={"age": "laplace"}).fit(mixed)
-    assert encoder.table_.describe()["laplace"] == ["age"]
+    assert Block("laplace", [1]) in encoder.table_.blocks
     assert encoder.sample(5)["age"].dtype == mixed["age"].dtype
 
 
@@ -540,7 +541,9 @@ def test_a_refit_that_fails_leaves_the_columns_as_they_were(mixed, quick):
         encoder.fit(pd.DataFrame({"a": [1.0, np.inf], "b": [1, 2]}))
     with pytest.raises(ValueError, match="feature"):
         encoder.fit(mixed[["age", "score"]], X_val=mixed)
-    with pytest.raises(ValueError, match=r"^X_val: Column 'age' held numbers in fit; row 0"):
+    with pytest.raises(
+        ValueError, match=r"^X_val: Column 'age' must hold numbers, as in fit; got .* in row 0"
+    ):
         encoder.fit(mixed, X_val=mixed.astype({"age": str}))
     np.testing.assert_array_equal(encoder.transform(mixed), Z)
     assert encoder.n_features_in_ == 8
@@ -792,7 +795,7 @@ def test_threads_share_a_fitted_encoder_that_was_just_loaded(mixed, quick):
         ({"hidden_layer_sizes": (16, 0)}, r"'hidden_layer_sizes'.*Got \(16, 0\) instead"),
         ({"input_masking": 1.0}, "'input_masking'.*Got 1.0 instead"),
         ({"device": "gpu"}, "'device'.*Got 'gpu' instead"),
-        ({"device": "cuda:99"}, r"device='cuda:99' is not on this machine, which has \d device"),
+        ({"device": "cuda:99"}, r"device='cuda:99' does not exist .* has \d device"),
         ({"net_params": {"lr": 1}}, r"'lr'.*Use the parameter learning_rate_init instead"),
         ({"net_params": {"max_epochs": 1}}, "'max_epochs'.*max_iter instead"),
         ({"net_params": {"iterator_train__shuffle": 1}}, "'iterator_train__shuffle'.*batch_size"),
