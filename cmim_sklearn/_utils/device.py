@@ -26,7 +26,7 @@ def resolve_device(device):
     }[resolved.type]()
     if (resolved.index or 0) >= count:
         raise ValueError(
-            f"device={device!r} does not exist on this machine, which has {count} device(s) of type "
-            f"{resolved.type!r}. Set device='auto' to use an available device."
+            f"device={device!r} does not exist on this machine, which has {count} device(s) of "
+            f"type {resolved.type!r}. Set device='auto' to use an available device."
         )
     return resolved
