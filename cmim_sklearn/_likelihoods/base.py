@@ -79,7 +79,7 @@ class Likelihood(nn.Module, ABC):
     def decode(self, encoded, *, drawn=False):
         """Decode cells (n, C) to C raw columns of shape (n,), clipped to the training range.
 
-        With ``drawn=True``, for samples, values are clipped only where `log_density` assumes it.
+        With ``drawn=True``, for samples, values are clipped only as `log_density` assumes.
         """
 
     def levels_of(self, column):

@@ -143,10 +143,10 @@ class Gaussian(Likelihood):
     def measure(self, columns):
         """Encode raw columns for `log_density`, 7 numbers per cell.
 
-        The encoded value; then low end, high end and log width of the standardised interval that
-        decodes to the cell (for a single point, the log slope of the map). The three are given
-        first for the model itself, in which values outside the training range and values merged
-        into atoms have width 0; then for a model without range and atoms, where they do not.
+        First the encoded value. Then low end, high end and log width of the standardised interval
+        that decodes to the cell (log slope of the map for a single point), for the model itself:
+        values outside the training range and values merged into atoms have width 0. Then the same
+        for a model without range and atoms, in which they have a positive width.
         """
         cells = np.empty((len(columns[0]), self.n_columns, self.cell_width), np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):

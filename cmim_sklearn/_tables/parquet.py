@@ -88,7 +88,8 @@ class ParquetTable:
                 self.n_rows += n
         self.columns = _without_index(schemas[0]) if requested is None else requested
         for path, schema in zip(self.files, schemas, strict=True):
-            missing = [name for name in self.columns if name not in set(schema.names)]
+            present = set(schema.names)
+            missing = [name for name in self.columns if name not in present]
             if missing:
                 raise ValueError(
                     f"{path} has no column {missing[0]!r}. Its columns: [{listed(schema.names)}]."
@@ -182,7 +183,8 @@ def _pyarrow():
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            'Parquet files are read by pyarrow: pip install "cmim-sklearn[parquet]".'
+            "Reading Parquet files needs pyarrow. Install it with "
+            'pip install "cmim-sklearn[parquet]".'
         ) from error
     return pyarrow, pyarrow.parquet
 
