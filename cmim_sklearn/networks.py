@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cmim_sklearn._utils.forking import new_lock
+from cmim_sklearn._utils.forking import fork_safe_lock
 
 ACTIVATIONS = {
     "silu": nn.SiLU,
@@ -25,7 +25,7 @@ ACTIVATIONS = {
 
 # Building a network of the user's own may draw from torch's global generator, which is put back
 # after: that state belongs to the whole process, so one thread at a time.
-_GLOBAL_RANDOM_STATE = new_lock()
+_GLOBAL_RANDOM_STATE = fork_safe_lock()
 
 
 class MLP(nn.Module):

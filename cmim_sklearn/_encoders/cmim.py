@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import shared_parameters
 from cmim_sklearn._training.net import ObjectiveLoss
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 from cmim_sklearn.objectives import cmim
 
 
@@ -87,7 +87,7 @@ class CMIMEncoder(_GenerativeEncoder):
                 "has no gradient: this fit is A-MIM. Use at least 2 components, or set "
                 "contrastive_weight=0.",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=user_stacklevel(),
             )
 
     def _objective(self, model, seed):

@@ -31,7 +31,7 @@ from cmim_sklearn._encoders.model_reader import (
     steps_of,
 )
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 PROBE_ROWS = 3
 
@@ -283,7 +283,7 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                     f"The features of a row change {change}: {reason}. Pass encode= or layer= as a "
                     "callable that mends it.",
                     UserWarning,
-                    stacklevel=users_level(),
+                    stacklevel=user_stacklevel(),
                 )
                 return
 

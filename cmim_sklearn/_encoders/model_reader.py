@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from cmim_sklearn._utils.forking import new_lock
+from cmim_sklearn._utils.forking import fork_safe_lock
 
 MEAN_NAMES = ("mean", "loc", "mu", "embedding")
 """What outputs of encoders call a posterior mean; the last is pythae's."""
@@ -33,7 +33,7 @@ MODULES_IN_MESSAGES = 20
 # Modules in use by any thread, each with its _Loan. One for the process, since two transformers may
 # share a model: the first to come notes the mode and hooks in, the last to go puts both back.
 _LOANS = WeakKeyDictionary()
-_LOCK = new_lock()
+_LOCK = fork_safe_lock()
 _THREAD = threading.local()
 
 

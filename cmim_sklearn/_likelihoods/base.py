@@ -1,4 +1,4 @@
-"""What a kind of column must do: p(x | z) of a block of columns, and its cells as numbers.
+"""Base class of column likelihoods: encoding of the columns of one kind, and their p(x | z).
 
 Axes: n rows, C columns of the block, P decoder outputs, W encoder inputs.
 """
@@ -11,32 +11,38 @@ from torch import nn
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x | z) of all the columns of one kind, given the decoder's outputs.
+    """p(x | z) of all columns of one kind, given the decoder's outputs.
 
-    A subclass is final. Its constructor takes what `state` returns: plain lists and arrays, so that
-    a fitted kind can be written as JSON and numpy arrays. What is learnt by gradient (a Gaussian's
-    standard deviation) is an ordinary module parameter and belongs to the network's weights.
+    The constructor takes the result of `state`: plain lists and arrays, so that a fitted kind can
+    be saved as JSON and numpy arrays. Parameters trained by gradient (a Gaussian's standard
+    deviation) are ordinary module parameters, saved with the network's weights.
 
-    Encoded values are float32, one a cell; NaN is unobserved, and -1 a level never seen in fit (for
-    the kinds that have levels).
+    Encoded values are float32, one per cell. NaN is unobserved; -1 is a level not seen in fit (for
+    kinds that have levels).
+
+    The first group of methods is used in training; the second, from `measure` on, by
+    `RowPosterior`.
 
     Attributes
     ----------
     n_columns, n_params, n_inputs : int
-        Columns of the block, decoder outputs they need, encoder inputs they make.
+        Number of columns in the block, of decoder outputs (P) and of encoder inputs (W).
     takes : {"number", "category"}
-        Whether raw columns come as float64 with NaN or as objects with None.
+        Form of raw columns: `"number"`: float64 with NaN; `"category"`: object with None.
     has_indicator : bool
-        Whether the encoder gets, beside `inputs`, one observed-indicator a column.
+        Whether the encoder receives an observed-indicator for each column, in addition to `inputs`.
     has_levels : bool
-        Whether -1 stands for a value never seen in fit.
+        Whether -1 encodes a value not seen in fit.
+    is_count : bool
+        Whether the values are whole numbers from 0 upward.
     cell_width : int
-        Numbers a cell in what `measure` returns.
+        Numbers per cell in the result of `measure`.
     """
 
     takes = "number"
     has_indicator = True
     has_levels = False
+    is_count = False
     cell_width = 1
 
     def __init__(self, n_columns, n_params, n_inputs):
@@ -46,18 +52,19 @@ class Likelihood(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def fit(cls, columns, names, *, summaries=None, **options):
-        """Learn encodings from raw columns, as `takes` says.
+        """Learn the encoding from raw columns.
 
         Parameters
         ----------
         columns : list of C arrays of shape (n,)
-            NaN or None where unobserved.
+            Raw values in the form that `takes` names; NaN or None where unobserved.
         names : list of C str
-            For messages.
+            Column names for messages.
         summaries : list of C ColumnSummary, default=None
-            Of all rows, where `columns` are a sample; by default of `columns`.
+            Summaries of all rows, if `columns` are a sample of them; computed from `columns` by
+            default.
         **options : dict
-            ``numeric_scaling`` and ``max_categories``; a kind ignores what it does not need.
+            ``numeric_scaling`` and ``max_categories``; a kind ignores options it does not use.
         """
 
     @abstractmethod
@@ -66,17 +73,21 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, columns):
-        """Turn C raw columns of shape (n,) into float32 (n, C)."""
+        """Encode C raw columns of shape (n,) as float32 (n, C)."""
 
     @abstractmethod
     def decode(self, encoded, *, drawn=False):
-        """Turn encoded (n, C) into C raw columns of shape (n,), inside the training range.
+        """Decode cells (n, C) to C raw columns of shape (n,), clipped to the training range.
 
-        Draws, which are what densities speak of, may pass it where a map is linear throughout.
+        With ``drawn=True``, for samples, values are clipped only as `log_density` assumes.
         """
 
+    def levels_of(self, column):
+        """Levels of a column seen in fit; only for kinds that have levels."""
+        raise NotImplementedError(f"{type(self).__name__} has no levels.")
+
     def observed(self, x):
-        """Which cells of x (n, C) are observed, bool (n, C)."""
+        """Return which cells of x (n, C) are observed, bool (n, C)."""
         return x >= 0
 
     @abstractmethod
@@ -85,20 +96,20 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, params, x, observed):
-        """Log p(x | params) in nats of standardised units, (n, C); 0 where unobserved."""
+        """Log p(x | params) in nats, in standardised units, (n, C); 0 where unobserved."""
 
     @abstractmethod
     def point(self, params):
-        """The best single guess, encoded, (n, C): a mean or a mode."""
+        """Point estimate, encoded, (n, C): the mean or the mode."""
 
     @abstractmethod
     def sample(self, params, generator):
-        """One draw, encoded, (n, C)."""
+        """Sample of each cell, encoded, (n, C)."""
 
     # -- for densities of raw cells ----------------------------------------------------------------
 
     def measure(self, columns):
-        """What `log_density` asks of C raw columns (n,): float32 (n, C, cell_width).
+        """Encode C raw columns (n,) for `log_density`, as float32 (n, C, cell_width).
 
         By default the encoded values.
         """
@@ -106,43 +117,43 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_density(self, params, cells):
-        """Log p(cell | params) in nats of the column's own unit, (n, C), of cells as measured.
+        """Log p(cell | params) in nats, in the column's raw unit, (n, C), for measured cells.
 
-        A probability where cells are whole numbers, levels or values held by many rows, else a
-        density; 0 where unobserved. It is that of what `sample` then `decode` give.
+        A probability for whole numbers, levels and values shared by many rows; a density
+        otherwise; 0 where unobserved. It is the distribution of `sample` followed by `decode`.
         """
 
     @abstractmethod
-    def local(self, params, cells):
-        """A smooth stand-in for `log_density`, (n, C), and its gradient in params, (n, P)."""
+    def surrogate(self, params, cells):
+        """Smooth surrogate of `log_density`, (n, C), and its gradient in params, (n, P)."""
 
     @abstractmethod
-    def whiten(self, jacobian, params, cells):
-        """Scale a Jacobian of params (n, P, r) to A (n, P, r): A'A is the information on the code.
+    def fisher_factor(self, jacobian, params, cells):
+        """Factor A (n, P, r) of the Fisher information A'A of the observed cells on the code.
 
-        It is the Fisher information of the observed cells, through the Jacobian.
+        ``jacobian`` (n, P, r) is that of params in the code.
         """
 
     def refit_noise(self, params, variance, cells, prior_share):
-        """Fit what noise is left, given params (n, P) known up to variances (n, P).
+        """Refit the noise, given params (n, P) known up to variances (n, P).
 
-        ``prior_share`` is the weight of what training learnt, on a logarithmic scale. A kind whose
-        parameters say all, as probabilities do, has nothing to fit.
+        ``prior_share`` is the weight of the trained value, on a logarithmic scale. Nothing to do
+        for kinds without a noise parameter.
         """
 
     @abstractmethod
-    def guess(self, params, weights):
-        """C raw columns (n,): each cell's mean in the column's own unit, or its likeliest level.
+    def expected(self, params, weights):
+        """C raw columns (n,): the mean of each cell in the raw unit, or its most likely level.
 
         Parameters
         ----------
         params : Tensor of shape (n, S, P)
-            For S codes of each row.
+            Decoder outputs for S codes of each row.
         weights : Tensor of shape (n, S)
-            Their shares, summing to one.
+            Weights of the codes; each row sums to one.
         """
 
 
-def _log_unknown(n_seen, n_levels):
-    """Log probability of a level never seen, (C,): one part in n + K + 1."""
+def log_unknown(n_seen, n_levels):
+    """Log probability of a level not seen in fit, (C,): 1 / (n + K + 1)."""
     return torch.as_tensor(-np.log(n_seen + n_levels + 1), dtype=torch.float32)

@@ -1,15 +1,23 @@
-"""Two-valued columns: a probability through a logit."""
+"""Bernoulli likelihood of columns with two values, parametrised by the logit."""
 
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cmim_sklearn._likelihoods.base import Likelihood, _log_unknown
+from cmim_sklearn._likelihoods.base import Likelihood, log_unknown
 from cmim_sklearn._likelihoods.summary import summarise
 
 
 class Bernoulli(Likelihood):
-    """Columns of exactly two values, encoded 0 and 1: a probability, through a logit."""
+    """Columns with exactly two values, encoded as 0 and 1, with one logit each.
+
+    Parameters
+    ----------
+    values : list of C pairs of float
+        Raw values that encode to 0 and 1.
+    n_seen : array of shape (C,)
+        Number of observed training values.
+    """
 
     has_levels = True
 
@@ -17,11 +25,11 @@ class Bernoulli(Likelihood):
         super().__init__(len(values), len(values), len(values))
         self.values = [tuple(float(v) for v in pair) for pair in values]
         self.n_seen = np.asarray(n_seen, float)
-        self.register_buffer("_log_unknown", _log_unknown(self.n_seen, 2), persistent=False)
+        self.register_buffer("_log_unknown", log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod
     def fit(cls, columns, names, *, summaries=None, **options):
-        """See `Likelihood.fit`; a column with fewer than two values is read as 0 and 1."""
+        """Learn the two values of each column; 0 and 1 for a column with fewer than two."""
         values, summaries = [], summaries or summarise(columns)
         for summary, name in zip(summaries, names, strict=True):
             seen = sorted(summary.distinct)
@@ -30,22 +38,20 @@ class Bernoulli(Likelihood):
             elif set(seen) <= {0.0, 1.0}:
                 values.append((0.0, 1.0))
             else:
-                found = f"only {seen[0]:g}" if len(seen) == 1 else f"more, as {seen}"
+                found = f"only {seen[0]:g}" if len(seen) == 1 else f"more, for example {seen}"
                 raise ValueError(
-                    f"Column {name!r} was asked to be 'bernoulli', which takes two distinct "
-                    f"values; it has {found}. Leave it out of `likelihoods`, or name another kind."
+                    f"`likelihoods`: 'bernoulli' needs a column with two distinct values; column "
+                    f"{name!r} has {found}. Remove it from `likelihoods` or choose another kind."
                 )
         return cls(values, [summary.n_seen for summary in summaries])
 
     def state(self):
-        """See `Likelihood.state`."""
         return {"values": [list(pair) for pair in self.values], "n_seen": self.n_seen}
 
     def encode(self, columns):
-        """See `Likelihood.encode`."""
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, pair) in enumerate(zip(columns, self.values, strict=True)):
-            # What was fitted as float64 may come as float32: 0.1 is then another number.
+            # float64 in fit may be float32 here, in which 0.1 is another number.
             with np.errstate(over="ignore"):
                 single = np.array(pair, np.float32)
                 kind = np.float32 if single[0] != single[1] else np.float64
@@ -55,49 +61,47 @@ class Bernoulli(Likelihood):
         return out
 
     def decode(self, encoded, *, drawn=False):
-        """See `Likelihood.decode`."""
         return [
             np.where(np.isnan(code) | (n == 0), np.nan, np.where(code > 0.5, one, zero))
             for code, (zero, one), n in zip(encoded.T, self.values, self.n_seen, strict=True)
         ]
 
+    def levels_of(self, column):
+        return self.values[column]
+
     def inputs(self, x, observed):
-        """See `Likelihood.inputs`: -1 and 1."""
+        """Encoder inputs: -1 and 1, and 0 where unobserved."""
         return torch.where(observed, 2 * x - 1, 0.0)
 
     def log_prob(self, params, x, observed):
-        """See `Likelihood.log_prob`."""
         target = torch.where(observed, x, 0.0)
         loss = binary_cross_entropy_with_logits(params, target, reduction="none")
         return torch.where(observed, -loss, 0.0)
 
     def point(self, params):
-        """See `Likelihood.point`: the likelier value."""
+        """More likely value of each cell."""
         return (params > 0).to(params.dtype)
 
     def sample(self, params, generator):
-        """See `Likelihood.sample`."""
         uniform = torch.rand(params.shape, generator=generator, device=params.device)
         return (uniform < torch.sigmoid(params)).to(params.dtype)
 
     def log_density(self, params, cells):
-        """See `Likelihood.log_density`; 1 / (n + 3) for a value that is neither of the two."""
+        """Log probability of each cell; 1 / (n + 3) for a value that is neither of the two."""
         x = cells[:, :, 0]
         return torch.where(x == -1, self._log_unknown, self.log_prob(params, x, self.observed(x)))
 
-    def local(self, params, cells):
-        """See `Likelihood.local`."""
+    def surrogate(self, params, cells):
         x = cells[:, :, 0]
         observed = self.observed(x)
         gradient = torch.where(observed, x - torch.sigmoid(params), 0.0)
         return self.log_prob(params, x, observed), gradient
 
-    def whiten(self, jacobian, params, cells):
-        """See `Likelihood.whiten`."""
+    def fisher_factor(self, jacobian, params, cells):
         p = torch.sigmoid(params)
         return jacobian * (p * (1 - p) * self.observed(cells[:, :, 0])).sqrt().unsqueeze(-1)
 
-    def guess(self, params, weights):
-        """See `Likelihood.guess`: the likelier value."""
+    def expected(self, params, weights):
+        """More likely raw value of each cell."""
         p = (torch.sigmoid(params) * weights.unsqueeze(-1)).sum(1)
         return self.decode(p.cpu().numpy())

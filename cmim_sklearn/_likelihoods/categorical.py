@@ -1,4 +1,4 @@
-"""Categorical columns: probabilities of levels through one segmented softmax."""
+"""Categorical likelihood: probabilities of levels by one segmented softmax."""
 
 import warnings
 from collections import defaultdict
@@ -6,31 +6,31 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from cmim_sklearn._likelihoods.base import Likelihood, _log_unknown
+from cmim_sklearn._likelihoods.base import Likelihood, log_unknown
 from cmim_sklearn._likelihoods.summary import summarise
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MANY_LEVELS = 100
-"""Fewer may well be levels, though each is there once or twice."""
+"""Number of levels above which a column may be warned of as an identifier."""
 
 
 class Categorical(Likelihood):
-    """Columns of named levels: a softmax over each column's classes.
+    """Columns of levels: a softmax over the classes of each column.
 
-    Levels beyond ``max_categories`` share the last class, the rare bin. The encoded value is the
-    index of the *level*, rare ones after the others by falling frequency, so that the bin decodes
-    to its most frequent member and samples its members by frequency.
+    With more than ``max_categories`` levels, the rarest share the last class, the rare bin. The
+    encoded value is the index of the *level*. Rare levels come last, by decreasing frequency, so
+    that the bin decodes to its most frequent level; samples of the bin follow the frequencies.
 
     Parameters
     ----------
     levels : list of C lists
-        The levels of each column in the order of their codes.
+        Levels of each column in the order of their codes.
     n_classes : list of C int
-        Classes of each column: the length of its levels, or less where there is a rare bin.
+        Number of classes of each column: its number of levels, or less with a rare bin.
     rare_shares : list of C arrays
-        Frequency of each member of the rare bin, summing to one; [1.0] where there is none.
+        Relative frequency of each level in the rare bin; [1.0] without one.
     n_seen : array of shape (C,)
-        Observed training rows.
+        Number of observed training values.
     """
 
     takes = "category"
@@ -43,7 +43,7 @@ class Categorical(Likelihood):
         self.n_classes = [int(k) for k in n_classes]
         self.rare_shares = [np.asarray(share, float) for share in rare_shares]
         self._codes = [{level: i for i, level in enumerate(column)} for column in self.levels]
-        # Classes stand sorted by column size, so that columns of one size are one softmax.
+        # Classes are sorted by column size, so that columns of one size are one softmax.
         sizes = torch.tensor(self.n_classes)
         order = torch.argsort(sizes, stable=True)
         start = torch.empty_like(sizes)
@@ -55,11 +55,11 @@ class Categorical(Likelihood):
         self.register_buffer("_last", (sizes - 1).float(), persistent=False)
         self.n_seen = np.asarray(n_seen, float)
         n_levels = np.array([len(column) for column in self.levels])
-        self.register_buffer("_log_unknown", _log_unknown(self.n_seen, n_levels), persistent=False)
+        self.register_buffer("_log_unknown", log_unknown(self.n_seen, n_levels), persistent=False)
 
     @classmethod
     def fit(cls, columns, names, *, summaries=None, max_categories=256, **options):
-        """See `Likelihood.fit`; each column is an object array with None where unobserved."""
+        """Learn the levels of each column, with at most ``max_categories`` classes."""
         levels, n_classes, shares, n_seen = [], [], [], []
         for summary, name in zip(summaries or summarise(columns, True), names, strict=True):
             counts = summary.counts
@@ -73,7 +73,7 @@ class Categorical(Likelihood):
                 ordered = [level for level in ordered if level in common] + rare
                 share = np.array([counts[level] for level in rare], float)
                 if len(ordered) > MANY_LEVELS and max(len(ordered), share.sum()) > n_seen[-1] / 2:
-                    _warn_of_names(name, len(ordered), n_seen[-1])
+                    _warn_of_identifiers(name, len(ordered), n_seen[-1])
                 share /= share.sum()
             levels.append(ordered or [None])
             n_classes.append(len(levels[-1]) - len(share) + 1)
@@ -81,7 +81,6 @@ class Categorical(Likelihood):
         return cls(levels, n_classes, shares, n_seen)
 
     def state(self):
-        """See `Likelihood.state`."""
         return {
             "levels": self.levels,
             "n_classes": self.n_classes,
@@ -90,7 +89,6 @@ class Categorical(Likelihood):
         }
 
     def encode(self, columns):
-        """See `Likelihood.encode`."""
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, codes) in enumerate(zip(columns, self._codes, strict=True)):
             lookup = defaultdict(lambda: -1.0, {**codes, None: np.nan})
@@ -98,7 +96,6 @@ class Categorical(Likelihood):
         return out
 
     def decode(self, encoded, *, drawn=False):
-        """See `Likelihood.decode`."""
         out = []
         for c, levels in enumerate(self.levels):
             codes = np.nan_to_num(encoded[:, c], nan=0.0).astype(int).clip(0, len(levels) - 1)
@@ -109,12 +106,15 @@ class Categorical(Likelihood):
             out.append(column)
         return out
 
+    def levels_of(self, column):
+        return self.levels[column]
+
     def _index(self, x, observed):
-        """Position of each cell's class among all classes of the block, int64 (n, C)."""
+        """Index of each cell's class among all classes of the block, int64 (n, C)."""
         return torch.where(observed, torch.minimum(x, self._last), 0.0).long() + self._start
 
     def inputs(self, x, observed):
-        """See `Likelihood.inputs`: one-hot, all zeros where unobserved or unknown."""
+        """One-hot encoder inputs, all zeros where unobserved or unknown."""
         hot = torch.zeros(len(x), self.n_inputs, device=x.device)
         return hot.scatter_(1, self._index(x, observed), observed.float())
 
@@ -126,21 +126,21 @@ class Categorical(Likelihood):
         ]
 
     def log_prob(self, params, x, observed):
-        """See `Likelihood.log_prob`; a rare level has its bin's probability."""
+        """Log probability of each cell's class; a rare level has that of its bin."""
         log_p = torch.cat([p.log_softmax(-1).flatten(1) for p in self._by_size(params)], 1)
         return torch.where(observed, log_p.gather(1, self._index(x, observed)), 0.0)
 
     def _best(self, scores):
-        """Index within its column of the class with the highest score (n, P): (n, C)."""
+        """Index within its column of the class with the highest of scores (n, P), (n, C)."""
         best = torch.cat([part.argmax(-1) for part in self._by_size(scores)], 1)
         return best[:, self._place].float()
 
     def point(self, params):
-        """See `Likelihood.point`: the likeliest class."""
+        """Most likely class of each cell."""
         return self._best(params)
 
     def sample(self, params, generator):
-        """See `Likelihood.sample`, by Gumbel noise; the rare bin's members by their shares."""
+        """Sample by Gumbel noise, then by frequency within the rare bin."""
         uniform = torch.rand(params.shape, generator=generator, device=params.device)
         codes = self._best(params - torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7))))
         for c, share in enumerate(self.rare_shares):
@@ -152,10 +152,10 @@ class Categorical(Likelihood):
         return codes
 
     def log_density(self, params, cells):
-        """See `Likelihood.log_density`; a rare level has its share of the bin.
+        """Log probability of each cell's level; a rare level has its share of the bin.
 
-        A level never seen has 1 / (n + K + 1), beside n training values of K levels; the levels
-        seen keep the probabilities that `sample` draws them by.
+        A level not seen in fit has 1 / (n + K + 1), for n training values of K levels. Levels seen
+        in fit keep the probabilities that `sample` uses.
         """
         x = cells[:, :, 0]
         log_p = self.log_prob(params, x, self.observed(x))
@@ -166,16 +166,14 @@ class Categorical(Likelihood):
                 log_p[:, c] += torch.where(member >= 0, log_share[member.clamp(min=0)], 0.0)
         return torch.where(x == -1, self._log_unknown, log_p)
 
-    def local(self, params, cells):
-        """See `Likelihood.local`."""
+    def surrogate(self, params, cells):
         x = cells[:, :, 0]
         observed = self.observed(x)
         hot = self.inputs(x, observed)
         p = torch.cat([part.softmax(-1).flatten(1) for part in self._by_size(params)], 1)
         return self.log_prob(params, x, observed), hot - p * self._per_class(observed)
 
-    def whiten(self, jacobian, params, cells):
-        """See `Likelihood.whiten`."""
+    def fisher_factor(self, jacobian, params, cells):
         n, _, r = jacobian.shape
         parts = jacobian.split([columns * size for columns, size in self._groups], 1)
         out = []
@@ -183,13 +181,13 @@ class Categorical(Likelihood):
             parts, self._by_size(params), self._groups, strict=True
         ):
             p, part = scores.softmax(-1).unsqueeze(-1), part.reshape(n, columns, size, r)
-            apart = part - (p * part).sum(2, keepdim=True)
-            out.append((apart * p.sqrt()).reshape(n, -1, r))
+            centred = part - (p * part).sum(2, keepdim=True)
+            out.append((centred * p.sqrt()).reshape(n, -1, r))
         observed = self._per_class(self.observed(cells[:, :, 0]))
         return torch.cat(out, 1) * observed.unsqueeze(-1)
 
     def _per_class(self, values):
-        """Repeat values (n, C) of the columns for each of their classes, (n, P)."""
+        """Repeat values (n, C) for each class of their column, (n, P)."""
         by_size = values.float()[:, torch.argsort(self._place)]
         parts = by_size.split([columns for columns, _ in self._groups], 1)
         sizes = [size for _, size in self._groups]
@@ -197,20 +195,20 @@ class Categorical(Likelihood):
             [p.repeat_interleave(size, 1) for p, size in zip(parts, sizes, strict=True)], 1
         )
 
-    def guess(self, params, weights):
-        """See `Likelihood.guess`: the level with the highest probability."""
+    def expected(self, params, weights):
+        """Most likely level of each cell."""
         n, draws, _ = params.shape
         p = [part.softmax(-1).flatten(1) for part in self._by_size(params.flatten(0, 1))]
         p = (torch.cat(p, 1).view(n, draws, -1) * weights.unsqueeze(-1)).sum(1)
         return self.decode(self._best(p).cpu().numpy())
 
 
-def _warn_of_names(name, n_levels, n_seen):
-    """Warn of ids, dates or text that came as levels: more than fit, most of them in the bin."""
+def _warn_of_identifiers(name, n_levels, n_seen):
+    """Warn of ids, dates or text taken as levels: most of them end up in the rare bin."""
     warnings.warn(
-        f"Column {name!r} has {n_levels:,} different values in {n_seen:,} cells, too many to learn "
-        "much of each. Drop it if it names the rows, turn dates and free text into numbers first "
-        "(as skrub's TableVectorizer does), or raise max_categories.",
+        f"Column {name!r} has {n_levels:,} distinct levels in {n_seen:,} values, too many to learn "
+        "from. Drop the column if it identifies rows, convert dates and free text to numbers "
+        "(for example with skrub's TableVectorizer), or increase max_categories.",
         UserWarning,
-        stacklevel=users_level(),
+        stacklevel=user_stacklevel(),
     )

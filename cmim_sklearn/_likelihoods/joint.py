@@ -1,28 +1,18 @@
-"""The kinds of column: p(x | z) of a block of columns, and how a raw column becomes a number.
-
-Axes: n rows, C columns of the block, P decoder outputs, W encoder inputs.
-
-A kind is one class of short methods and one line in `LIKELIHOODS` at the foot. It serves *all* its
-columns at once: 79 Gaussian columns are one tensor operation. Training needs the first group of
-methods; the second, from `measure` on, is what `RowPosterior` needs to weigh codes by rows.
-"""
+"""Joint likelihood of a table: blocks of column kinds, independent given the latent code."""
 
 import torch
 from torch import Tensor, nn
 
-from cmim_sklearn._likelihoods.bernoulli import Bernoulli
-from cmim_sklearn._likelihoods.categorical import Categorical
-from cmim_sklearn._likelihoods.gaussian import Gaussian
-from cmim_sklearn._likelihoods.poisson import Poisson
-
 
 class Joint(nn.Module):
-    """All the columns of a table, independent given z: blocks of kinds side by side.
+    """p(x | z) of all columns of a table, independent given z: one block per kind.
+
+    Methods call those of `Likelihood` for each block; (n, C), (n, P) now count all columns.
 
     Parameters
     ----------
     blocks : list of Likelihood
-        In the order of the encoded table's columns.
+        Blocks in the order of the columns of the encoded table.
     """
 
     def __init__(self, blocks):
@@ -39,7 +29,7 @@ class Joint(nn.Module):
     def inputs(self, x):
         """Encoder inputs (n, n_inputs) of an encoded table x (n, C).
 
-        In this order: values of the columns with an indicator, their indicators, the one-hots.
+        Order: values of columns with an indicator, their indicators, one-hot vectors.
         """
         values, indicators, others = [], [], []
         for block, part in zip(self.blocks, x.split(self._columns, 1), strict=True):
@@ -59,61 +49,52 @@ class Joint(nn.Module):
         return torch.cat([b.log_prob(p, part, b.observed(part)) for b, p, part in parts], 1)
 
     def point(self, params) -> Tensor:
-        """Best guess of every cell, encoded, (n, C)."""
+        """Point estimate of every cell, encoded, (n, C)."""
         parts = zip(self.blocks, params.split(self._params, 1), strict=True)
         return torch.cat([block.point(p) for block, p in parts], 1)
 
     def sample(self, params, generator) -> Tensor:
-        """One draw of every cell, encoded, (n, C)."""
+        """Sample of every cell, encoded, (n, C)."""
         parts = zip(self.blocks, params.split(self._params, 1), strict=True)
         return torch.cat([block.sample(p, generator) for block, p in parts], 1)
 
     def rsample(self, params, generator) -> Tensor:
-        """One draw of every cell with gradients through it, (n, C); of Gaussian columns alone."""
+        """Sample of every cell with gradients, (n, C); only if all columns are Gaussian."""
         parts = zip(self.blocks, params.split(self._params, 1), strict=True)
         return torch.cat([block.rsample(p, generator) for block, p in parts], 1)
 
     def _with_cells(self, params, cells):
-        """Each block with its params (n, P) and its cells (n, C, cell_width)."""
+        """Yield each block with its params (n, P) and cells (n, C, cell_width)."""
         parts = zip(
             self.blocks, params.split(self._params, 1), cells.split(self._cells, 1), strict=True
         )
-        for block, own_params, own_cells in parts:
-            yield block, own_params, own_cells.unflatten(1, (block.n_columns, block.cell_width))
+        for block, p, part in parts:
+            yield block, p, part.unflatten(1, (block.n_columns, block.cell_width))
 
     def log_density(self, params, cells) -> Tensor:
-        """Log p(cell | z) in the columns' own units, (n, C), of measured cells (n, n_cells)."""
+        """Log p(cell | z) in nats, in raw units, (n, C), for measured cells (n, n_cells)."""
         parts = self._with_cells(params, cells)
-        return torch.cat([b.log_density(p, own) for b, p, own in parts], 1)
+        return torch.cat([b.log_density(p, part) for b, p, part in parts], 1)
 
-    def local(self, params, cells) -> tuple[Tensor, Tensor]:
-        """A stand-in for a row's log density, (n,), and its gradient in params, (n, P)."""
-        parts = [b.local(p, own) for b, p, own in self._with_cells(params, cells)]
+    def surrogate(self, params, cells) -> tuple[Tensor, Tensor]:
+        """Smooth surrogate of a row's log density, (n,), and its gradient in params, (n, P)."""
+        parts = [b.surrogate(p, part) for b, p, part in self._with_cells(params, cells)]
         return sum(value.sum(1) for value, _ in parts), torch.cat([g for _, g in parts], 1)
 
-    def whiten(self, jacobian, params, cells) -> Tensor:
-        """Scale a Jacobian (n, P, r) so that its square is the information on the code."""
+    def fisher_factor(self, jacobian, params, cells) -> Tensor:
+        """Factor A (n, P, r) of the Fisher information A'A of a row on the code."""
         jacobians = jacobian.split(self._params, 1)
         parts = zip(jacobians, self._with_cells(params, cells), strict=True)
-        return torch.cat([b.whiten(j, p, own) for j, (b, p, own) in parts], 1)
+        return torch.cat([b.fisher_factor(j, p, part) for j, (b, p, part) in parts], 1)
 
     def refit_noise(self, params, variance, cells, prior_share):
-        """Fit the noise left; see `Likelihood.refit_noise`."""
+        """Refit the noise of each block; see `Likelihood.refit_noise`."""
         variances = variance.split(self._params, 1)
-        for own_variance, (block, p, own) in zip(
-            variances, self._with_cells(params, cells), strict=True
-        ):
-            block.refit_noise(p, own_variance, own, prior_share)
+        parts = zip(variances, self._with_cells(params, cells), strict=True)
+        for block_variance, (block, p, part) in parts:
+            block.refit_noise(p, block_variance, part, prior_share)
 
-    def guess(self, params, weights):
-        """All columns' means or likeliest levels, raw, in block order; see `Likelihood.guess`."""
+    def expected(self, params, weights):
+        """Raw columns of means or most likely levels, in block order; see `Likelihood.expected`."""
         parts = zip(self.blocks, params.split(self._params, -1), strict=True)
-        return [column for block, p in parts for column in block.guess(p, weights)]
-
-
-LIKELIHOODS = {
-    "gaussian": Gaussian,
-    "bernoulli": Bernoulli,
-    "categorical": Categorical,
-    "poisson": Poisson,
-}
+        return [column for block, p in parts for column in block.expected(p, weights)]

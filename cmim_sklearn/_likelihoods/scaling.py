@@ -1,6 +1,6 @@
-"""Numeric scaling: monotone maps of one column to standardised units, with inverse and slope.
+"""Scaling of numeric columns: monotone maps to standardised units, with inverse and slope.
 
-A new scaling is one function ``observed values (n,) -> ScalingMap`` and one line in `SCALINGS`.
+A new scaling is a function ``observed values (n,) -> ScalingMap`` and one line in `SCALINGS`.
 """
 
 import numpy as np
@@ -9,34 +9,35 @@ from scipy.special import ndtri
 MIN_KNOTS, MAX_KNOTS = 10, 100
 ROWS_PER_KNOT = 30
 ATOM_SHARE = 0.05
+"""Share of the rows from which a repeated value is an atom."""
 SINGLE_PRECISION = 1.2e-7
 MIN_GAP = 1e-300
-"""Numbers closer than that are one: the slope between them would overflow."""
+"""Distance below which two numbers count as equal: the slope between them would overflow."""
 
 
 class ScalingMap:
-    """A monotone, piecewise linear map of one numeric column, linear beyond its last knots.
+    """Monotone, piecewise linear map of one numeric column, extrapolated linearly.
 
-    A knot may be an *atom*: a value that many rows hold, such as the zero of an amount that is
-    mostly zero. It then stands for an interval of standardised values, as wide as its share of the
-    rows: all of them map back to it, and it maps to ``y``, inside.
+    A knot may be an *atom*: a value shared by many rows, such as 0 in a column of amounts that are
+    mostly zero. An atom covers an interval of standardised values, as wide as its share of the
+    rows. The whole interval maps back to the atom, and the atom maps to ``y``, inside it.
 
     Parameters
     ----------
     x : array of shape (n_knots,)
-        Knots in the column's own unit, strictly increasing.
+        Knots in the raw unit, strictly increasing.
     y : array of shape (n_knots,)
-        Their images in standardised units, strictly increasing.
+        Knots in standardised units, strictly increasing.
     below, above : array of shape (n_knots,), default=None
-        Ends of each knot's interval, ``below <= y <= above``; equal to ``y`` by default, and
-        wherever the knot is no atom.
+        Ends of each knot's interval, ``below <= y <= above``; equal to ``y`` by default and for
+        knots that are not atoms.
 
     Attributes
     ----------
     tails : tuple of float
-        Slopes below the first knot and above the last.
+        Slopes below the first and above the last knot.
     reach : array of shape (n_knots,)
-        How far from each knot a value still is its atom; -1 if it is none.
+        Distance from each knot within which a value counts as its atom; -1 for other knots.
     """
 
     def __init__(self, x, y, below=None, above=None):
@@ -44,11 +45,11 @@ class ScalingMap:
         self.y = np.asarray(y, dtype=np.float64)
         self.below = self.y if below is None else np.asarray(below, dtype=np.float64)
         self.above = self.y if above is None else np.asarray(above, dtype=np.float64)
-        # Worked out once: rows may come one at a time.
+        # Computed once, since rows may come one at a time.
         self._gap, self._rise = np.diff(self.x), self.below[1:] - self.above[:-1]
         self.tails = tuple((np.diff(self.y) / self._gap)[[0, -1]])
-        # What was fitted as float64 may come as float32: 0.1 is then another number. The values
-        # next to an atom are knots too, or whole numbers.
+        # float64 in fit may be float32 in use, in which 0.1 is another number. The values next to
+        # an atom are knots, too, or whole numbers.
         gaps = np.concatenate([[np.inf], self._gap, [np.inf]])
         near = np.minimum(SINGLE_PRECISION * np.abs(self.x), np.minimum(gaps[:-1], gaps[1:]) / 8)
         self.reach = np.where(self.above > self.below, np.minimum(near, 0.25), -1.0)
@@ -80,7 +81,7 @@ class ScalingMap:
         return out
 
     def inverse(self, scaled):
-        """Map standardised values of shape (n,) back to the column's own unit."""
+        """Map standardised values of shape (n,) back to the raw unit."""
         ends = np.stack([self.below, self.above], axis=1).ravel()
         first, last = self.tails
         out = np.interp(scaled, ends, np.repeat(self.x, 2))
@@ -88,10 +89,10 @@ class ScalingMap:
         return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
 
     def slope(self, values):
-        """D forward / d value at values of shape (n,), in standardised units per own unit.
+        """Derivative of `forward` at values of shape (n,), in standardised per raw units.
 
-        ``log_density(forward(v)) + log(slope(v))`` is a density in the column's own unit wherever v
-        is no atom. It is 0 between two atoms that no training value lay between.
+        ``log_density(forward(v)) + log(slope(v))`` is a density in the raw unit, except at atoms.
+        The slope is 0 between two atoms without a training value between them.
         """
         values = np.asarray(values, dtype=np.float64)
         left = self._left(values)
@@ -100,9 +101,9 @@ class ScalingMap:
         return np.where(values < self.x[0], first, np.where(values > self.x[-1], last, out))
 
     def interval(self, values):
-        """The standardised values that map back to each of values (n,): low and high, each (n,).
+        """Standardised interval that maps back to each of values (n,): low and high, each (n,).
 
-        They are equal, save at atoms.
+        Both are equal, except at atoms.
         """
         values = np.asarray(values, dtype=np.float64)
         low = high = self.forward(values)
@@ -114,35 +115,35 @@ class ScalingMap:
         return low, high
 
     def without_atoms(self):
-        """The map through the same knots, none of which is an atom."""
+        """Return a map through the same knots, without atoms."""
         return ScalingMap(self.x, self.y)
 
     def _left(self, values):
-        """Position of the knot at or below each value, the last but one at most."""
+        """Index of the knot at or below each value, at most the last but one."""
         return np.clip(np.searchsorted(self.x, values, side="right") - 1, 0, len(self.x) - 2)
 
     def _is_atom(self, values, knot):
-        """Whether each value is the atom at its knot."""
+        """Whether each value counts as the atom at its knot."""
         return np.abs(values - self.x[knot]) <= self.reach[knot]
 
 
 def quantile_map(values):
-    """Map to normal scores: the rank (i - 1/2) / n of a value, through the normal quantiles.
+    """Map to normal scores: normal quantiles of the ranks (i - 1/2) / n.
 
-    Ties get their mean rank. A knot for every 30 rows, from 10 to 100 of them, since a density
-    with K knots overfits by about K / (2 n) nats a row; the tails go on with the last slopes. A
-    value that 5 % of the rows hold is a knot and an atom, and its neighbours are knots; in a column
-    of whole numbers every knot is an atom.
+    Ties get their mean rank. There is one knot per 30 rows, at least 10 and at most 100, since a
+    density with K knots overfits by about K / (2 n) nats per row. The tails continue with the
+    outermost slopes. A value shared by 5 % of the rows is an atom, and its neighbours are knots;
+    in a column of whole numbers every knot is an atom.
 
     Parameters
     ----------
     values : array of shape (n,)
-        Observed, finite values in the column's own unit; n may be 0.
+        Observed, finite values in the raw unit; n may be 0.
 
     Returns
     -------
     ScalingMap
-        The training values come out with mean 0 and variance 1.
+        Map under which the training values have mean 0 and variance 1.
     """
     levels, counts = np.unique(values, return_counts=True)
     if len(levels) < 2:
@@ -159,16 +160,16 @@ def quantile_map(values):
         spread = np.searchsorted(ranks, wanted).clip(0, len(ranks) - 1)
         kept = np.unique(np.concatenate([spread, forced]))
         levels, counts, ends = levels[kept], counts[kept], ends[kept]
-    # Neighbours closer than rounding would have a slope of no meaning, or an infinite one.
+    # Between neighbours closer than rounding the slope would be meaningless or infinite.
     rounding = 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
-    apart = np.diff(levels) > np.maximum(rounding, MIN_GAP)
-    kept = np.concatenate([[True], apart])
+    is_distinct = np.diff(levels) > np.maximum(rounding, MIN_GAP)
+    kept = np.concatenate([[True], is_distinct])
     if kept.sum() < 2:
         return standard_map(values)
     levels, counts, ends = levels[kept], counts[kept], ends[kept]
     middle = ndtri((ends - counts / 2) / n)
     is_atom = (counts >= ATOM_SHARE * n) | is_whole
-    # The outermost knots have no end on their outer side: what lies beyond is cut to the range.
+    # The outermost knots have no interval outward: values there are clipped to the range.
     below = np.where(is_atom & (ends > counts), ndtri((ends - counts) / n), middle)
     above = np.where(is_atom & (ends < n), ndtri(ends / n), middle)
     scores = ScalingMap(levels, middle, below, above).forward(values)
@@ -178,7 +179,7 @@ def quantile_map(values):
 
 def standard_map(values):
     """Subtract the mean of the observed values (n,) and divide by their standard deviation."""
-    # Of values brought to at most 1, since squares of large ones overflow.
+    # Values are divided by the largest first, since squares of large values overflow.
     largest = max(np.abs(values), default=0.0) or 1.0
     centre, spread = 0.0, 0.0
     if len(values):
@@ -190,8 +191,9 @@ def standard_map(values):
 
 
 def identity_map(values):
-    """Leave the values as they are: the standardised unit is the column's own."""
+    """Leave the values unchanged: the standardised unit is the raw one."""
     return ScalingMap([0.0, 1.0], [0.0, 1.0])
 
 
 SCALINGS = {"quantile": quantile_map, "standard": standard_map, None: identity_map}
+"""Functions that fit a map, by the value of the parameter ``numeric_scaling``."""

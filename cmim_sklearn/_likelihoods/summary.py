@@ -1,4 +1,4 @@
-"""What all values of a column come to, gathered a part at a time."""
+"""Column summaries over all rows, gathered one part at a time."""
 
 from collections import Counter
 
@@ -8,49 +8,49 @@ MOST_DECIMALS = 6
 
 
 class ColumnSummary:
-    """Facts about a column that need all of its values: the range, decimals, levels and so on.
+    """Summary of a column that needs all of its values: range, decimals, levels.
 
     Parameters
     ----------
     has_levels : bool, default=False
-        Whether values are counted as levels, as categories are, be they numbers or not.
+        Whether values, numbers or not, are counted as levels of a category.
 
     Attributes
     ----------
     n_seen : int
-        Observed values.
+        Number of observed values.
     low, high : float
-        The least and the largest number; NaN where there is none.
+        Smallest and largest number; NaN without numbers.
     distinct : set of float
-        Distinct numbers, three of them at most.
+        Distinct numbers, at most three of them.
     not_a_count : tuple of (int, float) or None
         Row and value of the first number that is negative or not whole.
     counts : Counter
-        How often each level was seen, if there are levels.
+        Frequency of each level, if there are levels.
     """
 
     def __init__(self, has_levels=False):
         self.has_levels = has_levels
         self.n_seen, self._total = 0, 0.0
-        # As the column came: in single precision, 0.1 is another number.
+        # Both precisions, since 0.1 is another number in float32.
         self._is_single, self._decimals = True, {np.float32: 0, np.float64: 0}
         self.low = self.high = np.nan
         self.distinct, self.not_a_count, self.counts = set(), None, Counter()
 
     @property
     def mean(self):
-        """Of the numbers; NaN where there is none."""
+        """Mean of the numbers; NaN without numbers."""
         return np.nan if self.has_levels or not self.n_seen else self._total / self.n_seen
 
     @property
     def decimals(self):
-        """The fewest decimals, 6 at most, that write all numbers; None if more are needed."""
+        """Number of decimals that write all numbers exactly; None if more than 6 are needed."""
         decimals = self._decimals[np.float32 if self._is_single else np.float64]
-        is_told = not self.has_levels and self.n_seen and decimals <= MOST_DECIMALS
-        return decimals if is_told else None
+        is_exact = not self.has_levels and self.n_seen and decimals <= MOST_DECIMALS
+        return decimals if is_exact else None
 
     def add(self, values, first_row=0):
-        """Look at some of the column's values (m,): floats with NaN, or objects with None.
+        """Add values (m,) of the column: floats with NaN, or objects with None.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class ColumnSummary:
             self.low = np.fmin(self.low, observed.min())
             self.high = np.fmax(self.high, observed.max())
             others = observed if len(self.distinct) < 3 else ()
-            while len(others) and len(self.distinct) < 3:  # no sort: three passes at most
+            while len(others) and len(self.distinct) < 3:  # at most three passes, without sorting
                 others = others[~np.isin(others, list(self.distinct))]
                 self.distinct.update(others[:1].tolist())
             self._add_decimals(observed)
@@ -91,12 +91,12 @@ class ColumnSummary:
 
 
 def summarise(columns, has_levels=False):
-    """A summary of each of some columns that are there as a whole."""
+    """Summaries of complete columns."""
     return [ColumnSummary(has_levels).add(column) for column in columns]
 
 
 def _decimals_of(values, kind):
-    """The fewest decimals, 6 at most, that write all values (n,) as floats of a kind; else 7."""
+    """Number of decimals, at most 7, that write all values (n,) exactly as floats of a type."""
     if np.all(values == np.round(values)):
         return 0
     with np.errstate(over="ignore"):  # large numbers have no decimals

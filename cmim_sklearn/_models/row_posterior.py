@@ -143,8 +143,8 @@ class RowPosterior:
         """
         params = self._decode(u) if params is None else params
         jacobian = self._jacobian(u) if jacobian is None else jacobian
-        fit, gradient = self.likelihood.local(params, cells)
-        scaled = self.likelihood.whiten(jacobian, params, cells)
+        fit, gradient = self.likelihood.surrogate(params, cells)
+        scaled = self.likelihood.fisher_factor(jacobian, params, cells)
         precision, apart = self.precision[component], u - self.mixture[1][component]
         pull = (precision @ apart.unsqueeze(-1)).squeeze(-1)
         gradient = (gradient.unsqueeze(1) @ jacobian).squeeze(1) - pull
@@ -165,7 +165,7 @@ class RowPosterior:
         _, step, factor = self._expand(start, component, repeated, *at_start)
         mean = start + step
         # How good the place is that the step led to; where the decoder bends, not as promised.
-        fit, _ = self.likelihood.local(self._decode(mean), repeated)
+        fit, _ = self.likelihood.surrogate(self._decode(mean), repeated)
         apart = mean - self.mixture[1][component]
         apart = (self.precision[component] @ apart.unsqueeze(-1)).squeeze(-1) * apart
         value = fit + self.log_peak[component] - 0.5 * apart.sum(1)

@@ -1,6 +1,6 @@
-"""Where a table came from: the names and dtypes of its columns, as values that JSON can hold.
+"""Layout of a table: library, names and dtypes of its columns, as JSON values.
 
-Each library's dtypes are described here, and made again of what describes them.
+Dtypes of each library are converted to descriptions, and descriptions back to dtypes.
 """
 
 import re
@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from cmim_sklearn._utils.messages import shown
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a table came from, as JSON values.
+    """Library, column names and dtypes of a table, as JSON values.
 
     Attributes
     ----------
@@ -19,8 +21,7 @@ class Layout:
     names : list of str or int, or None
         Column names; None for arrays and lists.
     dtypes : list of dict
-        One description a column, from which its dtype can be made again. For an array, one that
-        all columns share.
+        Description of the dtype of each column; for an array, one that all columns share.
     """
 
     library: str
@@ -28,7 +29,7 @@ class Layout:
     dtypes: list
 
     def dtype_of(self, position):
-        """The description of a column's dtype."""
+        """Description of the dtype of a column."""
         return self.dtypes[0 if self.names is None else position]
 
     def state(self):
@@ -37,33 +38,39 @@ class Layout:
 
 
 def check_layout(layout):
-    """Raise where a layout, of a file of unknown origin, is none that `frames.read` makes.
+    """Check the layout of an untrusted file.
 
-    Dtypes are looked up by their names in the libraries, which have much else under names.
+    Dtypes are later looked up by name in their libraries, where names can mean other things.
 
     Raises
     ------
     ValueError
-        Naming the library or the dtype.
+        If the library, a name or a dtype is not one that `read` produces.
     """
     if layout.library not in _DTYPES:
-        raise ValueError(f"There are no tables of {layout.library!r}.")
+        raise ValueError(f"unknown dataframe library {shown(layout.library)} in the saved schema.")
     if (layout.names is None) != (layout.library == "numpy"):
-        raise ValueError(f"Columns of {layout.library} cannot be called {layout.names!r}.")
+        raise ValueError(
+            f"column names must be a list, or None for arrays; got {shown(layout.names)} for "
+            f"{layout.library}."
+        )
     if len(layout.dtypes) != (1 if layout.names is None else len(layout.names)):
-        raise ValueError(f"There are {len(layout.dtypes)} dtypes for {layout.names!r}.")
+        raise ValueError(
+            f"the saved schema must have one dtype per column; got {len(layout.dtypes)} dtypes for "
+            f"columns {shown(layout.names)}."
+        )
     for name in layout.names or []:
         if not isinstance(name, str | int | float):
-            raise ValueError(f"{name!r} is no name of a column.")
+            raise ValueError(f"column names must be strings or numbers; got {shown(name)}.")
     for description in layout.dtypes:
         _check_dtype(layout.library, description)
 
 
 def _check_dtype(library, description):
     name, options = description["dtype"], set(description) - {"dtype"}
-    known = [own for pattern, own in _DTYPES[library].items() if re.fullmatch(pattern, name)]
+    known = [keys for pattern, keys in _DTYPES[library].items() if re.fullmatch(pattern, name)]
     if options not in known:
-        raise ValueError(f"{description!r} is no dtype of {library}.")
+        raise ValueError(f"unknown dtype {shown(description)} of {library} in the saved schema.")
     if name == "dictionary":
         for part in ("index", "of"):
             _check_dtype(library, {"dtype": description[part]})
@@ -72,7 +79,7 @@ def _check_dtype(library, description):
 
 
 def integer_bounds(description):
-    """Lowest and highest number of an integer dtype; None for other dtypes."""
+    """Smallest and largest number of an integer dtype; None for other dtypes."""
     of = description["of"] if description["dtype"] == "arrow" else description
     name = of["dtype"]
     if name[:1] in "<>|=":
@@ -84,7 +91,7 @@ def integer_bounds(description):
     return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-# To a description and back, for each library. ----------------------------------------------------
+# Dtypes to descriptions and back, for each library. -----------------------------------------------
 
 
 def _describe_numpy(dtype):
@@ -93,7 +100,7 @@ def _describe_numpy(dtype):
 
 
 def numpy_dtype(description):
-    """The dtype of an array that was described."""
+    """The numpy dtype of a description."""
     name = description["dtype"]
     return np.dtypes.StringDType() if name == "StringDType" else np.dtype(name)
 
@@ -117,7 +124,7 @@ def _describe_pandas(dtype):
 
 
 def pandas_dtype(description):
-    """The pandas or numpy dtype of a column that was described."""
+    """The pandas or numpy dtype of a description."""
     import pandas as pd
 
     if description["dtype"] == "category":
@@ -125,7 +132,7 @@ def pandas_dtype(description):
         categories = pd.Index(description["categories"], dtype=of)
         return pd.CategoricalDtype(categories, ordered=description["ordered"])
     if description["dtype"] == "string":
-        # na_value came with pandas 2.3; before it there was only pd.NA.
+        # Before pandas 2.3 there was no na_value, only pd.NA.
         options = {"na_value": np.nan} if description["missing"] == "nan" else {}
         return pd.StringDtype(description["storage"], **options)
     if description["dtype"] == "arrow":
@@ -143,7 +150,7 @@ def _describe_polars(dtype):
 
 
 def polars_dtype(description):
-    """The polars dtype of a column that was described."""
+    """The polars dtype of a description."""
     import polars as pl
 
     options = [value for key, value in description.items() if key != "dtype"]
@@ -164,7 +171,7 @@ def _describe_arrow(kind):
 
 
 def arrow_type(description):
-    """The pyarrow type of a column that was described."""
+    """The pyarrow type of a description."""
     import pyarrow as pa
 
     name = description["dtype"]
@@ -182,9 +189,9 @@ DESCRIBERS = {
     "polars": _describe_polars,
     "pyarrow": _describe_arrow,
 }
-"""What describes a dtype of each library."""
+"""Functions that describe a dtype, by library."""
 
-# Patterns of the dtypes of each library, and what else their descriptions hold.
+# Patterns of dtype names of each library, and the other keys of their descriptions.
 _DTYPES = {
     "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},
     "pandas": {

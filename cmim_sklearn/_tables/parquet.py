@@ -1,4 +1,4 @@
-"""Parquet files as one table, read a part of its rows at a time."""
+"""Parquet files read as one table, one part of the rows at a time."""
 
 import os
 import re
@@ -10,18 +10,19 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from cmim_sklearn._tables.read import MIN_PART_ROWS, PART_CELLS
+from cmim_sklearn._utils.messages import listed
 
 OPEN_GROUPS = 4
-"""Row groups that a shuffled pass reads side by side, so that a sorted file is mixed further."""
+"""Row groups that a shuffled pass reads at once, so that rows of a sorted file are mixed."""
 KEPT_FOOTERS = 64
 HIDDEN = (".", "_")
-"""How names of files and folders begin that are passed over."""
+"""First characters of the names of files and folders that are skipped."""
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class Group:
-    """One row group of one file, and where it stands in the table."""
+    """Row group of a file, with its position in the table."""
 
     file: int
     index: int
@@ -30,39 +31,39 @@ class Group:
 
 
 class ParquetTable:
-    """The rows of Parquet files, one below the other; read in parts, and some columns alone.
+    """Table of the rows of Parquet files, read in parts and by column.
 
     Parameters
     ----------
     source : str or path-like, or list of them
-        Files; a directory stands for the ``*.parquet`` in and below it, also behind links, by
-        name, the numbers in names by their size. What names of folders in it say, as
-        ``year=2020``, are columns: of whole numbers where all are written as such, the months 01
-        to 12 included.
+        Files or directories. A directory means the ``*.parquet`` files in and below it, also
+        behind links, sorted by name with numbers in numeric order. Folder names of the form
+        ``year=2020`` are columns: integers if all values are whole numbers (including the months
+        01 to 12), otherwise strings.
     columns : list of str, default=None
-        All by default, but for the row index of a pandas frame. Asked for by name, a column may
-        also be in the name of a folder that the source is in.
+        Names of the columns to read; all columns by default, except a pandas row index. A column
+        named here may also come from the name of a folder that contains the source.
     texts : collection of str, default=()
-        Columns that are text, whatever the names of folders look like.
+        Columns from folder names that are always read as strings.
 
     Attributes
     ----------
     files : list of Path
     columns : list of str
     schema : pyarrow.Schema
-        Of the columns, as wide as all files need.
+        Schema of the columns, with types that hold the values of all files.
     groups : list of Group
-        Those that have rows.
+        Row groups with at least one row.
     n_rows : int
-    stamp : list of [name, size, time of change, what folders say]
-        By which a table is told from another, and from itself once it was rewritten.
+    stamp : list of [name, size, modification time, values of folder names]
+        One entry per file, to recognise the same, unchanged table.
     """
 
     def __init__(self, source, columns=None, texts=()):
         pa, self._pq = _pyarrow()
-        asked = None if columns is None else as_names(columns)
-        _refuse_doubles(asked or [], "columns names")
-        found = _find(source, asked or [])
+        requested = None if columns is None else as_names(columns)
+        _check_unique(requested or [], "columns must have unique names; got")
+        found = _find(source, requested or [])
         self.files = [path for path, _ in found]
         self._stamps = [_stamp(path) for path in self.files]
         self.stamp = [[*one, of] for one, (_, of) in zip(self._stamps, found, strict=True)]
@@ -73,56 +74,61 @@ class ParquetTable:
             with self._open(f) as file:
                 schema, metadata = file.schema_arrow, file.metadata
                 n_rows = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
-            there = set(schema.names)
-            wanted = there if asked is None else there.intersection(asked)
+            present = set(schema.names)
+            wanted = present if requested is None else present.intersection(requested)
             names = [name for name in schema.names if name in wanted]
-            _refuse_doubles(names, f"{self.files[f]} has column")
+            _check_unique(names, f"{self.files[f]} must have unique column names; got")
             for name, value in folders.items():
-                if name not in there:
+                if name not in present:
                     schema = schema.append(pa.field(name, value.type))
             schemas.append(schema)
             for g, n in enumerate(n_rows):
                 if n:
                     self.groups.append(Group(f, g, self.n_rows, n))
                 self.n_rows += n
-        self.columns = _without_index(schemas[0]) if asked is None else asked
+        self.columns = _without_index(schemas[0]) if requested is None else requested
         for path, schema in zip(self.files, schemas, strict=True):
-            there = set(schema.names)
-            lacking = [name for name in self.columns if name not in there]
-            if lacking:
-                raise ValueError(f"{path} lacks column {lacking[0]!r}. It has: {schema.names}.")
+            present = set(schema.names)
+            missing = [name for name in self.columns if name not in present]
+            if missing:
+                raise ValueError(
+                    f"{path} has no column {missing[0]!r}. Its columns: [{listed(schema.names)}]."
+                )
         try:
-            alike = _alike([[s.field(name) for name in self.columns] for s in schemas])
-            self.schema = pa.unify_schemas(alike, promote_options="permissive")
+            plain = _without_mixed_codes([[s.field(n) for n in self.columns] for s in schemas])
+            self.schema = pa.unify_schemas(plain, promote_options="permissive")
         except pa.ArrowException as error:
-            raise ValueError(f"The files' columns do not fit together: {error}") from error
+            raise ValueError(
+                f"Columns of the files must have compatible types: {error}. Write each column with "
+                "one type in all files."
+            ) from error
 
     def _open(self, f):
         path = self.files[f]
         if _stamp(path) != self._stamps[f]:
             raise ValueError(
-                f"{path} was changed while it was being read. Leave the files as they are until "
-                "the call has ended, and call again."
+                f"{path} changed while it was being read. Call again, and do not modify the files "
+                "until the call has ended."
             )
-        with _reading(path):
-            # Through a buffer, and none before it: a row group would else be held whole.
+        with _file_errors(path):
+            # A buffer without pre-buffering: otherwise a whole row group is held in memory.
             options = {"buffer_size": 2**16, "pre_buffer": False}
             return self._pq.ParquetFile(path, metadata=self._footer(f), **options)
 
     def parts(self, group, max_rows=None):
-        """Pairs of the first row's position and a pyarrow Table, of a row group in its order."""
+        """Yield the parts of a row group in order: position of the first row, pyarrow Table."""
         import pyarrow as pa
 
         first, folders = group.first_row, self._folders[group.file]
         max_rows = max_rows or max(MIN_PART_ROWS, PART_CELLS // max(1, len(self.columns)))
         with self._open(group.file) as file:
             names = set(file.schema_arrow.names)
-            there = [name for name in self.columns if name in names]
-            batches = file.iter_batches(max_rows, row_groups=[group.index], columns=there)
-            for batch in _each(batches, self.files[group.file]):
+            stored = [name for name in self.columns if name in names]
+            batches = file.iter_batches(max_rows, row_groups=[group.index], columns=stored)
+            for batch in _with_file_errors(batches, self.files[group.file]):
                 part = pa.Table.from_batches([batch])
                 for name in self.columns:
-                    if name not in there:
+                    if name not in stored:
                         part = part.append_column(name, pa.repeat(folders[name], len(batch)))
                 yield first, self._as_schema(part.select(self.columns), group.file)
                 first += len(part)
@@ -133,37 +139,38 @@ class ParquetTable:
         try:
             return part.cast(self.schema)
         except pa.ArrowException:
-            for name in self.columns:  # which of them it was, nobody says
+            for name in self.columns:  # the error does not name the column
                 try:
                     part[name].cast(self.schema.field(name).type)
                 except pa.ArrowException as error:
                     raise ValueError(
-                        f"{self.files[f]} has column {name!r} as {part[name].type}, other files "
-                        f"in a way that makes it {self.schema.field(name).type} in all: {error}. "
-                        "Write it with one type, as a string for instance if it is a name."
+                        f"Column {name!r} has type {part[name].type} in {self.files[f]}, which "
+                        f"cannot be cast to {self.schema.field(name).type}, the common type of "
+                        f"all files: {error}. Write the column with one type, for example as "
+                        "strings if it holds identifiers."
                     ) from error
             raise
 
     def head(self):
-        """Some of the first rows; the table has some."""
+        """First part of a table that has rows."""
         with closing(self.parts(self.groups[0])) as parts:
             return next(parts)[1]
 
     def shuffled_parts(self, rng):
-        """The parts of all row groups, some of these at a time, in an order drawn from rng."""
-        waiting, side_by_side = list(rng.permutation(len(self.groups))), []
-        while waiting or side_by_side:
-            while waiting and len(side_by_side) < OPEN_GROUPS:
-                side_by_side.append(self.parts(self.groups[waiting.pop()]))
-            i = int(rng.integers(len(side_by_side)))
-            part = next(side_by_side[i], None)
+        """Yield the parts of all row groups in random order, from a few row groups at a time."""
+        waiting, opened = list(rng.permutation(len(self.groups))), []
+        while waiting or opened:
+            while waiting and len(opened) < OPEN_GROUPS:
+                opened.append(self.parts(self.groups[waiting.pop()]))
+            i = int(rng.integers(len(opened)))
+            part = next(opened[i], None)
             if part is None:
-                side_by_side.pop(i)
+                opened.pop(i)
             else:
                 yield part
 
     def read(self):
-        """All rows, a pyarrow Table."""
+        """Read all rows as a pyarrow Table."""
         import pyarrow as pa
 
         parts = [part for group in self.groups for _, part in self.parts(group)]
@@ -176,69 +183,70 @@ def _pyarrow():
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            'Parquet files are read by pyarrow: pip install "cmim-sklearn[parquet]".'
+            "Reading Parquet files needs pyarrow. Install it with "
+            'pip install "cmim-sklearn[parquet]".'
         ) from error
     return pyarrow, pyarrow.parquet
 
 
 @contextmanager
-def _reading(path):
-    """Name the file whose content is at fault."""
+def _file_errors(path):
+    """Add the path to errors in the content of a file."""
     try:
         yield
     except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        if getattr(error, "errno", None) is not None:  # of the file system
+        if getattr(error, "errno", None) is not None:  # from the file system
             raise
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
 
 
-def _each(batches, path):
-    with _reading(path):
+def _with_file_errors(batches, path):
+    with _file_errors(path):
         yield from batches
 
 
 def as_names(columns):
-    """Names of columns as a list: of none, of one or of several."""
+    """List of column names, from None, one name or several."""
     if columns is None:
         return []
     return [columns] if isinstance(columns, str) else list(columns)
 
 
 def is_read(path, folder):
-    """Whether a file of such a path would be among those that a folder stands for."""
+    """Whether a file with this path is read as a part of a folder."""
     inside = path.relative_to(folder).parts
     return path.suffix == ".parquet" and not any(part.startswith(HIDDEN) for part in inside)
 
 
-def _find(source, asked):
-    """The files that a source stands for, each with what the names of folders say of its rows."""
+def _find(source, requested):
+    """Files of a source, each with the values of its folder names."""
     if hasattr(source, "columns"):
         raise TypeError(
-            f"A {type(source).__name__} came; expected paths of Parquet files. A table in memory "
-            "goes into fit and transform."
+            f"The source must be paths of Parquet files; got {type(source).__name__}. Use fit and "
+            "transform for tables in memory."
         )
     if not isinstance(source, str | os.PathLike):
-        found = [file for one in source for file in _find(one, asked)]
+        found = [file for one in source for file in _find(one, requested)]
         if not found:
-            raise FileNotFoundError("The list of Parquet files is empty.")
+            raise FileNotFoundError("The source must have at least one file; got an empty list.")
         return found
     path = Path(source)
     above = _folder_names(path.absolute().parts if path.is_dir() else path.absolute().parts[:-1])
-    above = {name: value for name, value in above.items() if name in asked}
+    above = {name: value for name, value in above.items() if name in requested}
     if not path.is_dir():
         return [(path, above)]
     files = sorted(_files_in(path), key=_by_number)
     if not files:
-        raise FileNotFoundError(f"{path} holds no file that ends in .parquet.")
+        raise FileNotFoundError(f"{path} contains no file that ends in .parquet.")
     return [(file, above | _folder_names(file.relative_to(path).parts[:-1])) for file in files]
 
 
 def _files_in(folder, above=()):
-    """The files that a folder stands for; what cannot be read or leads nowhere is no file less."""
-    # Not by rglob, which passes over links to folders, and over folders that may not be read.
+    """Yield the files of a folder, including those that cannot be read and broken links."""
+    # Not by rglob, which skips links to folders and folders without read permission.
     within = (*above, folder.resolve())
     if within[-1] in above:
-        raise ValueError(f"{folder} is a link to a folder that it is in. Remove it.")
+        raise ValueError(f"{folder} is a link to a folder that contains it. Remove the link.")
     for path in folder.iterdir():
         if path.is_dir() and not path.name.startswith(HIDDEN):
             yield from _files_in(path, within)
@@ -247,26 +255,26 @@ def _files_in(folder, above=()):
 
 
 def _by_number(path):
-    """A key to sort by: part.10 comes after part.2, as in Dask."""
-    pieces = re.split(r"(\d+)", str(path))  # every other one is a number
+    """Sort key: part.10 comes after part.2, as in Dask."""
+    pieces = re.split(r"(\d+)", str(path))  # every second piece is a number
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], str(path)
 
 
 def _folder_names(parts):
-    """Names and values of folders that are called ``name=value``."""
+    """Names and values of folders named ``name=value``."""
     pairs = [part.split("=", 1) for part in parts if "=" in part]
     return {unquote(name): unquote(value) for name, value in pairs}
 
 
 def _typed(folders, texts):
-    """Values of folders' names as pyarrow scalars: whole numbers where all of a name are."""
+    """Values of folder names as pyarrow scalars: integers if all values of a name are."""
     import pyarrow as pa
 
     names = {name for of_file in folders for name in of_file}
     types = {}
     for name in names:
         values = {of_file[name] for of_file in folders if name in of_file} - {HIVE_NULL}
-        # 007 is a name; 01 may be a month.
+        # 007 is an identifier; 01 may be a month.
         are_whole = all(re.fullmatch(r"\d\d|0|-?[1-9]\d{0,17}", value) for value in values)
         is_number = values and are_whole and name not in texts
         types[name] = (int, pa.int64()) if is_number else (str, pa.string())
@@ -284,16 +292,16 @@ def _stamp(path):
     return [path.name, stat.st_size, stat.st_mtime_ns]
 
 
-def _refuse_doubles(names, where):
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise ValueError(f"{where} {doubled[0]!r} twice. Give each column a name of its own.")
+def _check_unique(names, where):
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{where} {repeated[0]!r} more than once. Rename the columns.")
 
 
-def _alike(fields):
-    """Schemas of files' fields; a dictionary is plain where another file has the column so.
+def _without_mixed_codes(fields):
+    """Schemas of files, with a dictionary column as plain values if it is plain in another file.
 
-    Views of strings are large strings: Arrow cannot take rows of them.
+    String views become large strings: Arrow cannot take rows of views.
     """
     import pyarrow as pa
 

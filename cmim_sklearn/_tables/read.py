@@ -1,9 +1,8 @@
-"""Tables as people hold them, read: pandas, polars, pyarrow, arrays and lists.
+"""Reading of tables: pandas, polars and pyarrow tables, arrays and lists.
 
-A table is read into a `Frame`: plain numpy columns and the `Layout` that they came in, by which
-`cmim_sklearn._tables.write` makes a table of columns again. The three libraries are known in these
-two files and in `cmim_sklearn._tables.dtypes`, and narwhals here; none of the three is imported
-before the user's own table needs it.
+A table is read into a `Frame`: numpy columns and a `Layout`, from which
+`cmim_sklearn._tables.write` creates a table of the same library and dtypes. pandas, polars and
+pyarrow are imported only when a table of theirs is read or written.
 """
 
 import datetime
@@ -20,46 +19,43 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from cmim_sklearn._tables.dtypes import DESCRIBERS, Layout
+from cmim_sklearn._utils.messages import shown
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
-"""Cells that are read at a time of a long table, some 20 MB, but at least so many rows."""
+"""Cells of a long table read at a time (about 20 MB), and the minimum number of rows."""
 
 TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 MAX_SIZE = 1e305
-"""The largest number that a column may hold: differences and means of larger ones overflow."""
+"""Largest absolute number of a column: differences and means of larger ones overflow."""
 
 DATETIME_ADVICE = (
-    "Turn dates and times into numbers first, for example with skrub's DatetimeEncoder or a "
-    "column of your own such as the days since a date."
+    "Convert it to numbers first, for example with skrub's DatetimeEncoder or to days since a date."
 )
-BYTES_ADVICE = "Decode them to strings first, or drop the column."
-NESTED_ADVICE = "Give each value a column of its own, or drop the column."
-TABLES = "a pandas, polars or pyarrow frame, an array or a list of rows"
-
-MAX_SHOWN, MAX_LISTED = 60, 20
-"""Characters of a value, and how many values, that a message shows."""
+BYTES_ADVICE = "Decode the values to strings, or drop the column."
+NESTED_ADVICE = "Split nested values into separate columns, or drop the column."
+TABLES = "a pandas, polars or pyarrow table, an array or a list of rows"
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A table read into numpy.
+    """Table read into numpy columns.
 
     Attributes
     ----------
     layout : Layout
     columns : list of arrays of shape (n,)
-        float64 with NaN where unobserved (numbers and booleans), or object with None (categories).
-        They may be the user's own memory: read, not written to.
+        Numbers and booleans as float64 with NaN where missing, categories as object with None.
+        They may share memory with the user's table, so they must not be modified.
     types : list of {"number", "boolean", "category"}
-        What each column's dtype says, or its values where the dtype is object.
+        Type of each column by its dtype, or by its values if the dtype is object.
     native : object
-        What `sklearn.utils.validation.validate_data` should look at.
+        Table or array to pass to `sklearn.utils.validation.validate_data`.
     index : object
-        The row index of a pandas frame; None for all else.
+        Row index of a pandas DataFrame; None for other tables.
     first_row : int
-        What messages call its first row.
+        Number of the first row in messages.
     """
 
     layout: Layout
@@ -71,61 +67,51 @@ class Frame:
 
     @property
     def n_rows(self):
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.columns[0]) if self.columns else 0
 
     def take(self, rows):
-        """The same columns, of some rows only; without what came from outside."""
+        """Frame of some of the rows, without the native table and index."""
         return Frame(self.layout, [column[rows] for column in self.columns], self.types, None)
 
     def name(self, position):
-        """How messages call a column: its name, or its position in an array."""
+        """Name of a column in messages, or its position in an array."""
         return column_name(self.layout.names, position)
 
 
-def shown(value):
-    """How messages write a value: in short."""
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-
-
-def listed(values):
-    """How messages write a list of values: the first of them."""
-    more = ", ..." if len(values) > MAX_LISTED else ""
-    return ", ".join(map(shown, values[:MAX_LISTED])) + more
-
-
 def column_name(names, position):
-    """Name of the column at a position, or its position where columns have no names."""
+    """Name of the column at a position, or the position if columns have no names."""
     return position if names is None else names[position]
 
 
 def read(X, types=None, first_row=0) -> Frame:
-    """Read a table of any supported kind.
+    """Read a table of any supported library.
 
     Parameters
     ----------
     X : table
     types : list of {"number", "boolean", "category"}, default=None
-        Of the columns of another table like this one. Objects are categories where they were: few
-        rows may happen to be all numbers.
+        Types of the columns in fit. An object column that held categories in fit is read as
+        categories, even if all values of these rows are numbers.
     first_row : int, default=0
-        What messages call its first row.
+        Number of the first row in messages.
 
     Raises
     ------
     TypeError
-        For what is no table; for dates, times, nested or binary values, naming the column and what
-        to do.
+        If X is not a table, or a column holds dates, times, nested or binary values.
     ValueError
-        For complex or infinite numbers, naming the column; for fewer or more than two axes.
+        If a column holds complex, infinite or too large numbers, or X does not have two axes.
     """
     native = _from_native(X)
     if type(X).__name__ == "RecordBatch":
-        raise TypeError("A pyarrow RecordBatch came: give pyarrow.Table.from_batches([batch]).")
+        raise TypeError(
+            f"X must be {TABLES}; got a pyarrow RecordBatch. Convert it with "
+            "pyarrow.Table.from_batches([X])."
+        )
     if isinstance(native, nw.LazyFrame):
         raise TypeError(
-            "A lazy frame has no rows yet: call .collect() on it first (.compute() on Dask's)."
+            f"X must be {TABLES}; got a lazy table. Call X.collect() first (X.compute() for Dask)."
         )
     if isinstance(native, nw.DataFrame):
         return _read_frame(native, types, first_row)
@@ -134,9 +120,9 @@ def read(X, types=None, first_row=0) -> Frame:
 
 
 def read_in_parts(X, types=None):
-    """Read a table in memory that doesn't grow with its length, a part of its rows at a time.
+    """Read a table one part of its rows at a time, in memory that does not grow with its length.
 
-    A list is read as a whole, and so is what is not long.
+    Lists and short tables are read as a whole.
 
     Parameters
     ----------
@@ -170,23 +156,23 @@ def _from_native(X):
     try:
         return nw.from_native(X, pass_through=True)
     except nw.exceptions.DuplicateError as error:
-        raise ValueError(f"{error}. Rename columns, so that each name stands once.") from error
+        raise ValueError(f"{error}. Rename columns so that each name occurs once.") from error
 
 
 def _check_rows(X):
-    """Raise where something is neither an array nor rows, with what to make of it."""
-    what, remedy = type(X).__name__, ""
+    """Raise if X is neither an array nor a list of rows."""
+    found, advice = type(X).__name__, ""
     if isinstance(X, str | PathLike):
-        remedy = " Read the file first, as by pandas.read_csv."
+        advice = " Read the file first, for example with pandas.read_csv(X)."
     elif isinstance(X, dict) and not issparse(X):
-        remedy = " Give pandas.DataFrame(X)."
+        advice = " Convert it with pandas.DataFrame(X)."
     elif isinstance(X, list | tuple) and any(isinstance(row, dict) for row in X):
-        what, remedy = f"{what} of dicts", " Give pandas.DataFrame(X)."
+        found, advice = f"{found} of dicts", " Convert it with pandas.DataFrame(X)."
     elif getattr(getattr(X, "dtype", None), "names", None):
-        what, remedy = "structured array", " Give pandas.DataFrame(X)."
+        found, advice = "structured array", " Convert it with pandas.DataFrame(X)."
     elif isinstance(X, Sequence) or hasattr(X, "__array__") or issparse(X):
-        return  # what else may be wrong with it, `check_array` says
-    raise TypeError(f"A {what} came; expected {TABLES}.{remedy}")
+        return  # `check_array` checks the rest
+    raise TypeError(f"X must be {TABLES}; got {found}.{advice}")
 
 
 def _was_category(types, position):
@@ -197,14 +183,14 @@ def _read_frame(frame, known_types, first_row) -> Frame:
     library = str(frame.implementation).lower()
     if library not in DESCRIBERS:
         raise TypeError(
-            f"A {library} frame came; expected {TABLES}. Turn it into one of them first."
+            f"X must be {TABLES}; got a {library} table. Convert it to one of them first."
         )
     names = list(frame.columns)
     for name in names:
         if not isinstance(name, str | int | float):
             raise TypeError(
-                f"Column label {name!r} is a {type(name).__name__}; expected a string or a number. "
-                "Rename the columns: X.columns = X.columns.map(str), for example."
+                f"Column names must be strings or numbers; got {name!r}, a {type(name).__name__}. "
+                "Rename the columns, for example with X.columns = X.columns.map(str)."
             )
     columns, types, dtypes = [], [], []
     for p, (name, series) in enumerate(zip(names, frame.iter_columns(), strict=True)):
@@ -231,9 +217,9 @@ def _read_series(series, name, first_row, was_category):
     if dtype == nw.Boolean:
         return series.cast(nw.Int8).cast(nw.Float64).to_numpy().astype(np.float64), BOOLEAN
     if dtype.is_integer():
-        if dtype in (nw.Int128, nw.UInt128):  # numpy has none
+        if dtype in (nw.Int128, nw.UInt128):  # numpy has no 128-bit integers
             return series.cast(nw.Float64).to_numpy().astype(np.float64), NUMBER
-        # No cast: Arrow refuses one to float for integers beyond 2^53.
+        # No cast in Arrow, which raises for integers above 2^53.
         values = series.fill_null(0).to_numpy().astype(np.float64)
         values[series.is_null().to_numpy()] = np.nan
         return values, NUMBER
@@ -242,7 +228,9 @@ def _read_series(series, name, first_row, was_category):
             series = series.cast(nw.Float64)
         return _finite(series.to_numpy().astype(np.float64, copy=False), name, first_row), NUMBER
     if dtype == nw.Object and type(series.to_native()).__module__.startswith("polars"):
-        raise TypeError(f"Column {name!r} is polars Object: cast it to numbers or strings first.")
+        raise TypeError(
+            f"Column {name!r} has the polars dtype Object. Cast it to numbers or strings first."
+        )
     # Categories of numbers stay categories: the dtype decides.
     is_category = was_category or dtype in (nw.String, nw.Categorical, nw.Enum)
     native, library = series.to_native(), str(series.implementation).lower()
@@ -259,7 +247,7 @@ def _read_series(series, name, first_row, was_category):
 
 
 def _coded_pandas(series):
-    """Levels and codes (n,) of categories, -1 where missing; None for another dtype."""
+    """Levels and codes (n,) of categories, -1 where missing; None for other dtypes."""
     if not hasattr(series, "cat"):
         return None
     used, codes = _used(series.cat.codes.to_numpy(), len(series.cat.categories))
@@ -269,27 +257,27 @@ def _coded_pandas(series):
 def _coded_pyarrow(column):
     """Levels and codes (n,) of strings or a dictionary, -1 where missing; None for other dtypes."""
     if str(column.type) in ("string", "large_string"):
-        column = column.dictionary_encode()  # a Python string for each level, not for each row
+        column = column.dictionary_encode()  # one Python string per level, not per row
     if not hasattr(column.type, "index_type"):
         return None
     levels, codes = [], [np.empty(0, dtype=np.int64)]
-    for chunk in column.chunks:  # each with a dictionary of its own
-        own = chunk.indices.cast("int64").fill_null(-1).to_numpy()
-        used, own = _used(own, len(chunk.dictionary))
-        codes.append(np.where(own < 0, -1, own + len(levels)))
+    for chunk in column.chunks:  # each chunk has its dictionary
+        indices = chunk.indices.cast("int64").fill_null(-1).to_numpy()
+        used, indices = _used(indices, len(chunk.dictionary))
+        codes.append(np.where(indices < 0, -1, indices + len(levels)))
         levels += chunk.dictionary.take(used).to_pylist()
     return levels, np.concatenate(codes)
 
 
 def _used(codes, n_levels):
-    """Which of the levels stand in codes (n,), and the codes among these; -1 stays -1."""
+    """Levels that occur in codes (n,), and the codes renumbered among them; -1 stays -1."""
     is_used = np.zeros(n_levels, dtype=bool)
     is_used[codes[codes >= 0]] = True
     place = np.append(np.cumsum(is_used) - 1, -1)
     return np.flatnonzero(is_used), place[codes]
 
 
-# Of long columns with few levels, the libraries' own lists take ten times as long.
+# Ten times as fast as to_list for long columns with few levels.
 _CODED = {"pandas": _coded_pandas, "pyarrow": _coded_pyarrow}
 
 
@@ -297,10 +285,10 @@ def _read_array(X, known_types, first_row) -> Frame:
     if isinstance(X, list | tuple):
         X = np.array(X, dtype=object)
         if all(isinstance(v, int | float | np.number) and type(v) is not bool for v in X.flat):
-            X = np.array(X.tolist())  # numbers throughout: an array of numbers, not of objects
+            X = np.array(X.tolist())  # only numbers: an array of numbers, not objects
     if np.ma.is_masked(X):
-        X = _with_holes(X)
-    # Bounds on rows and columns are the estimator's to check, in its own name.
+        X = _unmasked(X)
+    # The estimator checks the number of rows and columns, since its errors name it.
     X = check_array(
         X, dtype=None, ensure_all_finite=False, ensure_min_samples=0, ensure_min_features=0
     )
@@ -308,11 +296,11 @@ def _read_array(X, known_types, first_row) -> Frame:
         kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
         values = X.astype(np.float64, copy=False)
         columns = list(values.T)
-        if (np.abs(values) > MAX_SIZE).any():  # of all at once: rows may come one at a time
+        if (np.abs(values) > MAX_SIZE).any():  # all columns at once: rows may come one at a time
             columns = [_finite(column, c, first_row) for c, column in enumerate(columns)]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
-        raise TypeError(f"The array holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
+        raise TypeError(f"X holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
     else:
         read_columns = [
             read_objects(column.tolist(), c, first_row, is_category=_was_category(known_types, c))
@@ -323,18 +311,18 @@ def _read_array(X, known_types, first_row) -> Frame:
     return Frame(layout, columns, types, X, first_row=first_row)
 
 
-def _with_holes(X):
-    """A plain array of a masked one, missing where it is masked."""
+def _unmasked(X):
+    """Convert a masked array to a plain one with missing values."""
     if X.dtype.kind in "biu":
         X = X.astype(np.float64)
     is_float = X.dtype.kind == "f"
-    values = X.data.astype(X.dtype if is_float else object)  # a copy, of what a mask hides too
+    values = X.data.astype(X.dtype if is_float else object)  # a copy
     values[np.ma.getmaskarray(X)] = np.nan if is_float else None
     return values
 
 
 def read_objects(values, name, first_row=0, *, is_category=False):
-    """Read Python objects of unknown nature: all numbers, all booleans, or else categories.
+    """Read Python objects: as numbers or booleans if all are, otherwise as categories.
 
     Returns
     -------
@@ -359,8 +347,8 @@ def read_objects(values, name, first_row=0, *, is_category=False):
             raise TypeError(f"Column {name!r} holds bytes. {BYTES_ADVICE}")
         if not issubclass(kind, str | Number | np.bool_ | Decimal):
             raise TypeError(
-                f"Column {name!r} holds {kind.__name__} values; expected numbers, booleans or "
-                f"strings. {NESTED_ADVICE} Labels of another type: .astype(str)."
+                f"Column {name!r} must hold numbers, booleans or strings; got {kind.__name__} "
+                f"values. {NESTED_ADVICE} Convert labels of another type with .astype(str)."
             )
     if missing - {type(None)}:
         values = [None if type(value) in missing else value for value in values]
@@ -389,14 +377,14 @@ def _as_float(value):
 
 
 def _plain_level(value):
-    """A level as JSON has it: str, int, float or bool."""
+    """Convert a level to a JSON value: str, int, float or bool."""
     if isinstance(value, np.generic):
         return value.item()
     return float(value) if isinstance(value, Decimal) else value
 
 
 def as_objects(values):
-    """A column of numbers as objects with None where NaN, where it was fitted as categories."""
+    """Convert a column that held categories in fit to objects, with None where missing."""
     if values.dtype == object:
         return values
     objects = values.astype(object)
@@ -409,20 +397,20 @@ def _finite(values, name, first_row):
     if is_too_large.any():
         row = np.flatnonzero(is_too_large)[0]
         raise ValueError(
-            f"Column {name!r} holds {values[row]:.3g} in row {first_row + row}; expected numbers "
-            f"from {-MAX_SIZE:g} to {MAX_SIZE:g}, or NaN. Replace it by NaN to have it treated as "
-            "missing, or by a smaller number."
+            f"Column {name!r} must hold numbers from {-MAX_SIZE:g} to {MAX_SIZE:g}, or NaN; got "
+            f"{values[row]:.3g} in row {first_row + row}. Replace it with NaN to treat it as "
+            "missing, or with a smaller number."
         )
     return values
 
 
 def as_numbers(values, name, first_row=0):
-    """An object column as float64 (n,), where it was fitted as numbers.
+    """Convert a column that held numbers in fit to float64 (n,).
 
     Raises
     ------
     ValueError
-        If a value is not a number, or too large, naming column, row and value.
+        If a value is not a number, or too large.
     """
     if values.dtype != object:
         return values
@@ -430,13 +418,13 @@ def as_numbers(values, name, first_row=0):
     for row, value in enumerate(values):
         if isinstance(value, str):
             raise ValueError(
-                f"Column {name!r} held numbers in fit; row {first_row + row} now holds "
-                f"{shown(value)}. Convert the column to numbers, or fit again."
+                f"Column {name!r} must hold numbers, as in fit; got {shown(value)} in row "
+                f"{first_row + row}. Convert the column to numbers, or fit again."
             )
         out[row] = np.nan if value is None else _as_float(value)
     return _finite(out, name, first_row)
 
 
 def is_missing(values):
-    """Which of a column's values (n,) are missing, as `read` gives them."""
+    """Mask (n,) of the missing values of a column of a `Frame`."""
     return np.equal(values, None) if values.dtype == object else np.isnan(values)

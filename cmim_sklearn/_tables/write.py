@@ -1,6 +1,6 @@
-"""Columns written as the table that they came from: of its library, its dtypes, its row index.
+"""Writing of columns as a table of the original library, dtypes and row index.
 
-`write` makes a table by a `Layout`; `fill` puts values into the holes of one that is there.
+`write` creates a table from a `Layout`; `fill` imputes the missing values of an existing table.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ _PLAIN_DTYPES = {
 
 
 def write(layout, columns, types, index=None):
-    """Make a table like the one read.
+    """Create a table with the library, names and dtypes of a layout.
 
     Parameters
     ----------
@@ -32,32 +32,32 @@ def write(layout, columns, types, index=None):
     columns : list of arrays of shape (n,)
         As in `Frame`.
     types : list of {"number", "boolean", "category"}
-        As in `Frame`; they tell an object column's numbers from its booleans.
+        As in `Frame`; they distinguish numbers and booleans of an object column.
     index : object, default=None
-        Row index for a pandas frame.
+        Row index for a pandas DataFrame.
     """
     dtypes = layout.dtypes if layout.names is not None else layout.dtypes * len(columns)
     columns = [
-        _inside(v, d) if t == NUMBER else v for v, t, d in zip(columns, types, dtypes, strict=True)
+        _clipped(v, d) if t == NUMBER else v for v, t, d in zip(columns, types, dtypes, strict=True)
     ]
     return _WRITERS[layout.library](layout, columns, types, index)
 
 
 def fill(X, frame, layout, types, rows, columns):
-    """A table like X, of which `frame` was read, with holes filled and all else as it was.
+    """Copy of X with its missing values imputed and all other values unchanged.
 
     Parameters
     ----------
     X : table
     frame : Frame
-        Of X.
+        X as read.
     layout, types
-        Of the table that the values come from: they decide a column of nothing but holes.
+        Layout and types of the table seen in fit, for columns of X without any value.
     rows : array of shape (n_rows,)
-        Positions of the rows that have holes.
+        Positions of the rows with missing values.
     columns : list of arrays of shape (n_rows,)
-        Raw values of these rows for each column; only those at holes are used. Numbers for a column
-        of integers are rounded.
+        Imputed raw values of these rows for each column; observed cells are ignored. Values for an
+        integer column are rounded.
     """
     new = {}
     for p, values in enumerate(columns):
@@ -78,16 +78,16 @@ def fill(X, frame, layout, types, rows, columns):
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
             description = fitted[name] if same_library else plain
         if types[p] == NUMBER and integer_bounds(description):
-            values = _inside(np.round(values), description)
-        # Cells that will not be used must fit the dtype all the same: any filler will do.
+            values = _clipped(np.round(values), description)
+        # The other cells are not used, but need values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
         series[name] = mask, description, whole, types[p]
     return _FILLERS[frame.layout.library](X, series)
 
 
-def _inside(values, description):
-    """Numbers inside the bounds of their integer dtype, of which float64 may overshoot the ends."""
+def _clipped(values, description):
+    """Clip numbers to the bounds of their integer dtype, which float64 may round outward."""
     bounds = integer_bounds(description)
     if not bounds:
         return values
@@ -98,14 +98,14 @@ def _inside(values, description):
 
 
 def _plain(values, kind):
-    """A column as Python objects: whole numbers as int, None where missing."""
+    """Convert a column to Python objects: whole numbers as int, None where missing."""
     if kind == CATEGORY:
         return list(values)
     make = bool if kind == BOOLEAN else lambda v: int(v) if v == np.round(v) else float(v)
     return [None if np.isnan(v) else make(v) for v in values]
 
 
-# One writer and one filler for each library. -----------------------------------------------------
+# A writer and a filler for each library. -----------------------------------------------------
 
 
 def _write_numpy(layout, columns, types, index):
@@ -183,7 +183,9 @@ def _fill_pandas(X, new):
     for name, (mask, description, values, kind) in new.items():
         series = out[name]
         if description["dtype"] == "category":
-            series = series.astype(pandas_dtype(description))  # NaN alone may be floats
+            series = series.astype(
+                pandas_dtype(description)
+            )  # a column without values may be float
             lacking = set(_plain(values[mask], kind)) - {None} - set(series.cat.categories)
             series = series.cat.add_categories(sorted(lacking))
             description = DESCRIBERS["pandas"](series.dtype)
@@ -206,7 +208,7 @@ def _fill_polars(X, new):
             description, known = description | {"categories": wider}, known.cast(pl.String)
         filler = _write_polars(Layout("polars", [name], [description]), [values], [kind], None)
         series = filler[name]
-        if not mask.all():  # NaN, where it is all there is, has no cast to a level
+        if not mask.all():  # missing values alone cannot be cast
             series = series.zip_with(pl.Series(mask), known.cast(series.dtype))
         X = X.with_columns(series.alias(name))
     return X

@@ -20,12 +20,12 @@ from cmim_sklearn._utils.archive import (
     pack,
     read_bytes,
     reading,
-    short,
     to_json,
     unpack,
     write_bytes,
 )
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.messages import shown as short
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 KIND = "cmim_sklearn checkpoint"
 NAME_DIGITS = 16
@@ -199,7 +199,7 @@ class Checkpoint(Callback):
                     f"Training goes on; {self.path_} is still that of epoch {self.saved_}, and the "
                     "next is tried in its time.",
                     UserWarning,
-                    stacklevel=users_level(),
+                    stacklevel=user_stacklevel(),
                 )
         self.clock_ = time.monotonic()
 

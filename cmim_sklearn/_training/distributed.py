@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 
 from cmim_sklearn._utils.hashing import hash_of
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 OF_EACH_PROCESS = {"device", "verbose", "max_iter", "random_state"}
 """Parameters that may differ, or that are told of by themselves."""
@@ -161,7 +161,7 @@ class World(NamedTuple):
                 "compute differently, or a callback or parameter of net_params differed. Use the "
                 "first process's encoder.",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=user_stacklevel(),
             )
 
     def _differing(self, own):

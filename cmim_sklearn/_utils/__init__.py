@@ -1,1 +1,1 @@
-"""Utilities that know nothing of encoders or tables."""
+"""Utilities: files, hashes, messages, warnings, devices, forked processes."""

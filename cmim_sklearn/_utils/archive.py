@@ -1,8 +1,8 @@
-"""One file of JSON and numpy arrays: written whole or not at all, read without trust in its writer.
+"""File format for JSON values and numpy arrays, safe to read from untrusted sources.
 
-It is a zip of two members, stored as they are: ``manifest.json``, and ``arrays.safetensors``, which
-the manifest describes. Nothing in it is a program. What a file declares is held against the bytes
-that are there before anything is made of it.
+A file is a zip with two uncompressed members, ``manifest.json`` and ``arrays.safetensors``; the
+manifest describes the arrays. It contains no code. Reading checks declared sizes against the bytes
+of the file before anything is allocated. Files are written completely or not at all.
 """
 
 import hashlib
@@ -18,34 +18,29 @@ import time
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from reprlib import Repr
 
 import numpy as np
 
+from cmim_sklearn._utils.messages import listed, shown
 from cmim_sklearn._version import __version__
 
 FORMAT, VERSION = "cmim_sklearn encoder", 2
 OLDEST_VERSION = 1
-"""Of files that are read. Version 2 came with the triangles of `cmim_sklearn.latents.Latents`."""
+"""Oldest format version that can be read; version 2 added the factors of the latent prior."""
 MANIFEST, ARRAYS = "manifest.json", "arrays.safetensors"
 
 MAX_FILE_BYTES = 2**31 - 1
-"""The most that a file may have, and so all of its members, none of which is compressed."""
+"""Largest size of a file, and thus of its members, which are not compressed."""
 MAX_MANIFEST_BYTES = 2**26
 MAX_DIRECTORY_BYTES = 2**12
-"""Of the zip's table of contents, which is read whole: far more than two members need."""
+"""Largest size of the zip's table of contents; two members need far less."""
 MAX_TEXT_BYTES = 2**24
-"""Of one array of strings of a fixed width, which can be far larger than what was written."""
+"""Largest size of an array of fixed-width strings, which can far exceed its values in the file."""
 
 PART_SECONDS = 600
-"""After which a file that was half written is taken for one whose writer was killed."""
+"""Age after which an unfinished file counts as left by a killed process."""
 MAX_MESSAGE = 1000
-"""Characters of what is told of a file, which may quote it."""
-
-_SHORT = Repr()
-_SHORT.maxstring = _SHORT.maxother = 100
-short = _SHORT.repr
-"""A value as messages show it, whatever its size: files of unknown origin decide what it is."""
+"""Largest number of characters of an error message, which may quote the file."""
 
 DTYPES = {
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -54,55 +49,55 @@ DTYPES = {
 
 
 class EncoderFileError(ValueError):
-    """A file that cannot be loaded, or not as what was asked for; it says which, and what is wrong.
+    """Error for a file that cannot be loaded, with its path and the reason.
 
-    Something that is no file of an encoder, is cut short or damaged, has a format that this release
-    does not know, declares what its bytes do not bear out, or holds another class.
+    The file is not an encoder file, holds another class, is truncated or corrupted, declares sizes
+    that do not match its content, or has a format version that this release does not read.
     """
 
 
 @contextmanager
 def reading(path):
-    """Turn whatever is wrong with the content of a file into `EncoderFileError`."""
-    # Parsers of broken input raise all sorts of errors; to the caller they are one.
+    """Convert errors in the content of a file to `EncoderFileError`."""
+    # Parsers raise many types of errors for corrupted input; callers see only one.
     try:
-        with np.errstate(all="ignore"):  # numbers in a file may be any
+        with np.errstate(all="ignore"):  # a file may contain any number
             yield
     except MemoryError:
         raise
     except Exception as error:
-        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         cause = error
-        if len(told) > MAX_MESSAGE:
-            # A traceback would show the cause, which quotes the file at length.
-            told, cause = f"{told[:MAX_MESSAGE]}... ({len(told)} characters)", None
-        raise EncoderFileError(f"{path} cannot be loaded: {told}") from cause
+        if len(text) > MAX_MESSAGE:
+            # Without a cause: a traceback would print its long message, too.
+            text, cause = f"{text[:MAX_MESSAGE]}... ({len(text)} characters)", None
+        raise EncoderFileError(f"{path} cannot be loaded: {text}") from cause
 
 
 # -- files -----------------------------------------------------------------------------------------
 
 
 def read_bytes(path):
-    """The bytes of a file, one beyond what `unpack` takes at most."""
+    """Read the bytes of a file, up to one more than `unpack` accepts."""
     with open(path, "rb") as file:
         return file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES + 1))
 
 
 def write_bytes(path, content):
-    """Write a file as a whole: on failure what was there is there still, and nothing beside it."""
+    """Write a file completely; on failure an existing file is unchanged and no other remains."""
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def replacing(path):
-    """A file to write, that takes the place of the one at a path once it is written as a whole."""
+    """Open a temporary file that replaces the one at a path once it is completely written."""
     path = Path(os.path.realpath(path))
     part = path.with_name(_part_name(path, secrets.token_hex(4)))
     try:
         with open(part, "xb") as file:
             with suppress(FileNotFoundError):
-                shutil.copymode(path, part)  # what few may read stays so
+                shutil.copymode(path, part)  # keep the permissions
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -110,36 +105,36 @@ def replacing(path):
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(part):
-            error.filename = str(path)  # the name that the caller knows
+            error.filename = str(path)  # the path that the caller passed
         raise
 
 
 def clear_parts(path):
-    """Remove what is left of writes of a file that were killed, some time ago; others go on."""
+    """Remove old temporary files of interrupted writes of a file."""
     path = Path(os.path.realpath(path))
     _remove_old(path.parent.glob(_part_name(path, "*")))
 
 
 def clear_parts_in(folder):
-    """Remove what is left of writes of any file of a folder, likewise."""
+    """Remove old temporary files of interrupted writes of any file in a folder."""
     _remove_old(parts_in(folder))
 
 
 def parts_in(folder):
-    """What writes of files of a folder are at, or left there; no file of another program."""
+    """Temporary files of writes in a folder; the pattern matches no other program's files."""
     digit = "[0-9a-f]"
     return Path(folder).glob(f".{digit * 16}.{digit * 8}.part")
 
 
 def _remove_old(parts):
     for part in parts:
-        with suppress(OSError):  # of another process that clears as well
+        with suppress(OSError):  # another process may remove them, too
             if time.time() - part.stat().st_mtime > PART_SECONDS:
                 part.unlink()
 
 
 def _part_name(path, token):
-    """Of a file that is to be put in the place of another, whose name may be as long as it gets."""
+    """Name of the temporary file for a path; short even if the name of the path is long."""
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{token}.part"
 
 
@@ -147,21 +142,21 @@ def _part_name(path, token):
 
 
 def pack(content, arrays, kind=FORMAT):
-    """The bytes of a file.
+    """Return the bytes of a file with a manifest and arrays.
 
     Parameters
     ----------
     content : dict
-        JSON values under names of its own, for the manifest.
+        JSON values for the manifest, by name.
     arrays : dict of str to array
-        Of `DTYPES`.
+        Arrays with dtypes in `DTYPES`, by name.
     kind : str
-        What the file says that it is.
+        Kind of the file, its ``format`` in the manifest.
 
     Raises
     ------
     EncoderFileError
-        If it would be larger than what `unpack` reads.
+        If the file would be larger than `unpack` accepts.
     """
     from safetensors.numpy import save
 
@@ -177,51 +172,54 @@ def pack(content, arrays, kind=FORMAT):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, member in members.items():
-            info = zipfile.ZipInfo(name)  # dated 1980, so that equal encoders make equal files
+            info = zipfile.ZipInfo(name)  # dated 1980, so that equal encoders give equal files
             info.external_attr = 0o644 << 16
             archive.writestr(info, member)
     data = out.getvalue()
-    for what, size, most, advice in (
-        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES, "Keep many values in arrays"),
-        ("file", len(data), MAX_FILE_BYTES, "Take a smaller network"),
+    for name, size, limit, advice in (
+        ("manifest", len(members[MANIFEST]), MAX_MANIFEST_BYTES, "Store long lists as arrays"),
+        ("file", len(data), MAX_FILE_BYTES, "Use a smaller network"),
     ):
-        if size > most:
+        if size > limit:
             raise EncoderFileError(
-                f"The {what} would have {size} bytes, and {most} are the most that are read. "
-                f"{advice}."
+                f"The {name} must have at most {limit} bytes; got {size}. {advice}."
             )
     return data
 
 
 def unpack(data, kind=FORMAT):
-    """The manifest and the arrays of a file's bytes of a kind, checked against each other.
+    """Return the manifest and arrays of the bytes of a file, checked against each other.
 
     Raises
     ------
     Exception
-        Of any kind, where something is wrong with them; see `reading`.
+        Of any type, if the content is invalid; see `reading`.
     """
     from safetensors.numpy import load
 
     if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes.")
-    _check_directory(data)
+        raise ValueError(f"it must have at most {MAX_FILE_BYTES} bytes.")
+    _check_directory(data, kind)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = _members(archive, len(data))
         if MANIFEST not in members:
-            raise ValueError(f"it has no {MANIFEST}, and is no file of a {kind}.")
+            raise ValueError(f"it has no {MANIFEST}, so it is not a {kind} file.")
         if members[MANIFEST].file_size > MAX_MANIFEST_BYTES:
             raise ValueError(
-                f"its manifest has {members[MANIFEST].file_size} bytes, and {MAX_MANIFEST_BYTES} "
-                "are the most that are read."
+                f"its manifest must have at most {MAX_MANIFEST_BYTES} bytes; got "
+                f"{members[MANIFEST].file_size}."
             )
         manifest = _parsed(_content(archive, members[MANIFEST]), kind)
         _check_version(manifest)
         if set(members) != {MANIFEST, ARRAYS}:
-            raise ValueError(f"it must have {MANIFEST} and {ARRAYS}. It has {sorted(members)}.")
+            raise ValueError(
+                f"its members must be {MANIFEST} and {ARRAYS}; got {listed(sorted(members))}."
+            )
         packed = _content(archive, members[ARRAYS])
     if manifest["sha256"] != {ARRAYS: hashlib.sha256(packed).hexdigest()}:
-        raise ValueError(f"{ARRAYS} is not what the manifest has the sha256 of.")
+        raise ValueError(
+            f"{ARRAYS} must have the sha256 in the manifest; got another one. It is corrupted."
+        )
     declared = manifest["arrays"]
     _check_declared(declared, len(packed))
     arrays = load(packed)
@@ -229,8 +227,8 @@ def unpack(data, kind=FORMAT):
     for name in sorted(declared.keys() | found.keys()):
         if declared.get(name) != found.get(name):
             raise ValueError(
-                f"array {short(name)} is {short(found.get(name))} where the manifest has "
-                f"{short(declared.get(name))}."
+                f"array {shown(name)} must be {shown(declared.get(name))}, as in the manifest; got "
+                f"{shown(found.get(name))}."
             )
     return manifest, arrays
 
@@ -239,38 +237,40 @@ def _described(array):
     return {"dtype": array.dtype.name, "shape": list(array.shape)}
 
 
-def _check_directory(data):
-    """Check the end of the zip, which says how long the table is that zipfile reads first."""
+def _check_directory(data, kind):
+    """Check the end of the zip, which holds the size of the table that zipfile reads first."""
     end, before = data[-22:], data[-42:-38]
     if len(end) < 22 or end[:4] != b"PK\5\6" or before == b"PK\6\7":
-        raise ValueError("it does not end as such a file does: cut short, or something else.")
+        raise ValueError(f"it is truncated, or is not a {kind} file.")
     n_bytes = struct.unpack("<L", end[12:16])[0]
     if n_bytes > MAX_DIRECTORY_BYTES:
-        raise ValueError(f"its table of contents has {n_bytes} bytes: more than two members need.")
+        raise ValueError(
+            f"its table of contents must have at most {MAX_DIRECTORY_BYTES} bytes; got {n_bytes}."
+        )
 
 
 def _members(archive, n_bytes):
-    """The zip's members by name; nothing is read yet."""
+    """Check the members of the zip without reading them; return them by name."""
     members = {}
     for info in archive.infolist():
         name = info.filename
         if name in members:
-            raise ValueError(f"it has {short(name)} twice.")
+            raise ValueError(f"its member {shown(name)} occurs more than once.")
         if name.startswith(("/", "\\")) or ":" in name or ".." in re.split(r"[/\\]", name):
-            raise ValueError(f"its member {short(name)} has a path that leads out of the file.")
+            raise ValueError(f"its member {shown(name)} has a path that leads outside the file.")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise ValueError(f"its member {short(name)} is compressed; none is in this format.")
+            raise ValueError(f"its member {shown(name)} must not be compressed.")
         members[name] = info
     total = sum(info.file_size for info in members.values())
     if total > n_bytes:
-        raise ValueError(f"its members are said to have {total} bytes; the file has {n_bytes}.")
+        raise ValueError(f"its members declare {total} bytes; the file has {n_bytes}.")
     return members
 
 
 def _content(archive, info):
     content = archive.read(info)
     if len(content) != info.file_size:
-        raise ValueError(f"{info.filename} has {len(content)} of its {info.file_size} bytes.")
+        raise ValueError(f"{info.filename} must have {info.file_size} bytes; got {len(content)}.")
     return content
 
 
@@ -278,17 +278,18 @@ def _parsed(content, kind):
     def without_duplicates(pairs):
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise ValueError("its manifest has a name twice.")
+            raise ValueError("its manifest has a name more than once.")
         return found
 
-    def refuse(constant):
-        raise ValueError(f"its manifest has {constant}, which JSON has not.")
+    def reject(constant):
+        raise ValueError(f"its manifest has {constant}, which is not JSON.")
 
     parsed = json.loads(
-        content.decode(), object_pairs_hook=without_duplicates, parse_constant=refuse
+        content.decode(), object_pairs_hook=without_duplicates, parse_constant=reject
     )
-    if not isinstance(parsed, dict) or parsed.get("format") != kind:
-        raise ValueError(f"its manifest is not that of a {kind!r}.")
+    found = parsed.get("format") if isinstance(parsed, dict) else parsed
+    if found != kind:
+        raise ValueError(f"its manifest must have the format {kind!r}; got {shown(found)}.")
     return parsed
 
 
@@ -298,43 +299,43 @@ def _check_version(manifest):
         versions = manifest.get("versions")
         writer = versions.get("cmim_sklearn") if isinstance(versions, dict) else None
         raise ValueError(
-            f"it has format version {short(version)}, and cmim_sklearn {__version__} reads "
+            f"it has format version {shown(version)}, but cmim_sklearn {__version__} reads "
             f"versions {OLDEST_VERSION} to {VERSION}. Install the release that wrote it "
-            f"({short(writer)}), or a later one."
+            f"({shown(writer)}), or a later one."
         )
 
 
 def _check_declared(declared, n_bytes):
-    """Check what arrays are said to be before there are any."""
+    """Check the declared arrays before any is allocated."""
     total = 0
-    for name, of in declared.items():
-        shape = of["shape"]
-        if of["dtype"] not in DTYPES or not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError(f"array {short(name)} is said to be {short(of)}: no such array.")
-        total += np.dtype(of["dtype"]).itemsize * math.prod(shape)
+    for name, array in declared.items():
+        shape = array["shape"]
+        if array["dtype"] not in DTYPES or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"array {shown(name)} has an invalid dtype or shape: {shown(array)}.")
+        total += np.dtype(array["dtype"]).itemsize * math.prod(shape)
     if total > n_bytes:
-        raise ValueError(f"its arrays are said to have {total} bytes; there are {n_bytes}.")
+        raise ValueError(f"its arrays declare {total} bytes; the file has {n_bytes}.")
 
 
 # -- values ----------------------------------------------------------------------------------------
 
 
 def to_json(value, place, arrays):
-    """A value as JSON; what JSON lacks becomes a dict of one name that begins with ``$``.
+    """Convert a value to JSON; types that JSON lacks become a dict with one ``$`` name.
 
     Parameters
     ----------
     value : object
-        None, bool, int, float, str, list, tuple, dict, a numpy array or scalar, nested at will.
+        None, bool, int, float, str, list, tuple, dict, numpy array or scalar, or nested ones.
     place : str
-        How to call it, in messages and among the arrays.
+        Name of the value, in messages and for its arrays.
     arrays : dict of str to array
-        Gets the arrays in it.
+        Arrays of the value are added here.
 
     Raises
     ------
     TypeError
-        If it holds something else, naming the place.
+        If the value contains another type.
     """
     if isinstance(value, np.generic):
         return {"$scalar": to_json(np.asarray(value), place, arrays)}
@@ -353,9 +354,9 @@ def to_json(value, place, arrays):
             return dict(pairs)
         return {"$dict": [[to_json(k, f"{place} (a key)", arrays), v] for k, v in pairs]}
     raise TypeError(
-        f"{place} holds a {type(value).__name__}, {short(value)}: the file takes None, booleans, "
-        "numbers, strings, lists, tuples, dicts and numpy arrays. Turn it into one of them, or "
-        "delete it, or pickle the encoder."
+        f"{place} must be None, a boolean, number, string, list, tuple, dict or numpy array to be "
+        f"saved; got {shown(value)}, of type {type(value).__name__}. Convert or delete it, or "
+        "pickle the encoder."
     )
 
 
@@ -365,8 +366,8 @@ def _array_to_json(array, place, arrays):
         if array.dtype.kind == "U":
             if array.nbytes > MAX_TEXT_BYTES:
                 raise TypeError(
-                    f"{place} is an array of {array.dtype} with {array.nbytes} bytes, and "
-                    f"{MAX_TEXT_BYTES} are the most for strings of a fixed width: .astype(object)."
+                    f"{place} must have at most {MAX_TEXT_BYTES} bytes, as an array of fixed-width "
+                    f"strings; got {array.nbytes}. Convert it with .astype(object)."
                 )
             width = array.itemsize // np.dtype("U1").itemsize
             return {"$text": {"width": width, "shape": shape, "values": values}}
@@ -374,8 +375,8 @@ def _array_to_json(array, place, arrays):
         return {"$objects": {"shape": shape, "values": values}}
     if array.dtype.name not in DTYPES:
         raise TypeError(
-            f"{place} is an array of {array.dtype}; the file takes {', '.join(sorted(DTYPES))}, "
-            "strings and objects."
+            f"{place} must be an array of strings, objects or {', '.join(sorted(DTYPES))} to be "
+            f"saved; got {array.dtype}. Convert it with .astype()."
         )
     name = place if place not in arrays else f"{place} ({len(arrays)})"
     arrays[name] = np.array(array, array.dtype.newbyteorder("="), order="C")
@@ -383,7 +384,7 @@ def _array_to_json(array, place, arrays):
 
 
 def from_json(value, arrays):
-    """The value that `to_json` was given; arrays are taken out of `arrays`, each once."""
+    """Invert `to_json`; arrays are removed from `arrays`, each once."""
     if isinstance(value, list):
         return [from_json(v, arrays) for v in value]
     if not isinstance(value, dict):
@@ -408,12 +409,12 @@ def from_json(value, arrays):
     if tag == "$text":
         values, width = content["values"], content["width"]
         if not isinstance(values, list) or not all(type(value) is str for value in values):
-            raise ValueError(f"{short(values)} are no strings.")
-        # Before there is an array: numpy makes one as wide as it is told, if only of one string.
+            raise ValueError(f"expected a list of strings; got {shown(values)}.")
+        # Checked before numpy allocates the declared width for every string.
         if width < bool(values) or 4 * width * max(1, len(values)) > MAX_TEXT_BYTES:
             raise ValueError(
-                f"{len(values)} strings of width {short(width)} are none, or more than "
-                f"{MAX_TEXT_BYTES} bytes."
+                "an array of strings must have a positive width and at most "
+                f"{MAX_TEXT_BYTES} bytes; got {len(values)} strings of width {shown(width)}."
             )
         return np.array(values, f"U{width:d}").reshape(content["shape"])
-    raise ValueError(f"its manifest has {short(tag)}, which this format has not.")
+    raise ValueError(f"its manifest has the unknown tag {shown(tag)}.")

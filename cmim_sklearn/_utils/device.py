@@ -1,10 +1,13 @@
-"""Torch device that a name stands for on this machine."""
+"""Torch device for a name such as "auto" or "cuda:1"."""
 
 import torch
 
 
 def resolve_device(device):
-    """The torch device that a name means on this machine now."""
+    """Return the torch device for a name.
+
+    ``"auto"``: CUDA if available, otherwise the CPU.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -23,7 +26,7 @@ def resolve_device(device):
     }[resolved.type]()
     if (resolved.index or 0) >= count:
         raise ValueError(
-            f"device={device!r} is not on this machine, which has {count} device(s) of that type. "
-            "Set device='auto' to take what there is."
+            f"device={device!r} does not exist on this machine, which has {count} device(s) of "
+            f"type {resolved.type!r}. Set device='auto' to use an available device."
         )
     return resolved

@@ -1,4 +1,4 @@
-"""What a process that was forked must not inherit: locks that are held, threads that are gone."""
+"""Fork safety: locks and torch threads in forked processes."""
 
 import os
 import threading
@@ -8,18 +8,19 @@ import torch
 _is_forked = False
 
 
-def new_lock():
-    """Return a lock that is free in a process forked while another thread held it."""
+def fork_safe_lock():
+    """Return a lock that is free in a forked process, even if another thread holds it."""
     lock = threading.Lock()
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lock._at_fork_reinit)
     return lock
 
 
-def begin_alone():
-    """In a process that was forked, have torch work on one thread, from our first use of it on.
+def use_one_thread_after_fork():
+    """Set torch to one thread, at the first call in a forked process.
 
-    The parent's threads are not there, and a pool that had begun work would wait for them for ever.
+    A forked process does not have the threads of its parent, so a thread pool that the parent has
+    used would wait for them without end.
     """
     global _is_forked
     if _is_forked:
@@ -27,10 +28,10 @@ def begin_alone():
         torch.set_num_threads(1)
 
 
-def _note_the_fork():
+def _set_forked():
     global _is_forked
     _is_forked = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_the_fork)
+    os.register_at_fork(after_in_child=_set_forked)

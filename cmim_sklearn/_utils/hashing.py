@@ -1,4 +1,4 @@
-"""Arrays and tensors told apart by hashes of what they hold."""
+"""Hashes of the content of arrays and tensors."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import torch
 
 
 def hash_of(arrays):
-    """A hash of named arrays or tensors: of their names, dtypes, shapes and values, in order.
+    """Hash of named arrays or tensors: of names, dtypes, shapes and values, in order.
 
     Parameters
     ----------
@@ -16,14 +16,14 @@ def hash_of(arrays):
     Returns
     -------
     str
-        SHA-256, in hexadecimal digits.
+        SHA-256 in hexadecimal digits.
     """
     sha = hashlib.sha256()
     for name, array in arrays.items():
         if isinstance(array, torch.Tensor):
             array = array.detach().cpu().numpy()
-        # Each hashed by itself first, so that no two lists of arrays can make the same bytes.
-        own = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-        own.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        sha.update(f"{name} {own.hexdigest()} ".encode())
+        # Hash each array first, so that different lists of arrays never give the same bytes.
+        content = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+        content.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        sha.update(f"{name} {content.hexdigest()} ".encode())
     return sha.hexdigest()

@@ -1,13 +1,13 @@
-"""Whose line a warning names."""
+"""Stack level at which a warning points to the user's code."""
 
 import sys
 
-BETWEEN = {"cmim_sklearn", "joblib", "sklearn", "skorch"}
+SKIPPED_PACKAGES = {"cmim_sklearn", "joblib", "sklearn", "skorch"}
 
 
-def users_level():
-    """The stack level, of who asks, of the first frame outside this library and its engines."""
+def user_stacklevel():
+    """Stack level, from the caller, of the first frame outside this library and its engines."""
     frame, level = sys._getframe(1), 1
-    while frame and frame.f_globals.get("__name__", "").split(".")[0] in BETWEEN:
+    while frame and frame.f_globals.get("__name__", "").split(".")[0] in SKIPPED_PACKAGES:
         frame, level = frame.f_back, level + 1
     return level

@@ -6,7 +6,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._tables.read import BOOLEAN, NUMBER, as_numbers, as_objects, read_objects
-from cmim_sklearn._tables.schema import _position
+from cmim_sklearn._tables.schema import column_position
 
 MAX_CLASSES, MAX_PANELS, GRID_STEPS = 8, 12, 100
 
@@ -34,7 +34,7 @@ def _positions(encoder, columns, parameter):
     columns = [columns] if np.ndim(columns) == 0 else list(columns)
     if not columns:
         raise ValueError(f"`{parameter}` names no column. Got {columns!r}.")
-    return [_position(key, names, n_columns, parameter) for key in columns]
+    return [column_position(key, names, n_columns, parameter) for key in columns]
 
 
 def _columns(encoder, positions, *frames):

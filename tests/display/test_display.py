@@ -707,11 +707,11 @@ def test_without_a_decoder(contrastive, table):
 
 
 def test_a_column_that_is_not_there(flat, table):
-    match = r"names column 'rent', which X lacks. X has: \['income', 'age'"
-    with pytest.raises(ValueError, match="`color` " + match):
+    match = r"X has no column 'rent'\. Columns of X: \['income', 'age'"
+    with pytest.raises(ValueError, match="`color`: " + match):
         LatentSpaceDisplay.from_estimator(flat, table, color="rent")
     for display in (ReconstructionDisplay, SampleQualityDisplay):
-        with pytest.raises(ValueError, match="`columns` " + match):
+        with pytest.raises(ValueError, match="`columns`: " + match):
             display.from_estimator(flat, table, columns=["income", "rent"])
         with pytest.raises(ValueError, match=r"`columns` names no column. Got \[\]"):
             display.from_estimator(flat, table, columns=[])

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cmim_sklearn._likelihoods.joint import LIKELIHOODS, Joint
+from cmim_sklearn._likelihoods import LIKELIHOODS
+from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import MLP, reset_parameters
-from tests.likelihoods.test_joint import columns_of
+from tests.helpers import columns_of
 
 
 def build(posterior="sampled", sizes=(8, 6), masking=0.0, d=3):

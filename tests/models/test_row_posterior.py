@@ -79,7 +79,7 @@ def test_imputed_means_and_draws_have_the_conditional_law(linear):
     posterior = RowPosterior(encoder.net_.module, encoder._latents)
     exact = posterior.map(
         lambda draws, rows: dict(
-            enumerate(posterior.likelihood.guess(draws.params, draws.shares()))
+            enumerate(posterior.likelihood.expected(draws.params, draws.shares()))
         ),
         encoder.table_.measure(read(holed)),
     )

@@ -19,7 +19,7 @@ from torch import nn
 
 import cmim_sklearn
 from cmim_sklearn import AEEncoder, CMIMEncoder, InfoNCEEncoder, VAEEncoder
-from cmim_sklearn._likelihoods.joint import LIKELIHOODS
+from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.scaling import SCALINGS, ScalingMap, quantile_map
 from cmim_sklearn._models.features import EMBEDDINGS
 from cmim_sklearn.latents import POSTERIORS

@@ -1,4 +1,4 @@
-"""What describes dtypes: what a file of unknown origin may hold, and the bounds of integers."""
+"""Layouts: dtypes that an untrusted file may name, and the bounds of integers."""
 
 import numpy as np
 import pytest
@@ -24,9 +24,9 @@ from cmim_sklearn._tables.dtypes import Layout, check_layout, integer_bounds
         ("pyarrow", {"dtype": "dictionary", "index": "int8", "of": "read", "ordered": False}),
     ],
 )
-def test_dtypes_that_no_table_has(library, description):
+def test_unknown_dtypes_are_rejected(library, description):
     names = None if library == "numpy" else ["a"]
-    with pytest.raises(ValueError, match="is no dtype of"):
+    with pytest.raises(ValueError, match=r"unknown dtype {.*} of \w+ in the saved schema"):
         check_layout(Layout(library, names, [description]))
 
 
@@ -34,7 +34,7 @@ def test_dtypes_that_no_table_has(library, description):
     "description",
     [{"dtype": "<u2"}, {"dtype": "UInt16"}, {"dtype": "arrow", "of": {"dtype": "uint16"}}],
 )
-def test_integers_of_any_library_have_bounds(description):
+def test_integer_dtypes_of_every_library_have_bounds(description):
     assert integer_bounds(description) == (0, np.iinfo(np.uint16).max)
     assert integer_bounds({"dtype": "Float64"}) is None
 
@@ -43,3 +43,18 @@ def test_columns_of_an_array_share_one_dtype():
     one, other = {"dtype": "<f8"}, {"dtype": "<i8"}
     assert Layout("numpy", None, [one]).dtype_of(3) == one
     assert Layout("pandas", ["a", "b"], [one, other]).dtype_of(1) == other
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (Layout("excel", ["a"], [{"dtype": "f8"}]), "unknown dataframe library 'excel'"),
+        (Layout("numpy", ["a"], [{"dtype": "<f8"}]), r"column names .*; got \['a'\] for numpy"),
+        (Layout("pandas", None, [{"dtype": "f8"}]), "column names .*; got None for pandas"),
+        (Layout("pandas", ["a"], []), r"got 0 dtypes for columns \['a'\]"),
+        (Layout("pandas", [("a",)], [{"dtype": "float64"}]), r"strings or numbers; got \('a',\)"),
+    ],
+)
+def test_inconsistent_layouts_are_rejected(layout, message):
+    with pytest.raises(ValueError, match=message):
+        check_layout(layout)

@@ -1,4 +1,4 @@
-"""Tables read and written again: each library's dtypes, and holes that are filled."""
+"""Writing of tables: dtypes of each library, imputed missing values."""
 
 import json
 from decimal import Decimal
@@ -16,7 +16,7 @@ from cmim_sklearn._tables.write import fill, write
 
 def round_trip(X, index=None):
     frame = read(X)
-    # Through JSON, since that is what a saved encoder keeps of a layout.
+    # Through JSON, as in a saved encoder.
     layout = Layout(**json.loads(json.dumps(frame.layout.state())))
     return write(layout, frame.columns, frame.types, index)
 
@@ -49,7 +49,7 @@ def test_pandas_round_trip(name):
     frame = pd.DataFrame({"x": PANDAS[name]}, index=[10, 30, 20])
     frame["x"] = PANDAS[name].array
     back = round_trip(frame, index=frame.index)
-    if name == "str":  # its missing value has no one name over pandas versions
+    if name == "str":  # its missing value differs between pandas versions
         assert back["x"].isna().tolist() == frame["x"].isna().tolist()
     pd.testing.assert_frame_equal(back, frame)
 
@@ -123,20 +123,20 @@ def test_a_list_of_numbers_is_an_array_of_numbers():
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64", "int8", "Int64", "UInt64", "int64[pyarrow]"])
-def test_integers_keep_inside_their_dtype(dtype):
+def test_integers_stay_within_their_dtype(dtype):
     ends = np.iinfo(dtype.split("[")[0].lower())
     frame = pd.DataFrame({"x": pd.Series([ends.min, 0, ends.max], dtype=dtype)})
     back = round_trip(frame)["x"]
     assert back.dtype == frame["x"].dtype
-    # float64, in which all is computed, has 53 bits of precision.
+    # Computations use float64, which has 53 bits of precision.
     assert back.astype(float).tolist() == pytest.approx(frame["x"].astype(float), rel=1e-15)
     assert [int(back.iloc[0]) < 0, int(back.iloc[2]) > 0] == [ends.min < 0, True]
     as_polars = pl.DataFrame({"x": pl.Series([ends.min, 0, ends.max])})
     assert round_trip(as_polars).schema == as_polars.schema
 
 
-@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="came with numpy 2")
-def test_numpys_variable_width_strings():
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="needs numpy 2")
+def test_variable_width_strings_of_numpy_round_trip():
     X = np.array([["a", "bb"], ["ccc", "a"]], dtype=np.dtypes.StringDType())
     back = round_trip(X)
     assert back.dtype == X.dtype
@@ -151,7 +151,7 @@ def test_numpys_variable_width_strings():
         [[1.0, None], [None, 4.0], [5.0, 6.0]],
     ],
 )
-def test_fill_puts_values_in_holes_alone(X):
+def test_fill_changes_only_missing_values(X):
     frame = read(X)
     rows, columns = np.array([0, 1]), [np.array([7.0, 8.0]), np.array([9.0, 10.0])]
     before = np.array(X, dtype=object)
@@ -189,10 +189,10 @@ def test_fill_rounds_for_integer_dtypes_and_adds_categories():
     ],
     ids=["pandas", "polars", "polars Enum", "pyarrow"],
 )
-def test_a_column_of_nan_alone_is_filled_with_the_levels_of_fit(fitted):
+def test_fill_writes_levels_into_a_column_of_nan(fitted):
     frame = read(fitted)
     make = pa.table if isinstance(fitted, pa.Table) else type(fitted)
-    holed = make({"c": np.array([np.nan, np.nan])})
-    out = fill(holed, read(holed), frame.layout, frame.types, np.arange(2), frame.columns)
+    missing = make({"c": np.array([np.nan, np.nan])})
+    out = fill(missing, read(missing), frame.layout, frame.types, np.arange(2), frame.columns)
     assert read(out).layout == frame.layout
     assert read(out).columns[0].tolist() == ["a", "b"]

@@ -397,11 +397,11 @@ def test_what_shows_in_nothing_trained_may_change(mixed, unfinished):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        ("cut", "does not end as such a file does"),
+        ("cut", "it is truncated, or"),
         ("flipped", "Bad CRC-32"),
-        ("encoder", "not that of a 'cmim_sklearn checkpoint'"),
-        ("newer", f"it has format version {archive.VERSION + 1}, and"),
-        ("empty", "does not end as such a file does"),
+        ("encoder", "must have the format 'cmim_sklearn checkpoint'; got"),
+        ("newer", f"it has format version {archive.VERSION + 1}, but"),
+        ("empty", "it is truncated, or"),
     ],
 )
 def test_a_file_that_is_no_checkpoint_is_refused(damage, told, mixed, unfinished):
@@ -479,7 +479,7 @@ def test_a_checkpoint_is_json_and_arrays_without_rows(mixed, unfinished):
     json.dumps(manifest)
     assert all(array.dtype != object for array in arrays.values())
     assert not any(len(mixed) in array.shape for array in arrays.values())
-    with pytest.raises(EncoderFileError, match="is not that of a 'cmim_sklearn encoder'"):
+    with pytest.raises(EncoderFileError, match="must have the format 'cmim_sklearn encoder'"):
         CMIMEncoder.load(unfinished)
 
 

@@ -134,7 +134,7 @@ def test_other_files_raise(saved, tmp_path):
         CMIMEncoder.load(tmp_path / "nothing")
     for content in (b"", b"PK", pickle.dumps({}), b"\0" * 100):
         (tmp_path / "other").write_bytes(content)
-        with pytest.raises(EncoderFileError, match=r"other cannot be loaded: it does not end as"):
+        with pytest.raises(EncoderFileError, match=r"other cannot be loaded: it is truncated, or"):
             CMIMEncoder.load(tmp_path / "other")
     with zipfile.ZipFile(tmp_path / "zip", "w") as file:
         file.writestr("model.json", "{}")
@@ -149,13 +149,13 @@ def invalid_members():
     def rest(pairs):
         return pairs[:1]
 
-    yield "twice", add(archive.MANIFEST), r"it has 'manifest\.json' twice"
-    yield "extra", add("notes.txt"), r"It has \['arrays\.safetensors', 'manifest\.json', 'notes"
-    yield "absolute", add("/etc/passwd"), r"member '/etc/passwd' has a path that leads out"
-    yield "parent", add("../../evil"), r"member '\.\./\.\./evil' has a path that leads out"
+    yield "twice", add(archive.MANIFEST), r"'manifest\.json' occurs more than once"
+    yield "extra", add("notes.txt"), r"; got 'arrays\.safetensors', 'manifest\.json', 'notes"
+    yield "absolute", add("/etc/passwd"), r"member '/etc/passwd' has a path that leads outside"
+    yield "parent", add("../../evil"), r"member '\.\./\.\./evil' has a path that leads outside"
     yield "inner", add("a/../../evil"), r"member 'a/\.\./\.\./evil' has a path"
     yield "drive", add("C:evil"), r"member 'C:evil' has a path"
-    yield "missing", rest, r"must have manifest\.json and arrays\.safetensors\. It has \['mani"
+    yield "missing", rest, r"must be manifest\.json and arrays\.safetensors; got 'mani"
     yield "many", lambda pairs: [*pairs, *((f"m{i}", b"") for i in range(99))], "table of contents"
 
 
@@ -172,21 +172,22 @@ def test_compressed_or_large_members_raise(saved, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "bomb", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(archive.MANIFEST, b" " * 10**7 + parts[archive.MANIFEST])
         file.writestr(archive.ARRAYS, parts[archive.ARRAYS])
-    with pytest.raises(EncoderFileError, match=r"'manifest\.json' is compressed"):
+    with pytest.raises(EncoderFileError, match=r"'manifest\.json' must not be compressed"):
         CMIMEncoder.load(tmp_path / "bomb")
     size = len(parts[archive.MANIFEST])
     monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", size - 1)
-    with pytest.raises(EncoderFileError, match=f"manifest has {size} bytes, and {size - 1} are"):
+    with pytest.raises(EncoderFileError, match=f"must have at most {size - 1} bytes; got {size}"):
         CMIMEncoder.load(saved[1])
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 1000)
-    with pytest.raises(EncoderFileError, match="it has more than 1000 bytes"):
+    with pytest.raises(EncoderFileError, match="it must have at most 1000 bytes"):
         CMIMEncoder.load(saved[1])
     with pytest.raises(
-        EncoderFileError, match=f"The manifest would have {size} bytes, and {size - 1} .*arrays"
+        EncoderFileError,
+        match=f"The manifest must have .* {size - 1} bytes; got {size}.*arrays",
     ):
         saved[0].save(tmp_path / "large")
     monkeypatch.setattr(archive, "MAX_MANIFEST_BYTES", size)
-    with pytest.raises(EncoderFileError, match=r"The file would have .* 1000 are .*network"):
+    with pytest.raises(EncoderFileError, match=r"The file must have .* 1000 bytes; got .*network"):
         saved[0].save(tmp_path / "large")
     assert not (tmp_path / "large").exists()
 
@@ -201,15 +202,13 @@ def test_false_sizes_in_the_zip_directory_raise(saved, tmp_path):
     data, path = saved[1].read_bytes(), tmp_path / "forged"
     huge = (2**31 - 2).to_bytes(4, "little")
     path.write_bytes(patched(data, archive.ARRAYS, 20, huge + huge))
-    with pytest.raises(
-        EncoderFileError, match=rf"members are said to have \d+ bytes; .*{len(data)}"
-    ):
+    with pytest.raises(EncoderFileError, match=rf"members declare \d+ bytes; .*{len(data)}"):
         CMIMEncoder.load(path)
     path.write_bytes(patched(data, archive.ARRAYS, 24, huge))
-    with pytest.raises(EncoderFileError, match=r"'arrays\.safetensors' is compressed"):
+    with pytest.raises(EncoderFileError, match=r"'arrays\.safetensors' must not be compressed"):
         CMIMEncoder.load(path)
     path.write_bytes(patched(data, archive.ARRAYS, 10, b"\10\0"))  # deflated
-    with pytest.raises(EncoderFileError, match=r"'arrays\.safetensors' is compressed"):
+    with pytest.raises(EncoderFileError, match=r"'arrays\.safetensors' must not be compressed"):
         CMIMEncoder.load(path)
     path.write_bytes(patched(data, archive.ARRAYS, 8, b"\1\0"))  # encrypted
     with pytest.raises(EncoderFileError, match="encrypted"):
@@ -220,11 +219,11 @@ def test_false_sizes_in_the_zip_directory_raise(saved, tmp_path):
     ("content", "message"),
     [
         (b"[" * 10**6, "RecursionError"),
-        (b'{"a": 1, "a": 2}', "a name twice"),
-        (b'{"a": NaN}', "NaN, which JSON has not"),
+        (b'{"a": 1, "a": 2}', "a name more than once"),
+        (b'{"a": NaN}', "NaN, which is not JSON"),
         (b'{"a": -Infinity}', "-Infinity, which"),
         (b"\xff\xfe", "utf-8"),
-        (b"[]", "not that of"),
+        (b"[]", "must have the format"),
         (b'{"format": "cmim_sklearn encoder", "version": ' + b"9" * 10**5 + b"}", "digits"),
         (b'{"format": "cmim_sklearn encoder", "version": 1}', "KeyError"),
     ],

@@ -1,4 +1,4 @@
-"""A process that was forked: locks are free, and torch has one thread once an encoder is used."""
+"""Forked processes: locks are free, and torch uses one thread."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from cmim_sklearn._utils.forking import begin_alone, new_lock
+from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"),
@@ -15,15 +15,15 @@ pytestmark = [
 
 
 def in_child(function):
-    """What a function returns, as an exit status, in a process that was forked here."""
+    """Result of a function, as an exit status, in a forked process."""
     child = os.fork()
     if not child:
         os._exit(function())
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_lock_that_another_thread_holds_is_free_in_the_child():
-    lock, inherited = new_lock(), threading.Lock()
+def test_a_lock_held_by_another_thread_is_free_in_the_child():
+    lock, inherited = fork_safe_lock(), threading.Lock()
     held, done = threading.Event(), threading.Event()
 
     def hold():
@@ -42,13 +42,13 @@ def test_a_lock_that_another_thread_holds_is_free_in_the_child():
     assert taken == 10
 
 
-def test_torch_has_one_thread_in_the_child_from_the_first_use_on():
+def test_torch_uses_one_thread_in_the_child_after_the_first_call():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         assert in_child(torch.get_num_threads) == 3
-        assert in_child(lambda: begin_alone() or torch.get_num_threads()) == 1
-        begin_alone()
+        assert in_child(lambda: use_one_thread_after_fork() or torch.get_num_threads()) == 1
+        use_one_thread_after_fork()
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

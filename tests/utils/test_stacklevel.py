@@ -1,4 +1,4 @@
-"""Warnings name the user's line, however deep in scikit-learn the encoder is."""
+"""Warnings point to the user's line, also from within scikit-learn."""
 
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -29,8 +29,8 @@ def with_a_new_level(mixed):
     ],
     ids=["predict", "cross_val_score", "search", "warm_start", "n_components"],
 )
-def test_in_a_pipeline_too(mixed, quick, use):
+def test_warnings_from_a_pipeline_point_to_the_calling_line(mixed, quick, use):
     pipe, y = pipeline(quick).fit(mixed.drop(columns=["member"]), mixed["member"]), mixed["member"]
-    with pytest.warns(UserWarning, match=r"not seen in fit|n_components=1") as told:
+    with pytest.warns(UserWarning, match=r"not seen in fit|n_components=1") as caught:
         use(pipe, with_a_new_level(mixed), y)
-    assert {warning.filename for warning in told} == {__file__}
+    assert {warning.filename for warning in caught} == {__file__}

@@ -26,8 +26,8 @@ from cmim_sklearn._training.net import (
 )
 from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import begin_alone
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.forking import use_one_thread_after_fork
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
@@ -67,7 +67,7 @@ class FitSteps:
 
     def _read(self, X, *, reset, min_rows, table=None):
         """Read and check a table; with `reset`, note its column names."""
-        begin_alone()
+        use_one_thread_after_fork()
         types = None if reset else (table or self.table_).types
         return self._checked(read(X, types), reset=reset, min_rows=min_rows)
 
@@ -292,7 +292,7 @@ class FitSteps:
                 f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
                 "the weights it had, the best ones if rows were held out.",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=user_stacklevel(),
             )
         if trained.net.faults_:
             warnings.warn(
@@ -301,7 +301,7 @@ class FitSteps:
                 f"Lower learning_rate_init (now {self.learning_rate_init:g}), or check columns "
                 "with extreme values.",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=user_stacklevel(),
             )
 
     @contextmanager

@@ -13,12 +13,13 @@ from cmim_sklearn._encoders.base import persistence
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.net import net_state
-from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, short, write_bytes
+from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import begin_alone, new_lock
-from cmim_sklearn._utils.stacklevel import users_level
+from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
+from cmim_sklearn._utils.messages import shown
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 
-_NETWORK = new_lock()
+_NETWORK = fork_safe_lock()
 """Held by the thread that builds a loaded network, moves it or sets its mode."""
 
 
@@ -63,7 +64,7 @@ class FittedEncoder:
 
     def _model(self):
         """Module of the net in evaluation mode, on the device that `device` names now."""
-        begin_alone()
+        use_one_thread_after_fork()
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):
@@ -126,7 +127,7 @@ class FittedEncoder:
                 f"the file cannot hold: {', '.join(left_out)}. Set them again before you fit the "
                 "loaded encoder.",
                 UserWarning,
-                stacklevel=users_level(),
+                stacklevel=user_stacklevel(),
             )
         data = persistence.to_bytes(type(self), state)
         with reading(path):  # a file that could not be loaded is not written
@@ -203,7 +204,7 @@ class FittedEncoder:
         if names is not None and list(names) != self.table_.layout.names:
             raise ValueError("its feature_names_in_ are not the names of its columns.")
         if self._built.keys() != type(self)()._architecture().keys():
-            raise ValueError(f"its architecture is {short(sorted(self._built))}.")
+            raise ValueError(f"its architecture is {shown(sorted(self._built))}.")
         self._check_size()
         self._check_weights()
 
@@ -213,7 +214,7 @@ class FittedEncoder:
         chains = self._layer_chains(likelihood, self._built)
         widths = [n for layers in chains for n in layers]
         if not all(type(n) is int and n > 0 for n in widths):
-            raise ValueError(f"its architecture has widths {short(widths)}.")
+            raise ValueError(f"its architecture has widths {shown(widths)}.")
         present = sum(weight.size for weight in weights.values())
         limit = present
         if any(self._custom_networks().values()):
@@ -228,7 +229,7 @@ class FittedEncoder:
                 sizes = np.atleast_1d(np.asarray(getattr(self, name), dtype=object)).tolist()
                 layers = [likelihood.n_inputs + self._built["n_components"], *sizes]
                 if sum(a * b for a, b in pairwise(layers)) > persistence.MAX_OTHER_WEIGHTS:
-                    raise ValueError(f"{name}={short(sizes)} takes more weights than are allowed.")
+                    raise ValueError(f"{name}={shown(sizes)} takes more weights than are allowed.")
 
     def _check_weights(self):
         """Build the network on the CPU, and compare it with everything learnt on one empty row."""
@@ -246,7 +247,7 @@ class FittedEncoder:
         expected = {name: [layer.shape[1:]] * 2 for name, layer in layers.items()}
         shapes = {name: [part.shape for part in parts] for name, parts in self._scales.items()}
         if shapes != expected:
-            raise ValueError(f"the scales of its features have shapes {short(shapes)}.")
+            raise ValueError(f"the scales of its features have shapes {shown(shapes)}.")
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 

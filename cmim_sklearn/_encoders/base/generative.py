@@ -20,6 +20,7 @@ from cmim_sklearn._models.row_posterior import (
     RowPosterior,
     calibrate,
 )
+from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._utils.validation import check_at_least_one
@@ -239,13 +240,13 @@ class _GenerativeEncoder(_LatentEncoder):
                 model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
             )
             return self.table_.decode(drawn["x"], drawn=True)
-        given = self.table_.conditions(conditions)
+        given = read_conditions(self.table_, conditions)
         rows = np.repeat(np.arange(given.n_rows), n_samples)
         columns = self._draw_given(model, self.table_.measure(given), n_samples, generator)
         is_pandas = given.index is not None and self.table_.layout.library == "pandas"
         return write(
             self.table_.layout,
-            self.table_.impose(columns, given, rows),
+            impose_conditions(columns, given, rows),
             self.table_.types,
             given.index[rows] if is_pandas else None,
         )
@@ -337,7 +338,7 @@ class _GenerativeEncoder(_LatentEncoder):
 
         def guess(draws, rows):
             draws = draws.moved_towards(own[rows], trust[rows])
-            return dict(enumerate(posterior.likelihood.guess(draws.params, draws.shares())))
+            return dict(enumerate(posterior.likelihood.expected(draws.params, draws.shares())))
 
         guessed = posterior.map(guess, table.measure(frame))
         return table.in_order([guessed[c] for c in range(len(guessed))])

@@ -11,7 +11,8 @@ import torch
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._models.two_view import Corruption
 from cmim_sklearn._tables.dtypes import check_layout
-from cmim_sklearn._utils.archive import from_json, pack, short, to_json, unpack
+from cmim_sklearn._utils.archive import from_json, pack, to_json, unpack
+from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._version import __version__
 
 MAX_OTHER_WEIGHTS = 10**8
@@ -78,9 +79,9 @@ def state_to_write(state, networks):
     if isinstance(state["random_state"], np.random.RandomState):
         left_out.append("random_state, a RandomState instance")
         state["random_state"] = None
-    for name, shown in KEPT_BY_SCIKIT_LEARN.items():
+    for name, described in KEPT_BY_SCIKIT_LEARN.items():
         if state.pop(name, None):
-            left_out.append(shown)
+            left_out.append(described)
     return state, left_out
 
 
@@ -117,12 +118,12 @@ def from_bytes(data, cls, networks):
     """
     manifest, arrays = unpack(data)
     if manifest["class"] != cls.__name__:
-        name = short(manifest["class"]).strip("'")
+        name = shown(manifest["class"]).strip("'")
         raise ValueError(f"it holds a {name}, not a {cls.__name__}. Try {name}.load.")
     parameters = from_json(manifest["parameters"], arrays)
     fitted = from_json(manifest["fitted"], arrays)
     if arrays:
-        raise ValueError(f"no value refers to array {short(min(arrays))}.")
+        raise ValueError(f"no value refers to array {shown(min(arrays))}.")
     _check_names(cls, parameters, fitted)
     _put_networks(parameters, fitted["_built"], networks)
     _upgrade(parameters, fitted["_built"])
@@ -137,13 +138,13 @@ def _check_names(cls, parameters, fitted):
     for name in parameters:
         if name not in known:
             raise ValueError(
-                f"{cls.__name__} has no parameter {short(name)} in cmim_sklearn {__version__}. "
+                f"{cls.__name__} has no parameter {shown(name)} in cmim_sklearn {__version__}. "
                 "Install the release that wrote the file, or a later one."
             )
     for name in fitted:
         is_taken = name in known or hasattr(cls, name)
         if is_taken or not name.isidentifier() or name.startswith("__"):
-            raise ValueError(f"{short(name)} is not the name of a fitted attribute.")
+            raise ValueError(f"{shown(name)} is not the name of a fitted attribute.")
 
 
 def _put_networks(parameters, built, networks):
@@ -153,13 +154,13 @@ def _put_networks(parameters, built, networks):
         if not isinstance(written, dict):
             if given is not None:
                 raise ValueError(
-                    f"{name}= must be left out: the {name} in the file is {short(written)}, not a "
+                    f"{name}= must be left out: the {name} in the file is {shown(written)}, not a "
                     f"custom network; got a {type(given).__name__}."
                 )
             continue
         if not callable(given):
             raise ValueError(
-                f"its {name} was made by a callable, {short(written['callable'])}, which no file "
+                f"its {name} was made by a callable, {shown(written['callable'])}, which no file "
                 f"can hold. Pass it: load(path, {name}=...). Got {given!r}."
             )
         if parameters[name] == written:
@@ -188,7 +189,7 @@ def check_table(table, n_columns):
         and (names is None or len(names) == n_columns)
     )
     if not is_sound:
-        raise ValueError(f"its columns do not make a table of {short(n_columns)} columns.")
+        raise ValueError(f"its columns do not make a table of {shown(n_columns)} columns.")
     table.raw_columns(np.zeros((1, n_columns), np.float32))  # raises if a column cannot decode
 
 
@@ -205,6 +206,6 @@ def check_weights(weights, expected):
         found, wanted = (of.get(name) for of in shapes)
         if found != wanted:
             raise ValueError(
-                f"weight {short(name)} is {found} in the file and {wanted} in the network that "
+                f"weight {shown(name)} is {found} in the file and {wanted} in the network that "
                 "the file describes (None means that there is no such weight)."
             )

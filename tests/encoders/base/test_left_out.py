@@ -127,12 +127,24 @@ def test_scikit_learn_callbacks_are_left_out_with_a_warning(saved, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("note_", {"a": [object()]}, r"note_\.a\.0 holds a object"),
-        ("note_", np.array([1j]), r"note_ is an array of complex128"),
-        ("note_", np.array(["2020-01-01"], "M8[D]"), r"note_ is an array of datetime64"),
-        ("note_", np.zeros(5 * 10**6, "U1"), r"note_ is an array of <U1 with 20000000 bytes"),
-        ("likelihoods", {"age": {1, 2}}, r"likelihoods\.age holds a set"),
-        ("categorical_features", pd.Index(["age"]), r"categorical_features holds a Index"),
+        ("note_", {"a": [object()]}, r"note_\.a\.0 must be .*, of type object"),
+        ("note_", np.array([1j]), r"note_ must be an array of .*; got complex128"),
+        (
+            "note_",
+            np.array(["2020-01-01"], "M8[D]"),
+            r"note_ must be an array .*; got datetime64",
+        ),
+        (
+            "note_",
+            np.zeros(5 * 10**6, "U1"),
+            r"note_ must have at most 16777216.*; got 20000000",
+        ),
+        ("likelihoods", {"age": {1, 2}}, r"likelihoods\.age must be .*, of type set"),
+        (
+            "categorical_features",
+            pd.Index(["age"]),
+            r"categorical_features must .*, of type Index",
+        ),
     ],
 )
 def test_unsupported_values_raise_and_nothing_is_written(saved, tmp_path, name, value, message):

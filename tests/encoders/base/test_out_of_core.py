@@ -19,6 +19,7 @@ from cmim_sklearn import Checkpoint
 from cmim_sklearn._encoders.base import out_of_core
 from cmim_sklearn._tables import feature_files, survey
 from cmim_sklearn._tables.parquet import ParquetTable
+from cmim_sklearn._tables.schema import Block
 from cmim_sklearn._training.batches import ShuffledBatches, StreamedTable, WholeBatches
 from cmim_sklearn._utils import archive
 from tests.conftest import make_mixed
@@ -132,7 +133,7 @@ def test_what_decides_a_column_is_taken_from_all_rows(tmp_path):
     }  # fmt: skip
     encoder = small(**options).fit_parquet(tmp_path / "x", buffer_rows=20)
     whole = small(**options).fit(X)
-    assert encoder.table_.describe() == whole.table_.describe()
+    assert encoder.table_.blocks == whole.table_.blocks
     for part, other in zip(
         encoder.table_.likelihood.blocks, whole.table_.likelihood.blocks, strict=True
     ):
@@ -189,7 +190,7 @@ def test_one_number_that_is_no_count_is_found_wherever_it_is(tmp_path):
     x[4321] = 2.5
     pq.write_table(pa.table({"x": x}), tmp_path / "x", row_group_size=500)
     encoder = small(likelihoods={"x": "poisson"})
-    with pytest.raises(ValueError, match=r"'x' was asked to be 'poisson'.*row 4321 holds 2\.5"):
+    with pytest.raises(ValueError, match=r"'poisson' needs.*'x' has 2\.5 in row 4321"):
         encoder.fit_parquet(tmp_path / "x", buffer_rows=20)
 
 
@@ -489,7 +490,7 @@ def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
         (tmp_path / "rows" / f"code={code}").mkdir(parents=True)
         pq.write_table(rows, tmp_path / "rows" / f"code={code}" / "a.parquet")
     encoder = small().fit_parquet(tmp_path / "rows")
-    assert encoder.table_.describe()["categorical"] == ["code"]
+    assert Block("categorical", [1]) in encoder.table_.blocks
     whole = pq.read_table(encoder.transform_parquet(tmp_path / "rows", tmp_path / "all"))
     alone = encoder.transform_parquet(tmp_path / "rows" / "code=12", tmp_path / "one")
     assert pq.read_table(alone).equals(whole[:30])
@@ -552,12 +553,17 @@ def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_p
     pq.write_table(pa.table({"age": [*range(98), np.inf, 1.5]}), tmp_path / "infinite")
     for source, columns, error, message in (
         (tmp_path / "not there", None, FileNotFoundError, "not there"),
-        (pd.DataFrame({"x": [1]}), None, TypeError, "A DataFrame came; expected paths"),
-        (tmp_path / "empty", None, FileNotFoundError, r"holds no file that ends in \.parquet"),
+        (
+            pd.DataFrame({"x": [1]}),
+            None,
+            TypeError,
+            "paths of Parquet files; got DataFrame",
+        ),
+        (tmp_path / "empty", None, FileNotFoundError, r"contains no file that ends in \.parquet"),
         (tmp_path / "text", None, ValueError, "text cannot be read as Parquet"),
-        (path, ["age", "height"], ValueError, r"lacks column 'height'. It has: \['income'"),
-        ([path, tmp_path / "words"], ["age"], ValueError, "do not fit together.*age"),
-        (tmp_path / "infinite", None, ValueError, "'age' holds inf in row 98"),
+        (path, ["age", "height"], ValueError, r"has no column 'height'\. Its columns: \['income'"),
+        ([path, tmp_path / "words"], ["age"], ValueError, "must have compatible types.*age"),
+        (tmp_path / "infinite", None, ValueError, "'age' must .*; got inf in row 98"),
     ):
         with pytest.raises(error, match=message):
             encoder.fit_parquet(source, columns=columns, buffer_rows=20)

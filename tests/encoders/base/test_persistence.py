@@ -302,7 +302,7 @@ def test_devices_are_checked_at_use(saved, tmp_path):
     assert_array_equal(again.transform(table), saved[0].transform(table))
     assert CMIMEncoder.load(tmp_path / "model.cmim").device == "auto"
     elsewhere = CMIMEncoder.load(tmp_path / "model.cmim", device="cuda:77")
-    with pytest.raises(ValueError, match="'cuda:77' is not on this machine"):
+    with pytest.raises(ValueError, match="'cuda:77' does not exist on this machine"):
         elsewhere.transform(table)
 
 

@@ -1,0 +1,113 @@
+"""Gaussian columns: scale, decimals, atoms, noise."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian
+from cmim_sklearn._likelihoods.scaling import SCALINGS
+from tests.helpers import fitted_likelihood, measured
+
+
+def test_log_prob_is_the_normal_density():
+    likelihood, _ = fitted_likelihood("gaussian")
+    x, params = torch.randn(10, 2), torch.randn(10, 2)
+    scale = likelihood.log_scale().exp()
+    expected = torch.distributions.Normal(params, scale).log_prob(x)
+    assert_close(likelihood.log_prob(params, x, torch.ones_like(x, dtype=bool)), expected)
+
+
+def test_the_scale_has_a_soft_lower_bound():
+    likelihood, _ = fitted_likelihood("gaussian")
+    with torch.no_grad():
+        likelihood.raw_scale.fill_(-2.0)
+    assert_close(likelihood.log_scale().exp(), torch.full((2,), MIN_SCALE), atol=1e-4, rtol=0)
+    likelihood.log_scale().sum().backward()
+    assert (likelihood.raw_scale.grad > 0).all()
+
+
+def test_whole_columns_decode_to_whole_numbers_inside_the_range():
+    likelihood = Gaussian.fit([np.array([1.0, 2, 5, 9, 9]), np.array([0.5, 1, 2, 3, 4])], "ab")
+    decoded = likelihood.decode(np.linspace(-9, 9, 50, dtype=np.float32)[:, None].repeat(2, 1))
+    assert (decoded[0] == np.round(decoded[0])).all()
+    assert (decoded[0].min(), decoded[0].max()) == (1, 9)
+    assert (decoded[1].min(), decoded[1].max()) == (0.5, 4)
+    assert (decoded[1] != np.round(decoded[1])).any()
+
+
+def test_values_near_an_atom_decode_to_it():
+    rng = np.random.RandomState(0)
+    amounts = np.where(rng.rand(1000) < 0.8, 0.0, np.exp(rng.randn(1000)))
+    likelihood = Gaussian.fit([amounts], ["amount"])
+    zero = likelihood.encode([np.zeros(1)])
+    noisy = (zero + 0.1 * rng.randn(500, 1)).astype(np.float32)
+    assert (likelihood.decode(noisy)[0] == 0).all()
+    np.testing.assert_allclose(
+        likelihood.decode(likelihood.encode([amounts]))[0], amounts, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("values", [[], [4.0], [4.0] * 9, [1e30] * 3, [1e30, 1e30 + 1e15]])
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_degenerate_columns_encode_and_decode(values, scaling):
+    column = np.array([*values, np.nan])
+    likelihood = Gaussian.fit([column], ["c"], numeric_scaling=scaling)
+    with np.errstate(over="ignore"):
+        encoded = likelihood.encode([column])
+    assert np.isnan(encoded[-1, 0])
+    if values:
+        np.testing.assert_allclose(likelihood.decode(encoded)[0][:-1], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([1.0, 2, 30], 0),
+        ([1.5, 2, 30.25], 2),
+        (np.float32([0.1, 0.7, 12.3]).astype(float), 1),
+        (np.random.RandomState(0).randn(9), None),
+        ([], None),
+    ],
+)
+def test_decimals_are_those_of_the_values(values, decimals):
+    likelihood = Gaussian.fit([np.array([*values, np.nan])], ["c"])
+    assert likelihood.decimals == [decimals]
+    if decimals:
+        drawn = likelihood.decode(np.random.RandomState(0).randn(50, 1), drawn=True)[0]
+        np.testing.assert_allclose(drawn, np.round(drawn, decimals), rtol=1e-7)
+
+
+def test_large_whole_numbers_keep_their_probabilities():
+    """Bins far narrower than single precision resolves at their place on the normal scale."""
+    rng = np.random.RandomState(0)
+    values = np.round(2e6 + 5e5 * rng.randn(2000))
+    likelihood = Gaussian.fit([values], ["c"])
+    grid = np.arange(2_000_000.0, 2_200_000.0)
+    p = likelihood.log_density(torch.zeros(len(grid), 1), measured(likelihood, [grid])).exp()
+    drawn = likelihood.sample(torch.zeros(100_000, 1), torch.Generator().manual_seed(0))
+    drawn = likelihood.decode(drawn.numpy(), drawn=True)[0]
+    share = ((drawn >= grid[0]) & (drawn <= grid[-1])).mean()
+    assert p.sum().item() == pytest.approx(share, abs=0.01)
+
+
+def test_refitted_noise_has_a_lower_bound_and_shrinks_to_the_trained_scale():
+    likelihood, columns = fitted_likelihood("gaussian")
+    cells = measured(likelihood, columns)
+    with torch.no_grad():
+        apart = cells[:, :, 0].nan_to_num() + 0.3 * torch.randn(
+            60, 2, generator=torch.Generator().manual_seed(0)
+        )
+        still = torch.zeros_like(apart)
+        learnt = likelihood.log_scale().exp()
+        likelihood.refit_noise(apart, still, cells, 1.0)
+        assert_close(likelihood.deviation, learnt)
+        for _ in range(50):
+            likelihood.refit_noise(apart, still, cells, 0.0)
+        assert likelihood.deviation[0].item() == pytest.approx(0.3, abs=0.06)
+        for _ in range(50):
+            likelihood.refit_noise(apart, still + 0.5, cells, 0.0)
+        assert likelihood.deviation[0].item() == pytest.approx((0.09 + 0.5) ** 0.5, abs=0.06)
+        for _ in range(50):
+            likelihood.refit_noise(cells[:, :, 0].nan_to_num(), still, cells, 0.0)
+        assert_close(likelihood.deviation, torch.full((2,), MIN_SCALE), atol=1e-6, rtol=0)

@@ -1,0 +1,22 @@
+"""Poisson columns: counts and their range."""
+
+import numpy as np
+import pytest
+import torch
+
+from cmim_sklearn._likelihoods.poisson import Poisson
+
+
+@pytest.mark.parametrize("bad", [-1.0, 2.5])
+def test_fit_names_a_value_that_is_not_a_count(bad):
+    with pytest.raises(ValueError, match=rf"'visits' has {bad} in row 1"):
+        Poisson.fit([np.array([3.0, bad])], ["visits"])
+
+
+def test_the_largest_count_has_the_probability_of_all_counts_above():
+    """Samples are clipped to the largest count, even if it is 0."""
+    likelihood = Poisson.fit([np.zeros(50)], ["a"])
+    cells = torch.from_numpy(likelihood.measure([np.array([0.0, 1.0])]))
+    log_p = likelihood.log_density(torch.full((2, 1), -1.0), cells)[:, 0]
+    assert log_p[0].exp() == pytest.approx(1.0, abs=0.03)
+    assert log_p[0] > log_p[1] + 3

@@ -1,0 +1,105 @@
+"""Conditions of `sample`: columns, levels and values that are accepted or rejected."""
+
+import datetime
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
+from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.schema import Table
+
+
+def test_a_frame_may_have_some_columns_but_an_array_needs_all(mixed):
+    table = Table.fit(read(mixed))
+    frame = read_conditions(table, mixed[["city", "age"]][:3])
+    np.testing.assert_array_equal(frame.columns[list(mixed).index("age")], mixed["age"][:3])
+    assert np.isnan(frame.columns[list(mixed).index("income")].astype(float)).all()
+    with pytest.raises(ValueError, match=r"must have all 8 columns .*got 2 columns"):
+        read_conditions(table, np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({"city": "Paris"}, "city", "Paris"),
+        ({"flag": 5}, "flag", 5.0),
+        ({"word": "x", "city": "Bonn"}, "city", "Bonn"),
+    ],
+)
+def test_unknown_levels_are_named(mixed, given, name, value):
+    table = Table.fit(read(mixed))
+    with pytest.raises(
+        ValueError, match=rf"unknown level {value!r} for column {name!r}\. Levels seen in fit: "
+    ):
+        read_conditions(table, given)
+    with pytest.raises(
+        ValueError, match=rf"unknown level {value!r} for column {name!r}\. Levels seen in fit: "
+    ):
+        read_conditions(table, pd.DataFrame([given]))
+
+
+@pytest.mark.parametrize("make", [np.array, np.float32, torch.tensor, float])
+def test_scalars_of_numpy_and_torch_are_accepted(mixed, make):
+    table = Table.fit(read(mixed))
+    frame = read_conditions(table, {"age": make(40.0), "city": np.array("Rome")})
+    assert frame.columns[list(mixed).index("age")].tolist() == [40.0]
+    assert frame.columns[list(mixed).index("city")].tolist() == ["Rome"]
+
+
+@pytest.mark.parametrize("value", [datetime.date(2020, 1, 1), b"x", 1j])
+def test_dates_bytes_and_complex_numbers_name_the_column(mixed, value):
+    with pytest.raises((TypeError, ValueError), match="olumn 'age'"):
+        read_conditions(Table.fit(read(mixed)), {"age": value})
+
+
+def test_missing_values_are_not_conditions(mixed):
+    table = Table.fit(read(mixed))
+    frame = read_conditions(table, {"city": "Oslo", "age": 30})
+    given = {frame.name(p): v[0] for p, v in enumerate(frame.columns) if v[0] == v[0]}
+    assert {k: v for k, v in given.items() if v is not None} == {"city": "Oslo", "age": 30.0}
+    nothing = read_conditions(table, {"city": None, "age": np.nan})
+    assert np.isnan(
+        table.measure(nothing)[:, [c.start for c in map(table.cells_of, range(8))]]
+    ).all()
+
+
+def test_only_one_value_per_column_in_a_dict(mixed):
+    with pytest.raises(ValueError, match=r"`conditions\['age'\]` must be a single value; got 2"):
+        read_conditions(Table.fit(read(mixed)), {"age": [30, 40]})
+
+
+def test_a_frame_needs_a_row(mixed):
+    with pytest.raises(ValueError, match="must have at least one row; got 0 rows"):
+        read_conditions(Table.fit(read(mixed)), mixed[["age"]][:0])
+
+
+@pytest.mark.parametrize(
+    ("given", "bounds"),
+    [
+        ({"age": 40.5}, "-9223372036854775808 to"),
+        ({"age": 1e30}, "-9223372036854775808 to"),
+        ({"visits": -1}, "0 to 9223372036854775807"),
+    ],
+)
+def test_integers_and_counts_must_be_whole_numbers_in_range(mixed, given, bounds):
+    table = Table.fit(read(mixed), likelihoods={"visits": "poisson"})
+    ((name, value),) = given.items()
+    match = rf"{name!r} must be a whole number from {bounds}.*; got {re.escape(f'{value:g}')}\.$"
+    with pytest.raises(ValueError, match=match):
+        read_conditions(table, given)
+
+
+def test_imposed_conditions_overwrite_only_the_given_cells(mixed):
+    table = Table.fit(read(mixed))
+    given = read_conditions(table, pd.DataFrame({"age": [30, None], "city": [None, "Oslo"]}))
+    columns = read(mixed[:4]).columns
+    out = impose_conditions(columns, given, np.array([0, 0, 1, 1]))
+    age, city = list(mixed).index("age"), list(mixed).index("city")
+    assert out[age].tolist() == [30, 30, *columns[age][2:]]
+    assert out[city].tolist() == [*columns[city][:2], "Oslo", "Oslo"]
+    for p in set(range(8)) - {age, city}:
+        np.testing.assert_array_equal(out[p], columns[p])
