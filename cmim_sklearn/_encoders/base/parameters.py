@@ -17,6 +17,9 @@ from cmim_sklearn._models.latent_prior import LATENT_PRIORS
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import ACTIVATIONS, NETWORKS
 
+ENCODERS = {}
+"""Final encoder classes by name; `shared_parameters` adds each."""
+
 
 def shared_parameters(cls):
     """Complete a final encoder class by what it shares with others.
@@ -38,6 +41,7 @@ def shared_parameters(cls):
     for name, text in texts.items():
         doc = doc.replace(f"%({name})s", text)
     cls.__doc__ = doc
+    ENCODERS[cls.__name__] = cls
     return cls
 
 
