@@ -42,7 +42,6 @@ ONLY_THERE = {
 LATE = {
     ("_encoders/base/encoder", "onnx"),
     ("_encoders/base/persistence", "__init__"),
-    ("onnx/_register", "__init__"),
 }
 """Imports from a higher floor, within a function."""
 

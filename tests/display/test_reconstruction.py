@@ -50,12 +50,3 @@ def test_rare_levels_become_other():
     assert texts(display.axes_[0].get_yticklabels()) == [*"abcdefghij", "other"]
     np.testing.assert_allclose(np.sum(display.artists_["letter"].get_array(), axis=1), 1)
     assert not display.axes_[0].texts
-
-
-def test_constant_columns_and_columns_without_values_have_no_score():
-    none, ones = np.full(4, np.nan), np.ones(4)
-    real = {"one": np.zeros(4), "constant": ones, "missing": none, "no level": none}
-    levels = {"one": ["x"], "no level": []}
-    display = ReconstructionDisplay(real, real, levels).plot()
-    words = [axis.get_title().split("\n")[1] for axis in display.axes_]
-    assert words == ["accuracy 1.00", "constant", "no observed value", "no observed value"]
