@@ -152,6 +152,8 @@ class TrainingDisplay:
                 self.held_out_lines_ += line
             axis.set_ylabel(f"{name}\n{unit}")
             axis.grid(alpha=0.3)
+        if np.ndim(ax) == 0:
+            self.figure_.align_ylabels(self.axes_)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         if self.held_out is not None:

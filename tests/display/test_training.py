@@ -24,6 +24,8 @@ def test_each_term_of_the_history_has_a_panel(flat):
     np.testing.assert_allclose(display.lines_[0].get_ydata(), parts, rtol=1e-6)
     assert texts(display.axes_[0].get_legend().get_texts()) == ["training", "validation"]
     assert display.axes_[-1].get_xlabel() == "epoch"
+    display.figure_.draw_without_rendering()
+    assert len({axis.yaxis.label.get_window_extent().x1 for axis in display.axes_}) == 1
     assert display.axes_[0].get_shared_x_axes().joined(display.axes_[0], display.axes_[-1])
     assert not display.axes_[0].xaxis.get_tick_params()["labelbottom"]
     assert display.axes_[-1].xaxis.get_tick_params()["labelbottom"]
