@@ -1,9 +1,8 @@
-"""Pictures of fitted encoders, as scikit-learn's displays are: losses, codes, rebuilt cells, draws.
+"""Displays of fitted encoders: training curves, latent map, reconstructions and sample quality.
 
-Each has ``from_estimator``, which computes and draws, and ``plot``, which draws again; what was
-drawn is kept in attributes that end in ``_``. matplotlib is imported when something is drawn.
-
-A column is held as numbers (n,), NaN where missing: its values, or positions in a list of levels.
+They follow scikit-learn's displays. ``from_estimator`` computes the data and draws them; ``plot``
+draws them again, for example in other axes. Attributes that end in ``_`` hold the matplotlib
+artists. matplotlib is imported only when a display draws.
 """
 
 from cmim_sklearn.display._latent_space import LatentSpaceDisplay

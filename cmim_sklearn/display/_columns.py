@@ -1,96 +1,133 @@
-"""Columns, levels and colours of tables, as the displays draw them."""
+"""Table columns as arrays to plot: numbers, or codes of levels.
+
+A plotted column is an array (n,) with NaN for missing values. It holds numbers, or codes, which are
+positions in a list of level names.
+"""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
-from cmim_sklearn._tables.read import BOOLEAN, NUMBER, as_numbers, as_objects, read_objects
+from cmim_sklearn._encoders.base.parameters import ENCODERS
+from cmim_sklearn._tables.read import BOOLEAN, as_numbers, as_objects
 from cmim_sklearn._tables.schema import column_position
 
-MAX_CLASSES, MAX_PANELS, GRID_STEPS = 8, 12, 100
+MAX_COLUMNS = 12
+"""Number of columns drawn by default."""
+
+CENTRAL_PERCENTAGE = 99.0
+"""Percentage of values inside colour and histogram limits, so that outliers do not set them."""
 
 
-def _check(cls, method, encoder, *, with_decoder=False):
-    check_matplotlib_support(f"{cls.__name__}.{method}")
-    kind = type(encoder).__name__
+def check_encoder(display, encoder, *, needs_decoder=False):
+    """Raise unless a display class can draw an encoder: its type, its decoder, and fitted."""
+    check_matplotlib_support(f"{display.__name__}.from_estimator")
+    name = type(encoder).__name__
     if not isinstance(encoder, _LatentEncoder):
         raise TypeError(
-            f"{cls.__name__} draws encoders of cmim_sklearn. Got {kind}; of a pipeline, give the "
-            "step and the table as it comes there."
+            f"`encoder` of {display.__name__} must be an encoder of cmim_sklearn; got {name}. For "
+            "a pipeline, pass its encoder step, and the table as that step receives it."
         )
-    if with_decoder and not isinstance(encoder, _GenerativeEncoder):
+    if needs_decoder and not isinstance(encoder, _GenerativeEncoder):
+        able = sorted(n for n, cls in ENCODERS.items() if issubclass(cls, _GenerativeEncoder))
         raise ValueError(
-            f"This picture needs a decoder, and {kind} has none. CMIMEncoder, MIMEncoder, "
-            "VAEEncoder, AEEncoder and InfoMaxVAEEncoder have one."
+            f"`encoder` must have a decoder for this plot; got {name}, which has none. Use "
+            f"{', '.join(able[:-1])} or {able[-1]}."
         )
     encoder._check_use()
 
 
-def _positions(encoder, columns, parameter):
-    names, n_columns = encoder.table_.layout.names, len(encoder.table_.types)
+def column_positions(table, columns, parameter):
+    """Positions of columns given by name or position; of the first `MAX_COLUMNS` for None."""
+    names, n_columns = table.layout.names, len(table.types)
     if columns is None:
-        return list(range(min(n_columns, MAX_PANELS)))
+        return list(range(min(n_columns, MAX_COLUMNS)))
     columns = [columns] if np.ndim(columns) == 0 else list(columns)
     if not columns:
-        raise ValueError(f"`{parameter}` names no column. Got {columns!r}.")
+        raise ValueError(f"`{parameter}` must name at least one column; got {columns!r}.")
     return [column_position(key, names, n_columns, parameter) for key in columns]
 
 
-def _columns(encoder, positions, *frames):
-    """Columns of tables as {name: (n,)} each, and {name: levels} of those that have levels."""
-    tables, found = [{} for _ in frames], {}
+def read_columns(table, positions, *frames):
+    """Columns of frames that share a schema, to plot together.
+
+    Returns
+    -------
+    columns : list of dict of str to array of shape (n,)
+        One dict per frame.
+    levels : dict of str to list of str
+        Level names of the columns that have levels.
+    """
+    columns, levels = [{} for _ in frames], {}
     for position in positions:
         raw = [frame.columns[position] for frame in frames]
-        columns, levels, name = _column(encoder, position, raw)
-        for table, values in zip(tables, columns, strict=True):
-            table[name] = values
-        if levels is not None:
-            found[name] = levels
-    return tables, found
+        values, names, column_name = read_column(table, position, raw)
+        for own, array in zip(columns, values, strict=True):
+            own[column_name] = array
+        if names is not None:
+            levels[column_name] = names
+    return columns, levels
 
 
-def _column(encoder, position, raw):
-    """One column of several tables: arrays (n,), its levels or None, and its name."""
-    table = encoder.table_
+def read_column(table, position, raw):
+    """One column of several frames: arrays (n,), level names or None, and the column's name."""
     names = table.layout.names
     name = f"x{position}" if names is None else str(names[position])
-    parts = zip(table.blocks, table.likelihood.blocks, strict=True)
-    if not any(part.has_levels and position in block.positions for block, part in parts):
+    kinds = zip(table.blocks, table.likelihood.blocks, strict=True)
+    if not any(kind.has_levels and position in block.positions for block, kind in kinds):
         return [as_numbers(values, name) for values in raw], None, name
     order = [] if names is None else table.layout.dtypes[position].get("categories", [])
-    codes, levels = _as_levels(raw, table.types[position] == BOOLEAN, order)
+    codes, levels = as_codes(raw, table.types[position] == BOOLEAN, order)
     return codes, levels, name
 
 
-def _colours(color, n_rows):
-    """Labels or numbers beside a table, as (n,), and levels or None."""
-    color = np.asarray(color, dtype=object)
-    if color.shape != (n_rows,):
-        raise ValueError(f"color has shape {color.shape}, and X {n_rows} rows: one for each.")
-    values, kind = read_objects(color.tolist(), "color")
-    if kind == NUMBER:
-        seen = np.unique(values[~np.isnan(values)])
-        if len(seen) > MAX_CLASSES or (seen != np.round(seen)).any():
-            return values, None
-    (codes,), levels = _as_levels([values], kind == BOOLEAN)
-    return codes, levels
+def as_codes(columns, is_boolean, order=()):
+    """Codes (n,) of raw columns that share their levels, and the level names.
 
-
-def _as_levels(columns, is_boolean, order=()):
-    """Raw columns as positions (n,) in a list of levels, NaN where missing, and that list."""
+    Levels come in the given order, others after them: numbers by size, strings alphabetically.
+    """
     columns = [as_objects(values) for values in columns]
     seen = {value for values in columns for value in values if value is not None}
     ordered = [value for value in order if value in seen]
     ordered += sorted(seen - set(ordered), key=lambda v: (isinstance(v, str), v))
     code = {value: k for k, value in enumerate(ordered)}
     codes = [np.array([code.get(value, np.nan) for value in values]) for values in columns]
-    return codes, [str(bool(value)) if is_boolean else _text(value) for value in ordered]
+    return codes, [str(bool(value)) if is_boolean else _level_name(value) for value in ordered]
 
 
-def _without(kwargs, *names):
-    return {name: value for name, value in kwargs.items() if name not in names}
-
-
-def _text(value):
+def _level_name(value):
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def merge_rare(codes, levels, max_levels):
+    """Merge rare levels into "other": the new code of each level, and the new names."""
+    if len(levels) <= max_levels:
+        return np.arange(len(levels)), levels
+    counts = np.bincount(codes[~np.isnan(codes)].astype(int), minlength=len(levels))
+    kept = np.sort(np.argsort(-counts, kind="stable")[:max_levels])
+    new_codes = np.full(len(levels), max_levels)
+    new_codes[kept] = np.arange(max_levels)
+    return new_codes, [*(levels[k] for k in kept), "other"]
+
+
+def recode(codes, new_codes):
+    """Replace codes by the new ones of `merge_rare`; NaN stays."""
+    out = np.full(codes.shape, np.nan)
+    seen = ~np.isnan(codes)
+    out[seen] = new_codes[codes[seen].astype(int)]
+    return out
+
+
+def cross_counts(a, b, n_a, n_b):
+    """Number of rows for each pair of codes, (n_a, n_b)."""
+    counts = np.zeros((n_a, n_b))
+    np.add.at(counts, (a.astype(int), b.astype(int)), 1)
+    return counts
+
+
+def central_range(values):
+    """Limits that hold `CENTRAL_PERCENTAGE` of the values; the upper one is always larger."""
+    outside = (100 - CENTRAL_PERCENTAGE) / 2
+    low, high = np.percentile(values, [outside, 100 - outside])
+    return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -5,58 +5,78 @@ from sklearn.decomposition import PCA
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._tables.read import BOOLEAN, NUMBER, read_objects
 from cmim_sklearn.display._columns import (
-    GRID_STEPS,
-    MAX_CLASSES,
-    _check,
-    _colours,
-    _column,
-    _positions,
-    _without,
+    as_codes,
+    central_range,
+    check_encoder,
+    column_positions,
+    merge_rare,
+    read_column,
+    recode,
 )
 from cmim_sklearn.display._panels import (
     CLASS_COLOURS,
     MISSING_COLOUR,
     OTHER_COLOUR,
     REAL_COLOUR,
-    RINGED,
-    central_range,
     clear,
-    merge_rare,
-    merged,
-    refuse,
+    merge_style,
+    reject_keywords,
     remember,
-    styled,
 )
 
-OF_NUMBERS = ("cmap", "norm", "vmin", "vmax")
+MAX_CLASSES = 8
+"""Number of classes that have a colour; the rest become "other"."""
+
+GRID_STEPS = 100
+"""Points of the decoded plane along each axis."""
+
+COLORMAP_KEYWORDS = ("cmap", "norm", "vmin", "vmax")
 
 
 class LatentSpaceDisplay:
-    """A map of rows by their codes, coloured by labels, numbers or a column.
+    """Map of the latent codes: one point per row, coloured by classes, numbers or a column.
+
+    Use `from_estimator` to create a display.
 
     Parameters
     ----------
     codes : array of shape (n_samples, 2)
+        Position of each row: its latent code, or two principal components of it.
     axis_labels : pair of str, default=("latent component 1", "latent component 2")
+        Labels of the x and the y axis.
     color : array of shape (n_samples,), default=None
-        Numbers, or positions in `levels`; NaN is missing.
+        Numbers, or positions in `levels`. NaN where missing; these points are grey. None draws all
+        points in one colour.
     levels : list of str, default=None
-        Classes, where `color` is not numbers.
+        Names of the classes. None if `color` holds numbers. At most 8 classes have a colour; rarer
+        ones become "other".
     color_name : str, default=None
-        What the legend or the colour bar is called.
+        Title of the legend, or label of the colour bar.
     image : array of shape (n_rows, n_columns), default=None
-        The column as decoded over the plane, like `color`; its first row is lowest.
+        Decoded values to draw behind the points, as in `color`. The first row is the lowest.
     extent : tuple (left, right, bottom, top), default=None
-        Of the image.
+        Limits of the image in the units of `codes`.
 
     Attributes
     ----------
     ax_ : matplotlib axes
+        Axes of the map.
     figure_ : matplotlib figure
+        Figure that holds the axes.
     scatters_ : dict of str to matplotlib collection
-        By class, "other" and "missing"; "rows" where there are none.
-    legend_, colorbar_, image_ : matplotlib artists or None
+        Points by class, including "other" and "missing"; "rows" if there are no classes.
+    legend_ : matplotlib legend, or None
+        Legend of the classes, or of the missing values.
+    colorbar_ : matplotlib colour bar, or None
+        Colour bar of numbers.
+    image_ : matplotlib image, or None
+        Decoded plane.
+
+    See Also
+    --------
+    ReconstructionDisplay : Cells against their reconstructions.
 
     Examples
     --------
@@ -87,81 +107,83 @@ class LatentSpaceDisplay:
 
     @classmethod
     def from_estimator(cls, encoder, X, *, color=None, grid=False, ax=None, **kwargs):
-        """Encode rows and draw them.
+        """Encode rows and draw their latent codes.
 
         Parameters
         ----------
         encoder : encoder of this package
-            Fitted. Of a code of more than two components, whatever the `embedding`, the first two
-            principal components are drawn.
+            Fitted encoder with ``n_components`` of at least 2. If there are more than 2, the first
+            two principal components of the codes of X are drawn. `embedding` has no effect.
         X : table of shape (n_samples, n_features)
-            With the columns of fit.
+            Rows with the columns of fit.
         color : str, int or array of shape (n_samples,), default=None
-            A column of X, by name (by position in an array), or labels or numbers beside X. Whole
-            numbers of at most 8 different values are taken for labels.
+            Colour of the points. A str or int is a column of X, by name, or by position in an
+            array. An array holds class labels or numbers, one per row. Whole numbers with at most
+            8 different values count as class labels.
         grid : bool, default=False
-            Whether to draw below the rows what the decoder makes of each point of the plane, in the
-            column that `color` names; for ``n_components=2``.
+            Whether to draw behind the points the value of the column `color` that the decoder gives
+            at each position. Needs ``n_components=2`` and a column as `color`.
         ax, **kwargs
             See `plot`.
 
         Returns
         -------
         LatentSpaceDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If `encoder` is not an encoder of this package, or `color` holds dates.
+        sklearn.exceptions.NotFittedError
+            If `encoder` is not fitted.
+        ValueError
+            If ``n_components`` is 1; if `color` names an unknown column or has another length than
+            X; if ``grid=True`` and the encoder has no decoder or more than 2 components, or
+            `color` is not a column.
+        ImportError
+            If matplotlib is not installed.
         """
-        _check(cls, "from_estimator", encoder, with_decoder=grid)
-        frame = encoder._read(X, reset=False, min_rows=2)
+        check_encoder(cls, encoder, needs_decoder=grid)
+        table, frame = encoder.table_, encoder._read(X, reset=False, min_rows=2)
         is_column = color is not None and np.ndim(color) == 0
-        position, values, levels, name = None, None, None, None
+        values, levels, name = None, None, None
         if is_column:
-            (position,) = _positions(encoder, [color], "color")
-            ((values,), levels, name) = _column(encoder, position, [frame.columns[position]])
+            (position,) = column_positions(table, [color], "color")
+            (values,), levels, name = read_column(table, position, [frame.columns[position]])
         elif color is not None:
-            values, levels = _colours(color, frame.n_rows)
+            values, levels = _read_color(color, frame.n_rows)
             name = getattr(color, "name", None)
-        model = encoder._model()
-        encoded = encoder.table_.encode(frame)
+        model, encoded = encoder._model(), table.encode(frame)
         codes = on_rows(model, lambda x: {"z": model.posterior_mean(x)}, encoded)["z"]
-        width = codes.shape[1]
-        if width < 2:
-            raise ValueError(f"A map takes 2 components or more; n_components is {width}.")
-        drawn = {}
+        _check_shape(codes.shape[1], grid, color, is_column)
+        options = {}
         if grid:
-            if not is_column:
-                raise ValueError(
-                    "grid=True takes the name of a column as color. Got "
-                    f"{'None' if color is None else 'labels or numbers'} instead."
-                )
-            if width != 2:
-                raise ValueError(f"grid=True takes n_components=2; the encoder has {width}.")
-            extent, plane = _plane(codes)
-            decoded = on_rows(
-                model, lambda z: {"x": model.likelihood.point(model.decoder(z))}, plane
-            )
-            cells = encoder.table_.raw_columns(decoded["x"])
+            cells, extent = _decode_plane(table, model, codes)
             columns = [frame.columns[position], cells[position]]
-            (values, image), levels, _ = _column(encoder, position, columns)
-            drawn = {"image": image.reshape(GRID_STEPS, GRID_STEPS), "extent": extent}
-        elif width > 2:
+            (values, image), levels, _ = read_column(table, position, columns)
+            options = {"image": image.reshape(GRID_STEPS, GRID_STEPS), "extent": extent}
+        elif codes.shape[1] > 2:
             pca = PCA(2).fit(codes)
             codes = pca.transform(codes)
-            drawn["axis_labels"] = tuple(
+            options["axis_labels"] = tuple(
                 f"principal component {k} ({share:.0%})"
                 for k, share in enumerate(pca.explained_variance_ratio_, 1)
             )
-        display = cls(codes, color=values, levels=levels, color_name=name, **drawn)
+        display = cls(codes, color=values, levels=levels, color_name=name, **options)
         return display.plot(ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
-        """Draw.
+        """Draw the map.
 
         Parameters
         ----------
         ax : matplotlib axes, default=None
-            What a display drew in it is removed; None makes a figure.
+            Where to draw; replaces a map that a display drew in it before. None makes a figure.
         **kwargs
-            Of the points, for matplotlib's ``scatter``. Colours and ``label`` are those of `color`,
-            where there is one; ``cmap``, ``norm``, ``vmin`` and ``vmax`` are for numbers.
+            Keywords of the points, for `matplotlib.axes.Axes.scatter`. If there is a `color`,
+            keywords that set the colour or the ``label`` of points raise a TypeError; ``cmap``,
+            ``norm``, ``vmin`` and ``vmax`` set the colour map of numbers.
 
         Returns
         -------
@@ -170,65 +192,45 @@ class LatentSpaceDisplay:
         check_matplotlib_support("LatentSpaceDisplay.plot")
         if self.color is not None:
             own = {"c", "color", "facecolor", "facecolors", "fc", "label"}
-            reason = "The display's `color` sets it; choose the colours of numbers by cmap."
-            refuse(kwargs, own, "LatentSpaceDisplay.plot", reason)
-        place = {"loc": "best"}
+            remedy = "The display's `color` sets it; choose the colours of numbers by cmap."
+            reject_keywords(kwargs, own, "LatentSpaceDisplay.plot", remedy)
+        legend_place = {"loc": "best"}
         if ax is None:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(layout="constrained")
-            place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+            legend_place = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
         clear(ax)
         self.ax_, self.figure_ = ax, ax.figure
         self.scatters_, self.legend_, self.colorbar_, self.image_ = {}, None, None, None
-        self._kwargs = kwargs
         missing = np.zeros(len(self.codes), bool)
         if self.color is not None:
             missing = np.isnan(self.color)
         if self.color is None:
-            self._scatter("rows", ~missing, color=REAL_COLOUR)
+            self._scatter("rows", ~missing, kwargs, color=REAL_COLOUR)
         elif self.levels is not None:
-            self._plot_classes()
+            self._plot_classes(kwargs)
         elif not missing.all():
-            self._plot_numbers(~missing)
+            self._plot_numbers(~missing, kwargs)
         if missing.any():
             edge = {} if self.image is None else {"edgecolors": "black"}
-            self._scatter("missing", missing, facecolors=MISSING_COLOUR, zorder=0.9, **edge)
-        handles = list(self.scatters_.values())
-        if self.colorbar_ is None and self.color is not None:
-            title = self.color_name
-            self.legend_ = ax.legend(handles=handles, title=title, markerscale=1.5, **place)
-            for handle in self.legend_.legend_handles:
-                handle.set_alpha(1)
-        elif missing.any():
-            self.legend_ = ax.legend(handles=[self.scatters_["missing"]], loc="best")
-        remember(ax, [self.colorbar_, self.legend_, self.image_, *handles])
+            style = {"facecolors": MISSING_COLOUR, "zorder": 0.9, **edge}
+            self._scatter("missing", missing, kwargs, **style)
+        self._add_legend(missing.any(), legend_place)
+        remember(ax, [self.colorbar_, self.legend_, self.image_, *self.scatters_.values()])
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
         if self.image is not None:
-            ax.set_title(f"{self.color_name}: plane as decoded, points as they are")
+            ax.set_title(f"{self.color_name}: decoded (background) and real (points)")
         return self
 
-    def _scatter(self, name, rows, **style):
-        from matplotlib.collections import PathCollection
-
-        has_numbers = "c" in style or "c" in self._kwargs
-        own = self._kwargs if has_numbers else _without(self._kwargs, *OF_NUMBERS)
-        common = {"s": 14, "linewidths": 0} if self.image is None else {"s": 18, **RINGED}
-        style = styled(PathCollection, {"label": name, **common, **style}, own)
-        self.scatters_[name] = self.ax_.scatter(*self.codes[rows].T, **style)
-
-    def _show(self, image, **style):
-        options = {"origin": "lower", "aspect": "auto", "zorder": 0, "extent": self.extent}
-        self.image_ = self.ax_.imshow(image, **options, **style)
-
-    def _plot_numbers(self, rows):
+    def _plot_numbers(self, rows, given):
         low, high = central_range(self.color[rows])
-        limits = {} if "norm" in self._kwargs else {"vmin": low, "vmax": high}
-        own = {name: value for name, value in self._kwargs.items() if name in OF_NUMBERS}
-        style = {"cmap": "cividis", **limits, **own}
-        self._scatter("rows", rows, c=self.color[rows], **style)
+        limits = {} if "norm" in given else {"vmin": low, "vmax": high}
+        colormap = {name: value for name, value in given.items() if name in COLORMAP_KEYWORDS}
+        style = {"cmap": "cividis", **limits, **colormap}
+        self._scatter("rows", rows, given, c=self.color[rows], **style)
         if self.image is not None:
-            self._show(self.image, **style)
+            self._show_image(self.image, **style)
         low, high = self.scatters_["rows"].get_clim()
         below, above = (self.color[rows] < low).any(), (self.color[rows] > high).any()
         extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get((below, above), "neither")
@@ -236,29 +238,86 @@ class LatentSpaceDisplay:
             self.scatters_["rows"], ax=self.ax_, label=self.color_name or "", extend=extend
         )
 
-    def _plot_classes(self):
+    def _plot_classes(self, given):
         from matplotlib.colors import ListedColormap
 
-        target, names = merge_rare(self.color, self.levels, MAX_CLASSES)
+        new_codes, names = merge_rare(self.color, self.levels, MAX_CLASSES)
         colours = [*CLASS_COLOURS, OTHER_COLOUR][: len(names)]
-        codes = merged(self.color, target)
-        image = None if self.image is None else merged(self.image, target)
-        # Classes overlap: those of few rows lie on top, and others are seen through them.
+        codes = recode(self.color, new_codes)
+        image = None if self.image is None else recode(self.image, new_codes)
+        # Classes overlap: rare ones are drawn on top, and all are transparent.
         alpha = {"alpha": 0.7} if image is None else {}
         for code, (name, colour) in enumerate(zip(names, colours, strict=True)):
             rows = codes == code
             if rows.any() or (image is not None and code in image):
-                self._scatter(name, rows, color=colour, zorder=2 - rows.mean(), **alpha)
+                self._scatter(name, rows, given, color=colour, zorder=2 - rows.mean(), **alpha)
         if image is not None:
             style = {"cmap": ListedColormap(colours), "alpha": 0.35, "interpolation": "nearest"}
-            self._show(image, vmin=-0.5, vmax=len(names) - 0.5, **style)
+            self._show_image(image, vmin=-0.5, vmax=len(names) - 0.5, **style)
+
+    def _scatter(self, name, rows, given, **style):
+        from matplotlib.collections import PathCollection
+
+        if "c" not in style and "c" not in given:  # no numbers: `scatter` warns of colour maps
+            given = {key: value for key, value in given.items() if key not in COLORMAP_KEYWORDS}
+        common = {"s": 14, "linewidths": 0}
+        if self.image is not None:  # a white ring separates points from the background
+            common = {"s": 18, "linewidths": 0.5, "edgecolors": "white"}
+        style = merge_style(PathCollection, {"label": name, **common, **style}, given)
+        self.scatters_[name] = self.ax_.scatter(*self.codes[rows].T, **style)
+
+    def _show_image(self, image, **style):
+        options = {"origin": "lower", "aspect": "auto", "zorder": 0, "extent": self.extent}
+        self.image_ = self.ax_.imshow(image, **options, **style)
+
+    def _add_legend(self, has_missing, place):
+        if self.color is not None and self.colorbar_ is None:
+            handles = list(self.scatters_.values())
+            style = {"title": self.color_name, "markerscale": 1.5, **place}
+            self.legend_ = self.ax_.legend(handles=handles, **style)
+            for handle in self.legend_.legend_handles:
+                handle.set_alpha(1)
+        elif has_missing:
+            self.legend_ = self.ax_.legend(handles=[self.scatters_["missing"]], loc="best")
 
 
-def _plane(codes):
-    """The extent of codes (n, 2) and a little more, and a grid of it, (GRID_STEPS ** 2, 2)."""
+def _read_color(color, n_rows):
+    """Labels or numbers given beside a table: values (n,), and level names or None."""
+    color = np.asarray(color, dtype=object)
+    if color.shape != (n_rows,):
+        raise ValueError(
+            f"`color` must have shape ({n_rows},), one value per row of X; got shape {color.shape}."
+        )
+    values, kind = read_objects(color.tolist(), "color")
+    if kind == NUMBER:
+        seen = np.unique(values[~np.isnan(values)])
+        if len(seen) > MAX_CLASSES or (seen != np.round(seen)).any():
+            return values, None
+    (codes,), levels = as_codes([values], kind == BOOLEAN)
+    return codes, levels
+
+
+def _check_shape(n_components, grid, color, is_column):
+    """Raise unless codes of this width can be drawn, with the decoded plane if `grid`."""
+    if n_components < 2:
+        raise ValueError(
+            f"`encoder` must have n_components of at least 2 for a map; got {n_components}."
+        )
+    if grid and not is_column:
+        given = "None" if color is None else f"labels or numbers ({type(color).__name__})"
+        raise ValueError(f"`color` must be a column of X for grid=True; got {given}.")
+    if grid and n_components != 2:
+        raise ValueError(
+            f"`encoder` must have n_components=2 for grid=True; got {n_components}. Use grid=False."
+        )
+
+
+def _decode_plane(table, model, codes):
+    """Raw columns decoded at a grid of GRID_STEPS ** 2 points around codes, and its limits."""
     low, high = codes.min(0), codes.max(0)
     margin = 0.04 * np.maximum(high - low, 1e-6)
     low, high = low - margin, high + margin
     across, up = (np.linspace(a, b, GRID_STEPS) for a, b in zip(low, high, strict=True))
     plane = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
-    return (low[0], high[0], low[1], high[1]), plane
+    decoded = on_rows(model, lambda z: {"x": model.likelihood.point(model.decoder(z))}, plane)
+    return table.raw_columns(decoded["x"]), (low[0], high[0], low[1], high[1])

@@ -4,46 +4,66 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._tables.read import read
-from cmim_sklearn.display._columns import _check, _columns, _positions
+from cmim_sklearn.display._columns import (
+    check_encoder,
+    column_positions,
+    cross_counts,
+    merge_rare,
+    read_columns,
+    recode,
+)
 from cmim_sklearn.display._panels import (
+    MAX_LEVELS,
     REAL_COLOUR,
     WIDTH,
-    Block,
-    columns_across,
-    confusion,
+    PanelGroup,
     few_ticks,
     label_outer,
-    panels,
-    r2_text,
+    make_panels,
+    merge_style,
+    name_ticks,
+    note_omitted_columns,
+    panels_across,
     shorten,
-    styled,
-    tell_left_out,
 )
+
+MAX_LEVELS_WITH_TEXT = 5
+"""Number of levels of a confusion matrix that still has its shares written in the cells."""
 
 
 class ReconstructionDisplay:
-    """Each column as it is against what its row's code decodes to.
+    """Reconstructions of cells against their real values, one panel per column.
 
-    Numbers are points beside the line on which both agree; levels a confusion matrix whose rows,
-    the true levels, sum to one. Cells that are missing in X are left out.
+    Each row is encoded to its latent code and decoded again. A numeric column is a scatter plot
+    with the identity line and R². A column with levels is a confusion matrix with the accuracy; its
+    rows are the real levels and sum to one. Cells that are missing in X are left out. Use
+    `from_estimator` to create a display.
 
     Parameters
     ----------
     real, reconstructed : dict of str to array of shape (n_samples,)
-        By column: numbers, or positions in its levels; NaN is missing.
+        Values of each column: numbers in the units of the table, or positions in `levels`. NaN
+        where missing.
     levels : dict of str to list of str
-        Of the columns that have levels. At most 10 are drawn, the rarest as "other".
+        Level names of the columns that have levels. At most 10 levels are drawn; rarer ones become
+        "other".
     n_columns : int, default=None
-        Of the whole table, where only its first are here: the figure tells how many.
+        Number of columns of the table, if only the first are drawn; the figure then says so.
 
     Attributes
     ----------
     axes_ : array of shape (n_columns,) of matplotlib axes
+        Panels, in the order of `real`.
     figure_ : matplotlib figure
+        Figure that holds the panels.
     artists_ : dict of str to matplotlib collection or image
-        By column.
+        Points or confusion matrix of each column.
     identity_ : dict of str to matplotlib line
-        By column of numbers.
+        Identity line of each numeric column.
+
+    See Also
+    --------
+    SampleQualityDisplay : Real against generated rows.
 
     Examples
     --------
@@ -63,75 +83,123 @@ class ReconstructionDisplay:
 
     @classmethod
     def from_estimator(cls, encoder, X, *, columns=None, ax=None, **kwargs):
-        """Reconstruct rows and draw both.
+        """Reconstruct rows and draw real against reconstructed values.
 
         Parameters
         ----------
-        encoder : encoder of this package, with a decoder
-            Fitted.
+        encoder : encoder of this package
+            Fitted encoder that has a decoder.
         X : table of shape (n_samples, n_features)
-            With the columns of fit.
-        columns : list of str or int, default=None
-            Columns to draw, by name (by position in an array); None draws the first 12,
-            and tells how many are left out.
+            Rows with the columns of fit.
+        columns : str, int, or list of them, default=None
+            Columns to draw, by name, or by position in an array. None draws the first 12 and
+            writes the number of columns into the figure if there are more.
         ax, **kwargs
             See `plot`.
 
         Returns
         -------
         ReconstructionDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If `encoder` is not an encoder of this package.
+        sklearn.exceptions.NotFittedError
+            If `encoder` is not fitted.
+        ValueError
+            If `encoder` has no decoder, or `columns` is empty or names an unknown column.
+        ImportError
+            If matplotlib is not installed.
         """
-        _check(cls, "from_estimator", encoder, with_decoder=True)
-        positions = _positions(encoder, columns, "columns")
+        check_encoder(cls, encoder, needs_decoder=True)
+        table = encoder.table_
+        positions = column_positions(table, columns, "columns")
         frame = encoder._read(X, reset=False, min_rows=1)
-        tables, levels = _columns(encoder, positions, frame, read(encoder.reconstruct(X)))
+        both, levels = read_columns(table, positions, frame, read(encoder.reconstruct(X)))
         n_columns = len(frame.columns) if columns is None else None
-        return cls(*tables, levels, n_columns).plot(ax, **kwargs)
+        return cls(*both, levels, n_columns).plot(ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
-        """Draw.
+        """Draw real against reconstructed values.
 
         Parameters
         ----------
         ax : matplotlib axes, or sequence of n_columns of them, default=None
-            One is divided, in place of what a display drew in it, and labels have their room where
-            its figure has ``layout="constrained"``; several are drawn on; None makes a figure.
+            Where to draw. None makes a figure. One axes is divided into panels, which replace the
+            panels that a display drew in it before; use a figure with ``layout="constrained"`` to
+            leave room for labels. A sequence gives one axes per panel.
         **kwargs
-            Of the points, for matplotlib's ``scatter``.
+            Keywords of the points of numeric columns, for `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
         self : ReconstructionDisplay
         """
         check_matplotlib_support("ReconstructionDisplay.plot")
-        from matplotlib.collections import PathCollection
-
         n_columns = len(self.real)
-        across = columns_across(n_columns)
+        n_across = panels_across(n_columns)
         if ax is None and self.levels:
-            across = min(n_columns, 2)  # names of levels take room on two sides
-        width = min(WIDTH, 3.2 * across)
-        self.axes_ = panels(ax, [Block(n_columns, across, width / across)], width)
+            n_across = min(n_columns, 2)  # level names need room on two sides
+        width = min(WIDTH, 3.2 * n_across)
+        self.axes_ = make_panels(ax, [PanelGroup(n_columns, n_across, width / n_across)], width)
         self.figure_ = self.axes_[0].figure
         self.artists_, self.identity_ = {}, {}
-        label_outer(self.axes_, across, ax, "reconstructed", "real")
+        label_outer(self.axes_, n_across, ax, "reconstructed", "real")
         for name, axis in zip(self.real, self.axes_, strict=True):
             both = self.real[name], self.reconstructed[name]
             seen = ~np.isnan(both).any(axis=0)
-            real, rebuilt = (values[seen] for values in both)
+            real, reconstructed = (values[seen] for values in both)
             if name in self.levels:
-                self.artists_[name] = confusion(axis, real, rebuilt, self.levels[name])
-                word = f"accuracy {np.mean(real == rebuilt):.2f}" if len(real) else "no value"
+                levels, score = self.levels[name], _accuracy
+                self.artists_[name] = _draw_confusion(axis, real, reconstructed, levels)
             else:
-                style = {"s": 8, "alpha": 0.5, "linewidths": 0, "color": REAL_COLOUR}
-                style = styled(PathCollection, style, kwargs)
-                self.artists_[name] = axis.scatter(rebuilt, real, **style)
-                ends = [np.min([real, rebuilt]), np.max([real, rebuilt])] if len(real) else [0, 1]
-                style = {"color": "black", "linewidth": 1, "linestyle": "--"}
-                (self.identity_[name],) = axis.plot(ends, ends, **style)
-                word = r2_text(real, rebuilt)
-                axis.set_box_aspect(1)
-                few_ticks(axis, "xy")
-            axis.set_title(f"{shorten(name, 20)}\n{word}", fontsize="medium")
-        tell_left_out(self.axes_, ax, n_columns, self.n_columns or 0)
+                score, artists = _r2, _draw_points(axis, real, reconstructed, kwargs)
+                self.artists_[name], self.identity_[name] = artists
+            text = score(real, reconstructed) if len(real) else "no observed value"
+            axis.set_title(f"{shorten(name)}\n{text}", fontsize="medium")
+        note_omitted_columns(self.axes_, ax, n_columns, self.n_columns or 0)
         return self
+
+
+def _draw_points(axis, real, reconstructed, given):
+    """Draw numbers against their reconstructions; return the points and the identity line."""
+    from matplotlib.collections import PathCollection
+
+    style = {"s": 8, "alpha": 0.5, "linewidths": 0, "color": REAL_COLOUR}
+    points = axis.scatter(reconstructed, real, **merge_style(PathCollection, style, given))
+    pooled = np.concatenate([real, reconstructed])
+    ends = [pooled.min(), pooled.max()] if len(pooled) else [0, 1]
+    (identity,) = axis.plot(ends, ends, color="black", linewidth=1, linestyle="--")
+    axis.set_box_aspect(1)
+    few_ticks(axis, "xy")
+    return points, identity
+
+
+def _r2(real, reconstructed):
+    """Coefficient of determination as text; it is undefined for a constant column."""
+    if real.var() == 0:
+        return "constant"
+    return f"R² {1 - np.mean((real - reconstructed) ** 2) / real.var():.2f}"
+
+
+def _accuracy(real, reconstructed):
+    return f"accuracy {np.mean(real == reconstructed):.2f}"
+
+
+def _draw_confusion(axis, real, reconstructed, levels):
+    """Draw the share of each real level that is reconstructed as each level; return the image."""
+    new_codes, names = merge_rare(real, levels or ["none"], MAX_LEVELS)
+    n = len(names)
+    counts = cross_counts(recode(real, new_codes), recode(reconstructed, new_codes), n, n)
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(1, keepdims=True)
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(np.isfinite(shares)) if n <= MAX_LEVELS_WITH_TEXT else ():
+        share = shares[row, column]
+        style = {"ha": "center", "va": "center", "fontsize": "small"}
+        axis.text(column, row, f"{share:.2f}", color="white" if share > 0.5 else "black", **style)
+    name_ticks(axis, "x", names)
+    name_ticks(axis, "y", names)
+    return image

@@ -3,36 +3,51 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from cmim_sklearn.display._columns import _check
+from cmim_sklearn.display._columns import check_encoder
 from cmim_sklearn.display._panels import (
     MODEL_COLOUR,
     REAL_COLOUR,
-    Block,
-    panels,
-    refuse,
-    styled,
+    PanelGroup,
+    make_panels,
+    merge_style,
+    reject_keywords,
 )
 
-OTHER_UNITS = {"invariance", "variance", "covariance", "redundancy", "scores"}
-"""Loss terms of the family that are no nats."""
+TERMS_NOT_IN_NATS = {"invariance", "variance", "covariance", "redundancy", "scores"}
+"""Loss terms that are not log-probabilities; a loss with one of them is not in nats."""
 
 
 class TrainingDisplay:
-    """Each term of the loss by epoch, one panel a term: their sizes can differ by far.
+    """Loss curves: the loss and each of its terms by epoch, one panel per term.
+
+    Every panel has its own scale, since terms can differ by orders of magnitude. Use
+    `from_estimator` to create a display.
 
     Parameters
     ----------
     terms : dict of str to array of shape (n_epochs,)
-        Means over training rows: the whole "loss" and its terms.
+        Mean over training rows of "loss", the sum, and of each term. In nats per row, except for
+        losses that are not log-probabilities (VICReg, Barlow Twins).
     held_out : dict of str to array of shape (n_epochs,), default=None
-        The same of held-out rows, NaN in epochs without; None where there never were any.
+        The same means over validation rows; NaN in epochs without validation rows. None if there
+        never were any.
 
     Attributes
     ----------
     axes_ : array of shape (n_terms,) of matplotlib axes
+        Panels, in the order of `terms`.
     figure_ : matplotlib figure
-    lines_, held_out_lines_ : list of n_terms matplotlib lines
-        The latter is None without held-out rows.
+        Figure that holds the panels.
+    lines_ : list of n_terms matplotlib lines
+        Training curves.
+    held_out_lines_ : list of n_terms matplotlib lines, or None
+        Validation curves; None without validation rows.
+
+    See Also
+    --------
+    LatentSpaceDisplay : Map of the latent codes.
+    ReconstructionDisplay : Cells against their reconstructions.
+    SampleQualityDisplay : Real against generated rows.
 
     Examples
     --------
@@ -50,23 +65,38 @@ class TrainingDisplay:
 
     @classmethod
     def from_estimator(cls, encoder, *, ax=None, **kwargs):
-        """Draw the history of a fitted encoder.
+        """Draw the training history of a fitted encoder.
 
         Parameters
         ----------
         encoder : encoder of this package
-            Fitted.
+            Fitted encoder.
         ax, **kwargs
             See `plot`.
 
         Returns
         -------
         TrainingDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        TypeError
+            If `encoder` is not an encoder of this package.
+        sklearn.exceptions.NotFittedError
+            If `encoder` is not fitted.
+        ValueError
+            If training was interrupted in its first epoch.
+        ImportError
+            If matplotlib is not installed.
         """
-        _check(cls, "from_estimator", encoder)
+        check_encoder(cls, encoder)
         epochs = [row for row in encoder.net_.history if "train_loss" in row]
         if not epochs:
-            raise ValueError(f"{type(encoder).__name__} was interrupted in its first epoch.")
+            raise ValueError(
+                "`encoder` must have trained for at least one epoch; got "
+                f"{type(encoder).__name__}, interrupted in its first. Fit it again."
+            )
         names = dict.fromkeys(
             name.removeprefix("train_")
             for row in epochs
@@ -74,27 +104,28 @@ class TrainingDisplay:
             if name.startswith("train_") and isinstance(value, float)
         )
 
-        def means(prefix):
+        def curves(prefix):
             return {
                 name: np.array([row.get(f"{prefix}_{name}", np.nan) for row in epochs], float)
                 for name in names
             }
 
-        held_out = means("valid")
-        display = cls(means("train"), held_out if np.isfinite(held_out["loss"]).any() else None)
+        held_out = curves("valid")
+        display = cls(curves("train"), held_out if np.isfinite(held_out["loss"]).any() else None)
         return display.plot(ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
-        """Draw.
+        """Draw the loss curves.
 
         Parameters
         ----------
         ax : matplotlib axes, or sequence of n_terms of them, default=None
-            One is divided, in place of what a display drew in it, and labels have their room where
-            its figure has ``layout="constrained"``; several are drawn on; None makes a figure.
+            Where to draw. None makes a figure. One axes is divided into panels, which replace the
+            panels that a display drew in it before; use a figure with ``layout="constrained"`` to
+            leave room for labels. A sequence gives one axes per panel.
         **kwargs
-            Of all lines, for matplotlib's ``plot``; held-out rows have dashed lines unless
-            ``linestyle`` is given. Not ``label``, which tells the two apart.
+            Keywords of all lines, for `matplotlib.axes.Axes.plot`. Validation curves are dashed
+            unless ``linestyle`` is given. ``label`` raises a TypeError.
 
         Returns
         -------
@@ -103,24 +134,26 @@ class TrainingDisplay:
         check_matplotlib_support("TrainingDisplay.plot")
         from matplotlib.lines import Line2D
 
-        reason = "It tells training from held-out rows; set it on lines_ and held_out_lines_."
-        refuse(kwargs, {"label"}, "TrainingDisplay.plot", reason)
-        self.axes_ = panels(ax, [Block(len(self.terms), 1, 1.5)], 5.5, share_x=True)
+        remedy = "The labels name the curves; change them on lines_ and held_out_lines_."
+        reject_keywords(kwargs, {"label"}, "TrainingDisplay.plot", remedy)
+        self.axes_ = make_panels(ax, [PanelGroup(len(self.terms), 1, 1.5)], 5.5, share_x=True)
         self.figure_ = self.axes_[0].figure
         self.lines_, self.held_out_lines_ = [], None if self.held_out is None else []
-        unit = "mean of rows" if OTHER_UNITS & self.terms.keys() else "nats a row"
+        unit = "mean per row" if TERMS_NOT_IN_NATS & self.terms.keys() else "nats per row"
         for (name, values), axis in zip(self.terms.items(), self.axes_, strict=True):
             epochs = np.arange(1, len(values) + 1)
             common = {"marker": "." if len(values) == 1 else None, "linewidth": 1.5}
-            style = styled(Line2D, {**common, "color": REAL_COLOUR}, kwargs)
+            style = merge_style(Line2D, {**common, "color": REAL_COLOUR}, kwargs)
             self.lines_ += axis.plot(epochs, values, label="training", **style)
             if self.held_out is not None:
                 common |= {"color": MODEL_COLOUR, "linestyle": "--"}
-                style = styled(Line2D, common, kwargs)
-                line = axis.plot(epochs, self.held_out[name], label="held out", **style)
+                style = merge_style(Line2D, common, kwargs)
+                line = axis.plot(epochs, self.held_out[name], label="validation", **style)
                 self.held_out_lines_ += line
             axis.set_ylabel(f"{name}\n{unit}")
             axis.grid(alpha=0.3)
+        if np.ndim(ax) == 0:
+            self.figure_.align_ylabels(self.axes_)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         if self.held_out is not None:

@@ -1,4 +1,4 @@
-"""ONNX export of fitted encoders; `register` teaches skl2onnx to convert pipelines."""
+"""ONNX export of fitted encoders; `register` lets skl2onnx convert pipelines with encoders."""
 
 from cmim_sklearn.onnx._register import register
 

@@ -1,8 +1,6 @@
-"""A fitted encoder as an ONNX graph: raw cells in and features out, or features in and cells out.
+"""ONNX model of a fitted encoder: from raw cells to features, or from features to raw cells.
 
-`register` tells skl2onnx of the encoders, so that a whole pipeline can be converted.
-
-Axes: n rows, C columns of a block, N columns of numbers, w features.
+Axes: n rows, C columns of a block, N numeric columns, w features.
 """
 
 import copy
@@ -10,6 +8,7 @@ import copy
 import numpy as np
 import torch
 
+from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
 from cmim_sklearn._likelihoods.categorical import Categorical
 from cmim_sklearn._likelihoods.gaussian import MAX_SCALED, Gaussian
@@ -18,75 +17,77 @@ from cmim_sklearn._models.features import hidden_states
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY
 from cmim_sklearn.networks import MLP
 from cmim_sklearn.onnx._graph import (
-    SAMPLE_ROWS,
+    EXAMPLE_ROWS,
+    Activation,
     Graph,
-    Hidden,
-    apply,
-    apply_body,
+    add_hidden_states,
+    add_module,
+    add_piecewise,
     forward_segments,
     inverse_segments,
-    piecewise,
 )
 
 OUTPUTS = ("embedding", "decode")
 
 
 def export(encoder, output="embedding"):
-    """Turn a fitted encoder into an ONNX model.
+    """Export a fitted encoder to an ONNX model.
 
     Parameters
     ----------
     encoder : encoder of this package
-        Fitted.
+        Fitted encoder.
     output : {"embedding", "decode"}, default="embedding"
-        As for the encoder's ``to_onnx``, which says what goes in and what comes out.
+        "embedding": from raw cells to features. "decode": from features to raw cells. See the
+        encoder's ``to_onnx`` for the inputs and outputs.
 
     Returns
     -------
     onnx.ModelProto
-        Checked.
+        Model, checked by onnx.
 
     Raises
     ------
     ImportError
-        Without the package onnx, or onnxscript where a network is one of your own.
+        If onnx is not installed, or onnxscript for a custom network.
+    NotImplementedError
+        If a kind of column cannot be exported.
     ValueError
-        If `output` is neither, or asks an encoder to decode that has no decoder; if two levels of a
-        column are the same as strings.
+        If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
+        levels of a column are the same string.
     """
     if output not in OUTPUTS:
-        raise ValueError(f"output must be one of {OUTPUTS}. Got {output!r} instead.")
-    if output == "decode" and not hasattr(encoder, "inverse_transform"):
+        raise ValueError(f"`output` must be one of {OUTPUTS}; got {output!r}.")
+    if output == "decode" and not isinstance(encoder, _GenerativeEncoder):
         raise ValueError(
-            f"{type(encoder).__name__} has no decoder: output must be 'embedding'. Got 'decode' "
-            "instead."
+            f"`output` must be 'embedding' for {type(encoder).__name__}, which has no decoder; got "
+            "'decode'."
         )
     encoder._check_use()
-    tensors = _tensors(encoder.table_)
-    prefix = "_"
-    while any(name.startswith(prefix) for name, _, _ in tensors):
+    tensors = _table_tensors(encoder.table_)
+    names = [name for name, _, _ in tensors]
+    prefix = "_"  # of all other tensors, so that none has the name of a column
+    while any(name.startswith(prefix) for name in names):
         prefix += "_"
+    features = prefix + "embedding" if "embedding" in names else "embedding"
     graph = Graph(prefix)
-    features = "embedding"
-    if features in [name for name, _, _ in tensors]:
-        features = prefix + features
-    row = graph.info(features, np.float32, encoder._n_features_out)
+    row = graph.value_info(features, np.float32, encoder._n_features_out)
     if output == "decode":
-        return graph.model([row], _decode(graph, encoder, features, tensors))
+        return graph.model([row], _add_cells(graph, encoder, features, tensors))
     columns = [
-        graph.info(name, object if kind == CATEGORY else np.float64, width)
+        graph.value_info(name, object if kind == CATEGORY else np.float64, width)
         for name, kind, width in tensors
     ]
     numbers = [name for name, kind, _ in tensors if kind != CATEGORY]
     strings = [name for name, kind, _ in tensors if kind == CATEGORY]
-    _embed(graph, encoder, graph.beside(numbers), strings, features)
+    add_embedding(graph, encoder, graph.concat(numbers), strings, features)
     return graph.model(columns, [row])
 
 
-def _tensors(table):
-    """Name, type and width of each tensor that holds a table.
+def _table_tensors(table):
+    """Name, type and width of each tensor that holds a part of a table.
 
-    One for each column, or one for all, named X, where an array held numbers or booleans alone.
+    There is one tensor per column. An array of only numbers, or only booleans, is one tensor X.
     """
     names, types = table.layout.names, table.types
     if names is None and len(set(types)) == 1 and CATEGORY not in types:
@@ -95,81 +96,90 @@ def _tensors(table):
     return [(name, kind, 1) for name, kind in zip(names, types, strict=True)]
 
 
-def _embed(graph, encoder, numbers, strings, name):
-    """Features of cells, as `transform` gives them.
+def add_embedding(graph, encoder, numbers, strings, name):
+    """Add the features of cells, as `transform` computes them.
 
     Parameters
     ----------
     graph : Graph
     encoder : encoder of this package
     numbers : str or None
-        Doubles (n, N): the columns of numbers and booleans, in the table's order.
+        Name of the doubles (n, N): numeric and boolean columns, in the order of the table.
     strings : list of str
-        Strings (n, 1): the others.
+        Names of the strings (n, 1): the other columns.
     name : str
-        Of the features.
+        Name of the features.
     """
-    model = _model(encoder)
-    inputs = _inputs(graph, encoder.table_, model.likelihood, numbers, strings)
-    h = Hidden(inputs, torch.zeros(SAMPLE_ROWS, model.likelihood.n_inputs))
-    states = _states(graph, encoder, model, h)
+    model = _model_on_cpu(encoder)
+    inputs = _network_inputs(graph, encoder.table_, model.likelihood, numbers, strings)
+    h = Activation(inputs, torch.zeros(EXAMPLE_ROWS, model.likelihood.n_inputs))
+    states = _feature_states(graph, encoder, model, h)
     centre, scale = encoder._scales[encoder._embedding]
-    flat = graph.beside([graph.add("Flatten", state.name) for state in states])
+    flat = graph.concat([graph.add("Flatten", state.name) for state in states])
     graph.add("Div", graph.add("Sub", flat, centre), scale, name=name)
 
 
-def _model(encoder):
-    """The module in evaluation mode: a copy on the CPU, as arrays are wanted of its tensors."""
+def _model_on_cpu(encoder):
+    """Copy of the fitted module on the CPU, in evaluation mode."""
     return copy.deepcopy(encoder._model()).cpu()
 
 
-def _inputs(graph, table, likelihood, numbers, strings):
-    """What the network is given, as `Joint.inputs` makes it of an encoded table.
+# -- from cells to features ------------------------------------------------------------------------
 
-    An unknown level and a missing cell are all zeros to it alike, so that neither needs a code.
+
+def _network_inputs(graph, table, likelihood, numbers, strings):
+    """Inputs of the network, as `Joint.inputs` computes them from an encoded table.
+
+    Both an unknown level and a missing value are zeros there, so neither needs a code.
     """
     is_string = np.equal(table.types, CATEGORY)
     rank = np.where(is_string, np.cumsum(is_string), np.cumsum(~is_string)) - 1
     values, observed, one_hots = [], [], []
     for block, kind in zip(table.blocks, likelihood.blocks, strict=True):
         if isinstance(kind, Categorical):
-            # As there, columns stand in the order of their number of classes.
+            # `Joint.inputs` sorts columns by their number of classes.
             for c in np.argsort(kind.n_classes, kind="stable"):
                 p = block.positions[c]
                 if is_string[p]:
-                    one_hots.append(_hot_strings(graph, kind, c, strings[rank[p]]))
+                    one_hots.append(_one_hot_strings(graph, kind, c, strings[rank[p]]))
                 else:
-                    one_hots.append(_hot_numbers(graph, kind, c, graph.pick(numbers, [rank[p]])))
+                    cells = graph.select(numbers, [rank[p]])
+                    one_hots.append(_one_hot_numbers(graph, kind, c, cells))
         else:
-            cells = graph.pick(numbers, rank[block.positions])
-            own_values, own_observed = _of(_INPUTS, kind)(graph, kind, cells)
+            cells = graph.select(numbers, rank[block.positions])
+            own_values, own_observed = _converter(_INPUTS, kind)(graph, kind, cells)
             values.append(own_values)
             observed.append(own_observed)
-    return graph.beside(values + observed + one_hots)
+    return graph.concat(values + observed + one_hots)
 
 
-def _of(dictionary, kind):
-    if type(kind) not in dictionary:
-        raise NotImplementedError(f"Columns of kind {type(kind).__name__} can't be exported yet.")
-    return dictionary[type(kind)]
+def _converter(converters, kind):
+    """The function of a dictionary by likelihood class that converts columns of a kind."""
+    if type(kind) not in converters:
+        known = [cls.__name__ for cls in (*converters, Categorical)]
+        raise NotImplementedError(
+            f"Columns to export must be of kind {', '.join(known[:-1])} or {known[-1]}; got "
+            f"{type(kind).__name__}. Write a converter for it in cmim_sklearn/onnx/_export.py."
+        )
+    return converters[type(kind)]
 
 
 def _gaussian_inputs(graph, kind, cells):
     missing = graph.add("IsNaN", cells)
     known = graph.add("Where", missing, np.array(0.0), cells)
-    scaled = piecewise(graph, known, [forward_segments(m) for m in kind.maps])
+    scaled = add_piecewise(graph, known, [forward_segments(m) for m in kind.maps])
     scaled = graph.add("Clip", scaled, np.array(-MAX_SCALED), np.array(MAX_SCALED))
     observed = graph.cast(graph.add("Not", missing), np.float32)
     return graph.add("Mul", graph.cast(scaled, np.float32), observed), observed
 
 
 def _bernoulli_inputs(graph, kind, cells):
-    # As in `Bernoulli.encode`, in single precision where that tells the two values apart.
+    # As in `Bernoulli.encode`: in single precision if the two values differ there.
     pairs = np.array(kind.values)
     single = graph.cast(graph.cast(cells, np.float32), np.float64)
-    tells = np.float32(pairs[:, 0]) != np.float32(pairs[:, 1])
-    cells = graph.add("Where", tells, single, cells)
-    pairs = np.where(tells[:, None], np.float32(pairs), pairs)
+    differ = np.float32(pairs[:, 0]) != np.float32(pairs[:, 1])
+    cells = graph.add("Where", differ, single, cells)
+    pairs = np.where(differ[:, None], np.float32(pairs), pairs)
     zero, one = (
         graph.cast(graph.add("Equal", cells, values), np.float32) for values in pairs.T.copy()
     )
@@ -191,10 +201,10 @@ _INPUTS = {
 }
 
 
-def _hot_strings(graph, kind, c, cells):
-    n_classes, texts = kind.n_classes[c], _texts(kind.levels[c])
+def _one_hot_strings(graph, kind, c, cells):
+    n_classes, texts = kind.n_classes[c], _as_strings(kind.levels[c])
     classes = {text: min(code, n_classes - 1) for code, text in enumerate(texts)}
-    # A position beyond the last class is a row of zeros.
+    # Position n_classes, of an unknown level, gives a row of zeros.
     position = graph.add(
         "LabelEncoder",
         cells,
@@ -207,116 +217,126 @@ def _hot_strings(graph, kind, c, cells):
     return graph.add("Flatten", graph.add("OneHot", position, np.array(n_classes), off_on))
 
 
-def _hot_numbers(graph, kind, c, cells):
+def _one_hot_numbers(graph, kind, c, cells):
     levels = np.array(kind.levels[c], dtype=float)
     classes = np.arange(len(levels)).clip(max=kind.n_classes[c] - 1)
     is_level = graph.cast(graph.add("Equal", cells, levels), np.float32)
     return graph.add("MatMul", is_level, np.eye(kind.n_classes[c], dtype=np.float32)[classes])
 
 
-def _texts(levels):
-    """Levels as strings; none of a column that was all missing."""
+def _as_strings(levels):
+    """Levels as strings; empty for a column without observed values."""
     texts = {}
     for level in (level for level in levels if level is not None):
         if str(level) in texts:
             raise ValueError(
-                f"Levels {texts[str(level)]!r} and {level!r} of one column are the same string, as "
-                "which ONNX has them. Rename one of them and fit again."
+                "Levels of a column must differ as strings, the form in which ONNX stores them; "
+                f"got {texts[str(level)]!r} and {level!r}. Rename one of them and fit again."
             )
         texts[str(level)] = level
     return list(texts)
 
 
-def _states(graph, encoder, model, h):
-    """The states that the features consist of, as `embedding.layers` gives them."""
-    name, network, own = encoder._embedding, model.encoder, []
-    if name == "layers" and isinstance(network, MLP) and len(network.body):
-        own = apply_body(graph, network, h)
-        outputs = apply(graph, network, network.output, own[-1])
+def _feature_states(graph, encoder, model, h):
+    """Activations of which the features consist, as `features.layers` returns them."""
+    embedding, network, encoder_states = encoder._embedding, model.encoder, []
+    if embedding == "layers" and isinstance(network, MLP) and len(network.body):
+        encoder_states = add_hidden_states(graph, network, h)
+        outputs = add_module(graph, network, network.output, encoder_states[-1])
     else:
-        outputs = apply(graph, network, network, h)
+        outputs = add_module(graph, network, network, h)
     z = _posterior_mean(graph, model.posterior, outputs)
-    if name == "mean":
+    if embedding == "mean":
         return [z]
-    states = apply_body(graph, model.decoder, z)
-    return {"informative": states[-1:], "hidden": states, "layers": own + states}[name]
+    states = add_hidden_states(graph, model.decoder, z)
+    by_embedding = {
+        "informative": states[-1:],
+        "hidden": states,
+        "layers": encoder_states + states,
+    }
+    return by_embedding[embedding]
 
 
 def _posterior_mean(graph, posterior, outputs):
-    # Of every posterior it is the first of the outputs, and a constant.
+    # Every posterior mean is the first part of the outputs plus a constant.
     with torch.no_grad():
-        shift = posterior.inference(torch.zeros_like(outputs.sample)).mean[:1]
-    first = graph.pick(outputs.name, np.arange(posterior.n_components))
+        shift = posterior.inference(torch.zeros_like(outputs.example)).mean[:1]
+    first = graph.select(outputs.name, np.arange(posterior.n_components))
     mean = graph.add("Add", first, shift.numpy())
-    return Hidden(mean, outputs.sample[:, : posterior.n_components] + shift)
+    return Activation(mean, outputs.example[:, : posterior.n_components] + shift)
 
 
-def _decode(graph, encoder, features, tensors):
-    """Cells of features (n, w), as `inverse_transform` gives them: descriptions of the outputs."""
-    table, model = encoder.table_, _model(encoder)
-    params = _params(graph, encoder, model, features)
+# -- from features to cells ------------------------------------------------------------------------
+
+
+def _add_cells(graph, encoder, features, tensors):
+    """Add the cells of features (n, w), as `inverse_transform` computes them.
+
+    Returns the descriptions of the outputs.
+    """
+    table, model = encoder.table_, _model_on_cpu(encoder)
+    params = _decoder_outputs(graph, encoder, model, features)
     cells, seen, start = {}, {}, 0
     for block, kind in zip(table.blocks, model.likelihood.blocks, strict=True):
-        own = graph.pick(params, np.arange(start, start + kind.n_params))
+        outputs = graph.select(params, np.arange(start, start + kind.n_params))
         start += kind.n_params
         seen.update(zip(block.positions, kind.n_seen > 0, strict=True))
         if isinstance(kind, Categorical):
             for c, p in enumerate(block.positions):
-                cells[p] = _likeliest(graph, kind, c, own, is_string=table.types[p] == CATEGORY)
+                is_string = table.types[p] == CATEGORY
+                cells[p] = _most_likely_level(graph, kind, c, outputs, is_string=is_string)
         else:
-            points = _of(_POINTS, kind)(graph, kind, own)
+            points = _converter(_POINTS, kind)(graph, kind, outputs)
             points = graph.add("Where", kind.n_seen > 0, points, np.array(np.nan))
-            cells.update((p, graph.pick(points, [c])) for c, p in enumerate(block.positions))
-    outputs, first = [], 0
+            cells.update((p, graph.select(points, [c])) for c, p in enumerate(block.positions))
+    infos, first = [], 0
     for name, kind, width in tensors:
         positions = range(first, first + width)
         first += width
-        value = graph.beside([cells[p] for p in positions])
-        if kind == BOOLEAN and all(seen[p] for p in positions):  # NaN is no boolean
-            outputs.append(graph.info(graph.cast(value, bool, name=name), bool, width))
+        value = graph.concat([cells[p] for p in positions])
+        if kind == BOOLEAN and all(seen[p] for p in positions):  # a boolean cannot be NaN
+            infos.append(graph.value_info(graph.cast(value, bool, name=name), bool, width))
         else:
             dtype = object if kind == CATEGORY else np.float64
-            outputs.append(graph.info(graph.add("Identity", value, name=name), dtype, width))
-    return outputs
+            infos.append(graph.value_info(graph.add("Identity", value, name=name), dtype, width))
+    return infos
 
 
-def _params(graph, encoder, model, features):
-    """Decoder outputs of features, as `embedding.decode` gives them."""
+def _decoder_outputs(graph, encoder, model, features):
+    """Decoder outputs of features, as `features.decode` computes them."""
     centre, scale = encoder._scales[encoder._embedding]
     name = graph.add("Add", graph.add("Mul", features, scale), centre)
-    decoder, z = model.decoder, torch.zeros(SAMPLE_ROWS, model.posterior.n_components)
+    decoder, z = model.decoder, torch.zeros(EXAMPLE_ROWS, model.posterior.n_components)
     if encoder._embedding == "mean":
-        return apply(graph, decoder, decoder, Hidden(name, z)).name
+        return add_module(graph, decoder, decoder, Activation(name, z)).name
     with torch.no_grad():
         last = hidden_states(decoder, z)[-1]
     width = last[0].numel()
-    name = graph.pick(name, np.arange(len(scale) - width, len(scale)))
+    name = graph.select(name, np.arange(len(scale) - width, len(scale)))
     if last.ndim > 2:
         name = graph.add("Reshape", name, np.array([-1, *last.shape[1:]]))
-    return apply(graph, decoder, decoder.output, Hidden(name, last)).name
+    return add_module(graph, decoder, decoder.output, Activation(name, last)).name
 
 
-def _likeliest(graph, kind, c, params, *, is_string):
+def _most_likely_level(graph, kind, c, params, *, is_string):
     n_classes, start = kind.n_classes[c], int(kind._start[c])
-    best = graph.add(
-        "ArgMax", graph.pick(params, np.arange(start, start + n_classes)), axis=1, keepdims=1
-    )
-    # A rare bin's first level is its most frequent; a column that was all missing has none.
+    logits = graph.select(params, np.arange(start, start + n_classes))
+    best = graph.add("ArgMax", logits, axis=1, keepdims=1)
+    # The class of rare levels begins with the most frequent; a column may have no level at all.
     levels = kind.levels[c][:n_classes]
     if is_string:
-        return graph.add("Gather", np.array(_texts(levels) or [""], dtype=object), best)
+        return graph.add("Gather", np.array(_as_strings(levels) or [""], dtype=object), best)
     return graph.add("Gather", np.array(levels, dtype=float), best)
 
 
 def _gaussian_points(graph, kind, params):
-    values = piecewise(
-        graph, graph.cast(params, np.float64), [inverse_segments(m) for m in kind.maps]
-    )
+    doubles = graph.cast(params, np.float64)
+    values = add_piecewise(graph, doubles, [inverse_segments(m) for m in kind.maps])
     is_rounded = np.not_equal(kind.decimals, None)
     factor = 10.0 ** np.where(is_rounded, kind.decimals, 0).astype(int)
     rounded = graph.add("Div", graph.add("Round", graph.add("Mul", values, factor)), factor)
     values = graph.add("Where", is_rounded, rounded, values)
-    return _clipped(graph, values, kind.low, kind.high)
+    return _clip(graph, values, kind.low, kind.high)
 
 
 def _bernoulli_points(graph, kind, params):
@@ -329,11 +349,11 @@ def _poisson_points(graph, kind, params):
     log_rate = graph.add("Add", params, kind._log_mean.numpy())
     rate = graph.add("Exp", graph.add("Min", log_rate, np.float32(MAX_LOG_RATE)))
     counts = graph.add("Round", graph.cast(rate, np.float64))
-    return _clipped(graph, counts, np.zeros(kind.n_columns), kind.high)
+    return _clip(graph, counts, np.zeros(kind.n_columns), kind.high)
 
 
-def _clipped(graph, values, low, high):
-    """Values (n, C) cut to a range for each column; any, where there is none."""
+def _clip(graph, values, low, high):
+    """Clip values (n, C) to the range of each column; a column without one may hold any value."""
     low, high = (np.nan_to_num(end) for end in (low, high))
     return graph.add("Min", graph.add("Max", values, low), high)
 

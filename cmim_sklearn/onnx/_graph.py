@@ -1,4 +1,4 @@
-"""What ONNX graphs are made of: nodes, piecewise linear maps of columns, and networks.
+"""ONNX graphs: nodes and constants, piecewise linear maps of columns, and torch networks.
 
 Axes: n rows, C columns, S segments.
 """
@@ -14,67 +14,71 @@ from torch import Tensor, nn
 from cmim_sklearn.networks import MLP
 
 OPSETS, IR_VERSION = {"": 18, "ai.onnx.ml": 2}, 8
-SAMPLE_ROWS = 2
+EXAMPLE_ROWS = 2
+"""Rows of the example inputs with which networks are traced."""
 
 
-def advice(package):
-    """What to say where a package is missing."""
+def install_hint(package):
+    """Message of the ImportError for a missing package."""
     return f"Export to ONNX needs {package}: pip install 'cmim-sklearn[onnx]'"
 
 
 class Graph:
-    """Nodes and constants of a graph in the making; a method that adds one returns its name."""
+    """Nodes and constants of a graph. Methods that add a node return the name of its output.
+
+    Names of tensors start with `prefix`.
+    """
 
     def __init__(self, prefix):
         try:
             import onnx
         except ImportError as error:
-            raise ImportError(advice("onnx")) from error
+            raise ImportError(install_hint("onnx")) from error
         self.onnx, self.prefix = onnx, prefix
         self.nodes, self.constants = [], []
 
     def new_name(self):
-        """A name that no other tensor has."""
+        """Name that no other tensor of the graph has."""
         return f"{self.prefix}{len(self.nodes)}_{len(self.constants)}"
 
     def add(self, op, *inputs, name=None, **attributes):
-        """Add a node; its inputs are names, or arrays, which become constants."""
+        """Add a node. Inputs are names of tensors, or arrays, which become constants."""
         inputs = [v if isinstance(v, str) else self.constant(v) for v in inputs]
         name = name or self.new_name()
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, values):
-        """Add an array; one of objects holds strings."""
+        """Add an array of numbers, or an object array of strings."""
         name, values = f"{self.new_name()}_constant", np.asarray(values)
         if values.dtype.kind == "i":
-            values = values.astype(np.int64)  # as ONNX wants positions
+            values = values.astype(np.int64)  # the type of positions in ONNX
         self.constants.append(self.onnx.numpy_helper.from_array(values, name))
         return name
 
     def cast(self, value, dtype, name=None):
-        """Convert to a numpy dtype."""
+        """Convert a tensor to a numpy dtype."""
         return self.add("Cast", value, name=name, to=self._type(dtype))
 
-    def beside(self, values):
-        """Tensors (n, w_i) side by side; None where there are none."""
+    def concat(self, values):
+        """Concatenate tensors (n, w_i) along the columns; None for an empty list."""
         if len(values) < 2:
             return values[0] if values else None
         return self.add("Concat", *values, axis=1)
 
-    def pick(self, values, positions):
-        """Some columns of a tensor (n, w)."""
+    def select(self, values, positions):
+        """Select columns of a tensor (n, w)."""
         return self.add("Gather", values, np.asarray(positions), axis=1)
 
-    def info(self, name, dtype, width):
-        """Describe an input or an output (n, width) of the graph."""
+    def value_info(self, name, dtype, width):
+        """Description of an input or an output (n, width) of the graph."""
         return self.onnx.helper.make_tensor_value_info(name, self._type(dtype), ["n", width])
 
     def _type(self, dtype):
         return self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
     def model(self, inputs, outputs):
-        """The whole, checked."""
+        """Model of the graph, checked by onnx."""
         helper = self.onnx.helper
         model = helper.make_model(
             helper.make_graph(self.nodes, "cmim_sklearn", inputs, outputs, self.constants),
@@ -90,13 +94,14 @@ class Graph:
 
 
 class Segments(NamedTuple):
-    """A piecewise linear map: of a value in a segment, ``base + (value - origin) * slope``.
+    """Piecewise linear map: ``base + (value - origin) * slope`` in each segment.
 
     Attributes
     ----------
     start : array of shape (S,)
-        Where each begins, -inf first.
+        Lower ends of the segments; the first is -inf.
     origin, slope, base : array of shape (S,)
+        Parameters of the segments.
     """
 
     start: np.ndarray
@@ -106,27 +111,27 @@ class Segments(NamedTuple):
 
 
 def forward_segments(m):
-    """`ScalingMap.forward` in segments: a tail, then two a knot, its atom and what follows."""
+    """Segments of `ScalingMap.forward`: a tail, then an atom and a slope per knot."""
     first, last = m.tails
-    reach = m.reach.clip(min=np.finfo(float).tiny)  # the least that runtimes tell from 0
+    reach = m.reach.clip(min=np.finfo(float).tiny)  # runtimes treat smaller numbers as 0
     starts, ends = m.x - reach, np.nextafter(m.x + reach, np.inf)
-    # Beyond the range all is tail.
+    # Tails begin at the first and end at the last knot itself.
     starts[0], ends[-1] = m.x[0], np.nextafter(m.x[-1], np.inf)
     is_atom = m.above > m.below
     starts, ends = np.where(is_atom, starts, m.x), np.where(is_atom, ends, m.x)
     between = (m.below[1:] - m.above[:-1]) / np.diff(m.x)
     return Segments(
-        np.concatenate([[-np.inf], _alternating(starts, ends)]),
+        np.concatenate([[-np.inf], _interleave(starts, ends)]),
         np.concatenate([m.x[:1], np.repeat(m.x, 2)]),
-        np.concatenate([[first], _alternating(np.zeros(len(m.x)), [*between, last])]),
-        np.concatenate([m.below[:1], _alternating(m.y, m.above)]),
+        np.concatenate([[first], _interleave(np.zeros(len(m.x)), [*between, last])]),
+        np.concatenate([m.below[:1], _interleave(m.y, m.above)]),
     )
 
 
 def inverse_segments(m):
-    """`ScalingMap.inverse` in segments."""
+    """Segments of `ScalingMap.inverse`."""
     first, last = m.tails
-    ends, values = _alternating(m.below, m.above), np.repeat(m.x, 2)
+    ends, values = _interleave(m.below, m.above), np.repeat(m.x, 2)
     width, rise = np.diff(ends), np.diff(values)
     between = np.divide(rise, width, out=np.zeros(len(width)), where=width > 0)
     return Segments(
@@ -137,12 +142,12 @@ def inverse_segments(m):
     )
 
 
-def _alternating(a, b):
+def _interleave(a, b):
     return np.stack([a, b], axis=1).ravel()
 
 
-def piecewise(graph, values, maps):
-    """Apply one map to each column of doubles (n, C), finding segments by binary search."""
+def add_piecewise(graph, values, maps):
+    """Apply one map to each column of doubles (n, C); binary search finds the segments."""
     size = 2 ** math.ceil(math.log2(max(len(m.start) for m in maps)))
 
     def padded(name):
@@ -169,42 +174,42 @@ def piecewise(graph, values, maps):
 # -- networks --------------------------------------------------------------------------------------
 
 
-class Hidden(NamedTuple):
-    """A tensor between networks.
+class Activation(NamedTuple):
+    """Input or output of a network.
 
     Attributes
     ----------
     name : str
-        In the graph.
-    sample : Tensor of shape (SAMPLE_ROWS, ...)
-        What it may hold.
+        Name of the tensor in the graph.
+    example : Tensor of shape (EXAMPLE_ROWS, ...)
+        Values of the right shape and dtype, to trace networks with.
     """
 
     name: str
-    sample: Tensor
+    example: Tensor
 
 
-def apply_body(graph, network, h):
-    """The hidden activations of a network, as `embedding.hidden_states` gives them."""
+def add_hidden_states(graph, network, h):
+    """Hidden activations of a network, as `features.hidden_states` returns them."""
     if not isinstance(network.body, nn.Sequential):
-        return [apply(graph, network, network.body, h)]
+        return [add_module(graph, network, network.body, h)]
     states = []
     for block in network.body:
-        h = apply(graph, network, block, h)
+        h = add_module(graph, network, block, h)
         states.append(h)
     return states or [h]
 
 
-def apply(graph, network, module, h):
-    """Put a hidden state through a network or a part of it, by our own nodes or torch's export."""
+def add_module(graph, network, module, h):
+    """Output of a network or a part of it: nodes written here for an MLP, else torch's export."""
     if type(network) is MLP and type(module) in (MLP, nn.Sequential):
         for part in module.children():
-            h = apply(graph, network, part, h)
+            h = add_module(graph, network, part, h)
         return h
-    known = type(network) is MLP and type(module) in _MODULES
-    add = _MODULES[type(module)] if known else _add_traced
+    is_known = type(network) is MLP and type(module) in _MODULES
+    add = _MODULES[type(module)] if is_known else _add_traced
     with torch.no_grad():
-        return Hidden(add(graph, module, h), module(h.sample))
+        return Activation(add(graph, module, h), module(h.example))
 
 
 def _add_linear(graph, module, h):
@@ -240,18 +245,18 @@ _MODULES = {
 
 
 def _add_traced(graph, module, h):
-    """A module of the user's own, as torch exports it."""
+    """Output of a custom module, as torch exports it."""
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ImportError(advice("onnxscript")) from error
+        raise ImportError(install_hint("onnxscript")) from error
     from onnx.inliner import inline_local_functions
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of its own insides
+        warnings.simplefilter("ignore")  # torch's exporter warns about its internals
         program = torch.onnx.export(
             module,
-            (h.sample,),
+            (h.example,),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("n")},),
             opset_version=OPSETS[""],

@@ -2,93 +2,112 @@
 
 import numpy as np
 
+import cmim_sklearn._encoders  # noqa: F401  # fills ENCODERS
+from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import CATEGORY
-from cmim_sklearn.onnx._export import _embed
-from cmim_sklearn.onnx._graph import (
-    OPSETS,
-    Graph,
-    advice,
-)
+from cmim_sklearn.onnx._export import add_embedding
+from cmim_sklearn.onnx._graph import OPSETS, Graph, install_hint
 
 
 def register():
-    """Tell skl2onnx how to convert the encoders, alone or as steps of a pipeline.
+    """Register the encoders with skl2onnx, so that it converts them alone or in pipelines.
 
-    After it, ``skl2onnx.to_onnx(pipeline, initial_types=...)`` takes pipelines with encoders of
-    this package. The initial types are those of the columns: by name where the table fitted had
-    names, else in its order; numbers and booleans may come in tensors wider than one column, in the
-    table's order. Strings and categories are ``StringTensorType``. Missing cells are given as for
-    ``to_onnx``.
-
-    Features are those of ``transform`` where numbers are ``DoubleTensorType``; with
-    ``FloatTensorType`` they are so as far as single precision holds the numbers.
+    After this call, ``skl2onnx.to_onnx(pipeline, initial_types=...)`` accepts pipelines with
+    encoders of this package. Calling it again has no effect.
 
     Raises
     ------
     ImportError
-        Without the package skl2onnx.
+        If skl2onnx is not installed.
+
+    See Also
+    --------
+    cmim_sklearn.CMIMEncoder.to_onnx : Export a single encoder, without skl2onnx.
+
+    Notes
+    -----
+    ``initial_types`` describes the columns:
+
+    - numbers and booleans: ``DoubleTensorType``, or ``FloatTensorType`` at the price of single
+      precision. A tensor may hold several columns, in the order of the table.
+    - strings and categories: ``StringTensorType``.
+
+    Columns are matched by name if the table of fit had names, else by order. Missing numbers are
+    NaN. A missing string is "", or any string that is not a level if "" is a level. Features equal
+    those of ``transform`` up to rounding, about 1e-6 with doubles.
+
+    The target opset must be at least 18; skl2onnx raises a ValueError otherwise, and also if
+    ``initial_types`` does not have the columns of fit.
+
+    Examples
+    --------
+    >>> import skl2onnx  # doctest: +SKIP
+    >>> from cmim_sklearn.onnx import register
+    >>> register()  # doctest: +SKIP
+    >>> model = skl2onnx.to_onnx(pipeline, X[:1])  # doctest: +SKIP
     """
     try:
         from skl2onnx import update_registered_converter
     except ImportError as error:
-        raise ImportError(advice("skl2onnx")) from error
-    import cmim_sklearn
-
-    for name in cmim_sklearn.__all__:
-        encoder = getattr(cmim_sklearn, name)
-        if hasattr(encoder, "to_onnx"):
-            update_registered_converter(
-                encoder, _alias(encoder), _set_shape, _convert, parser=_parse
-            )
+        raise ImportError(install_hint("skl2onnx")) from error
+    for cls in ENCODERS.values():
+        update_registered_converter(cls, _alias(cls), _set_shape, _convert, parser=_parse)
 
 
-def _alias(encoder):
-    return f"CMIMSklearn{encoder.__name__}"
+def _alias(cls):
+    return f"CMIMSklearn{cls.__name__}"
 
 
 def _parse(scope, model, inputs, custom_parsers=None):
-    """Declare an encoder in a pipeline and its features, whatever its inputs; see `register`."""
+    """Declare an encoder in a pipeline, with any inputs, and its features as the output."""
     from skl2onnx.common.data_types import FloatTensorType
 
     operator = scope.declare_local_operator(_alias(type(model)), model)
     operator.inputs = inputs
-    kind = FloatTensorType([None, model._n_features_out])
-    operator.outputs.append(scope.declare_local_variable("embedding", kind))
+    features = FloatTensorType([None, model._n_features_out])
+    operator.outputs.append(scope.declare_local_variable("embedding", features))
     return operator.outputs
 
 
 def _set_shape(operator):
-    """Nothing to infer: `_parse` said all."""
+    """Infer no shape: `_parse` has set it."""
 
 
 def _convert(scope, operator, container):
-    """Add an encoder in a pipeline to skl2onnx's container; see `register`."""
+    """Add the nodes of an encoder to skl2onnx's container."""
+    opset = container.target_opset_any_domain("")
+    if opset < OPSETS[""]:
+        raise ValueError(f"`target_opset` must be at least {OPSETS['']}; got {opset}.")
+    encoder = operator.raw_operator
+    graph = Graph(scope.get_unique_variable_name("cmim"))
+    numbers, strings = _read_variables(graph, encoder, operator.inputs)
+    add_embedding(graph, encoder, numbers, strings, operator.outputs[0].onnx_name)
+    container.nodes.extend(graph.nodes)
+    container.initializers.extend(graph.constants)
+    container.node_domain_version_pair_sets.update(OPSETS.items())
+
+
+def _read_variables(graph, encoder, variables):
+    """Numbers and strings of a pipeline's variables, as `add_embedding` takes them."""
     from skl2onnx.common.data_types import StringTensorType
 
-    if container.target_opset_any_domain("") < OPSETS[""]:
-        raise ValueError(f"target_opset must be at least {OPSETS['']}.")
-    encoder, variables = operator.raw_operator, operator.inputs
     names = [str(name) for name in encoder.table_.layout.names or []]
     if sorted(variable.raw_name for variable in variables) == sorted(names):
         variables = sorted(variables, key=lambda variable: names.index(variable.raw_name))
-    graph = Graph(scope.get_unique_variable_name("cmim"))
     numbers, strings, are_strings = [], [], []
     for variable in variables:
         is_string, width = isinstance(variable.type, StringTensorType), variable.type.shape[1]
         are_strings += [is_string] * width
         if is_string:
-            strings += [graph.pick(variable.onnx_name, [column]) for column in range(width)]
+            strings += [graph.select(variable.onnx_name, [column]) for column in range(width)]
         else:
             numbers.append(graph.cast(variable.onnx_name, np.float64))
-    wanted = [kind == CATEGORY for kind in encoder.table_.types]
-    if are_strings != wanted:
+    expected = [kind == CATEGORY for kind in encoder.table_.types]
+    if are_strings != expected:
         raise ValueError(
-            f"{type(encoder).__name__} was fitted on {len(wanted)} columns, of strings or "
-            f"categories at {np.flatnonzero(wanted).tolist()}; the initial types are those of "
-            f"{len(are_strings)}, of strings at {np.flatnonzero(are_strings).tolist()}. Give all "
-            "columns, named as in fit or in its order, and strings as StringTensorType."
+            f"`initial_types` must have the {len(expected)} columns of fit, with strings or "
+            f"categories at {np.flatnonzero(expected).tolist()}; got {len(are_strings)} columns, "
+            f"with strings at {np.flatnonzero(are_strings).tolist()}. Name columns as in fit or "
+            "keep their order, and use StringTensorType for strings and categories."
         )
-    _embed(graph, encoder, graph.beside(numbers), strings, operator.outputs[0].onnx_name)
-    container.nodes.extend(graph.nodes)
-    container.initializers.extend(graph.constants)
-    container.node_domain_version_pair_sets.update(OPSETS.items())
+    return graph.concat(numbers), strings

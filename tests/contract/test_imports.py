@@ -41,7 +41,6 @@ ONLY_THERE = {
 
 LATE = {
     ("_encoders/base/fitted", "onnx"),
-    ("onnx/_register", "__init__"),
 }
 """Imports from a higher floor, within a function."""
 

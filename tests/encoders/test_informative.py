@@ -1,4 +1,4 @@
-"""Features of our own decoders, and `InformativeEmbedding`: any model's, left as it was."""
+"""`InformativeEmbedding`: features of any model, which is left unchanged."""
 
 import copy
 import pickle
@@ -24,97 +24,12 @@ from skorch import NeuralNet
 from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import ExpTransform
-from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder, InformativeEmbedding
-from cmim_sklearn._likelihoods.gaussian import Gaussian
-from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._models.features import (
-    TOTAL_VARIANCE,
-    decode,
-    feature_scale,
-    hidden_states,
-    layers,
-)
-from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn.latents import POSTERIORS, DiagonalNormal
-from cmim_sklearn.networks import MLP
-from tests.models.test_latent_model import build
+from cmim_sklearn._models.features import layers
+from cmim_sklearn.latents import DiagonalNormal
 
-# -- our own decoders ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sizes", [(), (8,), (8, 6)])
-def test_hidden_states_end_where_the_output_layer_begins(sizes):
-    model, x = build(sizes=sizes)
-    z = model.posterior_mean(x)
-    states = hidden_states(model.decoder, z)
-    assert [state.shape[1] for state in states] == (list(sizes) or [3])
-    found = layers(model, x)
-    assert_close(found["informative"], states[-1:])
-    assert_close(found["hidden"], states)
-    assert_close(found["mean"], [z])
-    encoder_states = hidden_states(model.encoder, model.likelihood.inputs(x)) if sizes else []
-    assert_close(found["layers"], encoder_states + states)
-    for name, parts in found.items():
-        assert_close(decode(model, torch.cat(parts, 1), name), model.decoder(z))
-        assert_close(layers(model, x, [name])[name], parts)
-
-
-def test_an_encoder_of_ones_own_adds_no_layer_and_is_called_as_it_is():
-    class Own(nn.Module):  # has the parts of a network, but is more than their chain
-        def __init__(self, inner):
-            super().__init__()
-            self.body, self.output = inner.body, inner.output
-
-        def forward(self, x):
-            return self.output(self.body(x)) + x.sum(1, keepdim=True)
-
-    model, x = build(sizes=(8,))
-    model.encoder = Own(model.encoder)
-    z = model.posterior_mean(x)
-    found = layers(model, x)
-    assert_close(found["layers"], hidden_states(model.decoder, z))
-    assert_close(found["mean"], [z])
-
-
-def test_layers_share_one_variance_and_keep_their_shape():
-    rng = np.random.RandomState(0)
-    parts = [5 + rng.randn(200, 4) * [0.1, 1, 2, 3], 1e-3 * rng.randn(200, 10)]
-    centre, scale = feature_scale(parts)
-    scaled = (np.concatenate(parts, 1) - centre) / scale
-    assert_allclose(scaled.mean(0), 0, atol=1e-9)
-    assert_allclose([scaled[:, :4].var(0).sum(), scaled[:, 4:].var(0).sum()], TOTAL_VARIANCE / 2)
-    assert_allclose(np.corrcoef(scaled.T), np.corrcoef(np.concatenate(parts, 1).T))
-    assert_allclose(scaled.std(0)[:4] / scaled.std(0)[0], parts[0].std(0) / parts[0].std(0)[0])
-
-
-def test_a_layer_without_variance_is_not_blown_up():
-    _, scale = feature_scale([np.ones((50, 3)) + 1e-8 * np.random.RandomState(0).randn(50, 3)])
-    assert_allclose(scale, np.sqrt(3 / TOTAL_VARIANCE))
-
-
-def test_a_body_that_is_no_sequence_has_one_hidden_state_flattened():
-    class Image(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Sequential(nn.Linear(2, 12), nn.Unflatten(1, (3, 2, 2))))
-            self.output = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-
-        def forward(self, z):
-            return self.output(self.body(z))
-
-    joint = Joint([Gaussian.fit([np.array([1.0, 2.0, 4.0])], "a")])
-    decoder = Image()
-    decoder.body = decoder.body[0]  # its children are no hidden layers of their own
-    model = LatentModel(MLP(2, 2, (), "silu"), POSTERIORS["fixed"](2), decoder, joint)
-    x = torch.randn(5, 1)
-    (features,) = layers(model, x)["informative"]
-    assert features.shape == (5, 12)
-    assert_close(decode(model, features, "informative"), decoder(model.posterior_mean(x)))
-
-
-# -- other people's models -------------------------------------------------------------------------
+# -- features --------------------------------------------------------------------------------------
 
 
 class AutoEncoder(nn.Module):
@@ -145,7 +60,7 @@ def model():
     return AutoEncoder()
 
 
-def test_features_are_what_the_last_linear_layer_is_given(model, X):
+def test_features_are_the_input_of_the_last_linear_layer(model, X):
     embedding = InformativeEmbedding(model).fit(X)
     assert embedding.layer_ == "decoder.3"
     features = embedding.transform(X)
@@ -153,7 +68,7 @@ def test_features_are_what_the_last_linear_layer_is_given(model, X):
     assert_array_equal(features, model.by_hand(X))
 
 
-def test_transform_needs_no_fit_and_batches_do_not_matter(model, X):
+def test_transform_needs_no_fit_and_does_not_depend_on_batches(model, X):
     expected = model.by_hand(X)
     for size in (1, 7, 40, 1000):
         assert_allclose(
@@ -198,7 +113,7 @@ def test_the_posterior_mean_is_found_in_what_encoders_return(model, X, wrap):
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "described"),
     [
         (lambda z: (z, z, z), r"a tuple of 3: a tensor \(3, 3\) of float32, a tensor"),
         (
@@ -213,13 +128,13 @@ def test_the_posterior_mean_is_found_in_what_encoders_return(model, X, wrap):
         (lambda z: TransformedDistribution(Normal(z, 1.0), [ExpTransform()]), "a Transformed"),
     ],
 )
-def test_what_is_no_code_is_refused(model, X, output, told):
+def test_an_output_without_a_code_raises(model, X, output, described):
     embedding = InformativeEmbedding(model, encode=lambda x: output(model.encoder(x)))
-    with pytest.raises(TypeError, match=rf"encode must return .* Got {told}"):
+    with pytest.raises(TypeError, match=rf"`encode` must return .*; got {described}"):
         embedding.fit(X)
 
 
-def test_methods_go_before_modules_and_names_may_be_dotted(X):
+def test_methods_come_before_submodules_and_names_may_be_dotted(X):
     class Split(nn.Module):
         def __init__(self):
             super().__init__()
@@ -251,12 +166,12 @@ def test_layer_by_name_and_by_callable(model, X):
     by_module = InformativeEmbedding(model, layer=model.decoder[0]).fit(X)
     assert by_module.layer_ == "decoder.0"
     assert_array_equal(by_module.transform(X), codes)
-    past = InformativeEmbedding(model, layer="decoder.4").transform(X)
+    later = InformativeEmbedding(model, layer="decoder.4").transform(X)
     with torch.no_grad():
-        assert_allclose(past, model.decoder[3](torch.from_numpy(model.by_hand(X))), atol=1e-6)
+        assert_allclose(later, model.decoder[3](torch.from_numpy(model.by_hand(X))), atol=1e-6)
 
 
-def test_parts_outside_the_model_are_left_as_they_were_too(X):
+def test_parts_outside_the_model_are_left_unchanged_too(X):
     model, other = AutoEncoder(), AutoEncoder(seed=1)
     embedding = InformativeEmbedding(model, encode=other.encoder, decode=other.decoder).fit(X)
     assert embedding.layer_ == "decode.3"
@@ -265,7 +180,7 @@ def test_parts_outside_the_model_are_left_as_they_were_too(X):
     assert_array_equal(embedding.transform(X), other.by_hand(X))
 
 
-def test_our_own_models_go_in_and_give_what_the_encoder_gives(mixed, quick):
+def test_models_of_this_package_give_the_features_of_the_encoder(mixed, quick):
     encoder = CMIMEncoder(**quick, embedding="informative").fit(mixed)
     encoded = encoder.table_.encode(encoder._read(mixed, reset=False, min_rows=1))
     encoded = encoded[~np.isnan(encoded).any(1)]
@@ -285,7 +200,7 @@ def test_dtypes_of_model_and_rows(model, X):
         np.asfortranarray(X),
     ):
         assert_allclose(InformativeEmbedding(model).transform(rows), expected, atol=1e-6)
-    whole = np.arange(12).reshape(2, 6)  # integers are numbers where nothing looks tokens up
+    whole = np.arange(12).reshape(2, 6)  # integers are numbers if the model has no nn.Embedding
     assert_allclose(InformativeEmbedding(model).transform(whole), model.by_hand(whole), atol=1e-6)
     double = copy.deepcopy(model).double()
     assert_allclose(InformativeEmbedding(double).transform(X), expected, atol=1e-6)
@@ -296,11 +211,11 @@ def test_dtypes_of_model_and_rows(model, X):
     assert_allclose(InformativeEmbedding(model).transform(rows), expected, atol=0.1)
 
 
-# -- positions: time and place ---------------------------------------------------------------------
+# -- positions -------------------------------------------------------------------------------------
 
 
 class Sentences(nn.Module):
-    """A recurrent auto-encoder of tokens; state t tells token t."""
+    """A recurrent auto-encoder of tokens; state t predicts token t."""
 
     def __init__(self, d=5, stepwise=False):
         super().__init__()
@@ -342,7 +257,7 @@ def states_by_hand(model):
 
 @pytest.mark.parametrize("stepwise", [False, True])
 @pytest.mark.parametrize("pooling", ["mean", "last", "max"])
-def test_time_is_pooled_without_padding(stepwise, pooling):
+def test_positions_are_pooled_without_padding(stepwise, pooling):
     model = Sentences(stepwise=stepwise)
     features = InformativeEmbedding(model, pooling=pooling).fit(TOKENS).transform(TOKENS)
     how = {"mean": lambda h: h.mean(0), "last": lambda h: h[-1], "max": lambda h: h.max(0)}
@@ -362,13 +277,13 @@ def test_pooling_none_and_callable():
     assert_allclose(flat, states.reshape(4, -1), atol=1e-6)
     second = InformativeEmbedding(model, pooling=lambda h, batch: h[:, 1] * batch[:, 1:2])
     assert_allclose(second.transform(TOKENS), states[:, 1] * TOKENS[:, 1:2], atol=1e-6)
-    with pytest.raises(ValueError, match=r"features \(3, w\) of 3 rows. Got \(3, 6, 5\) from"):
+    with pytest.raises(ValueError, match=r"\(3, w\) for 3 rows; got a tensor \(3, 6, 5\)"):
         InformativeEmbedding(model, pooling=lambda h, batch: h).fit(TOKENS)
 
 
 @pytest.mark.parametrize(("shown", "n"), [(slice(None, -1), 5), (slice(None), 7)])
-def test_masks_follow_decoders_that_shift_their_tokens(shown, n):
-    """T - 1 states tell the tokens from the second on; T + 1 states all of them and the end."""
+def test_masks_are_aligned_with_decoders_that_shift_their_tokens(shown, n):
+    """T - 1 states predict the second and later tokens; T + 1 states all of them and the end."""
     model = Sentences()
 
     def shifted(z, tokens):
@@ -386,7 +301,7 @@ def test_masks_follow_decoders_that_shift_their_tokens(shown, n):
     assert_allclose(embedding.transform(longer), alone, atol=1e-6)
 
 
-def test_places_of_an_image_are_put_side_by_side():
+def test_positions_of_an_image_are_concatenated():
     class Images(nn.Module):
         def __init__(self):
             super().__init__()
@@ -401,7 +316,7 @@ def test_places_of_an_image_are_put_side_by_side():
         maps = model.decoder[:3](model.encoder(torch.from_numpy(images).float())).numpy()
     embedding = InformativeEmbedding(model).fit(images)
     assert embedding.layer_ == "decoder.3"
-    with pytest.raises(ValueError, match="rows give 18 features, those of fit gave 8"):
+    with pytest.raises(ValueError, match="X must give 8 features, as in fit; got 18"):
         embedding.set_params(layer=lambda z: z.repeat(1, 6)).transform(images)
     embedding = InformativeEmbedding(model).fit(images)
     assert_allclose(embedding.transform(images), maps.reshape(5, -1), atol=1e-6)
@@ -409,7 +324,7 @@ def test_places_of_an_image_are_put_side_by_side():
     assert_allclose(by_mean.transform(images), maps.mean((2, 3)), atol=1e-6)
 
 
-# -- the model is left as it was -------------------------------------------------------------------
+# -- the model is left unchanged -------------------------------------------------------------------
 
 
 def state_of(model):
@@ -421,7 +336,7 @@ def state_of(model):
 
 @pytest.mark.parametrize("mode", [True, False, "mixed"])
 @pytest.mark.parametrize("failing", [None, "encoder", "decoder", "later", "pooling"])
-def test_mode_hooks_buffers_and_gradients_are_as_before(model, X, mode, failing):
+def test_mode_hooks_buffers_and_gradients_are_restored(model, X, mode, failing):
     model.encoder.insert(1, nn.BatchNorm1d(10))
     model.train(mode is not False)
     if mode == "mixed":
@@ -455,8 +370,8 @@ def test_mode_hooks_buffers_and_gradients_are_as_before(model, X, mode, failing)
         assert torch.equal(weight, weights[name]), name
 
 
-def test_eight_threads_get_what_one_gets():
-    """Clones share a model in training mode: nobody's end may bring dropout back for the rest."""
+def test_eight_threads_get_the_features_of_one():
+    """Clones share a model in training mode; one that ends must not restore dropout for others."""
     model = AutoEncoder(d=16)
     model.train()
     parts = [np.random.RandomState(i).randn(300, 6) for i in range(8)]
@@ -471,7 +386,7 @@ def test_eight_threads_get_what_one_gets():
     assert state_of(model) == before
 
 
-def test_own_hooks_of_the_user_stay(model, X):
+def test_hooks_of_the_user_stay(model, X):
     calls = []
     handle = model.decoder[3].register_forward_pre_hook(lambda *args: calls.append(1))
     InformativeEmbedding(model).transform(X)
@@ -479,8 +394,8 @@ def test_own_hooks_of_the_user_stay(model, X):
     assert list(model.decoder[3]._forward_pre_hooks) == [handle.id]
 
 
-def test_modules_and_methods_of_others_are_borrowed_too(model, X):
-    """Dropout of whatever is called must be off: a bound method's owner, a layer, a pooling."""
+def test_modules_outside_the_model_are_in_evaluation_mode_too(model, X):
+    """Dropout must be off in the owner of a bound method, a layer, and a pooling."""
     other = AutoEncoder(seed=1)
     other.encode = other.encoder.forward  # bound to the encoder, which has dropout
     drop = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.9))
@@ -489,7 +404,7 @@ def test_modules_and_methods_of_others_are_borrowed_too(model, X):
         {"layer": drop},
         {"layer": lambda z: z, "pooling": Halved()},
     ):
-        embedding = InformativeEmbedding(model, **params).fit(X)  # warns where features change
+        embedding = InformativeEmbedding(model, **params).fit(X)  # warns if features change
         assert_array_equal(embedding.transform(X), embedding.transform(X))
     assert drop[1].training
 
@@ -503,7 +418,7 @@ class Halved(nn.Module):
         return self.drop(hidden) / 2
 
 
-def test_one_transformer_inside_another(model, X):
+def test_a_transformer_inside_another(model, X):
     expected = model.by_hand(X)
     inner = InformativeEmbedding(AutoEncoder(8, seed=1))
 
@@ -516,9 +431,11 @@ def test_one_transformer_inside_another(model, X):
     assert_array_equal(embedding.transform(X), expected)
 
 
-def test_a_row_s_features_that_are_not_its_own_are_warned_of(model, X):
+def test_features_that_are_random_or_depend_on_other_rows_warn(model, X):
     noisy = InformativeEmbedding(model, encode=lambda x: as_normal(model.encoder(x)).sample())
-    with pytest.warns(UserWarning, match="change from call to call: encode or decode draws"):
+    with pytest.warns(
+        UserWarning, match="change from call to call: encode or decode is probably random"
+    ):
         noisy.fit(X)
 
     class TimeFirst(nn.Module):
@@ -530,7 +447,9 @@ def test_a_row_s_features_that_are_not_its_own_are_warned_of(model, X):
         def decode(self, z):
             return self.out(self.rnn(z)[0])
 
-    with pytest.warns(UserWarning, match="change with the rows beside it: time may stand before"):
+    with pytest.warns(
+        UserWarning, match="change with the other rows of the batch: .* time before rows"
+    ):
         InformativeEmbedding(TimeFirst()).fit(np.random.RandomState(0).randn(5, 3, 4))
 
 
@@ -574,7 +493,7 @@ def test_names_and_frames(model, X):
 
 
 class AnyWidth(nn.Module):
-    """Takes tables of any number of columns, as scikit-learn's checks give one estimator."""
+    """Model for tables of any number of columns, as scikit-learn's checks use several."""
 
     def __init__(self):
         super().__init__()
@@ -585,7 +504,7 @@ class AnyWidth(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
 
     def __reduce__(self):
-        """Copy by value: a check compares hashes, and torch's tensors hash by where they are."""
+        """Copy by value: a check compares hashes, and tensors hash by their address."""
         weights = {name: weight.numpy().copy() for name, weight in self.state_dict().items()}
         return any_width, (weights, self.training)
 
@@ -607,9 +526,8 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-# scikit-learn gives one and the same estimator tables of 1, 2, 3, 5 and 10 columns, which a model
-# of 4 inputs refuses: checks that do cannot pass, whatever the transformer. (The first of them
-# compares hashes of the parameters besides, and a torch tensor's differs from its copy's.)
+# These checks pass tables of 1, 2, 3, 5 and 10 columns to one estimator, which fail in a model of 4
+# inputs. (The first one also compares hashes of parameters; those of a tensor and its copy differ.)
 NOT_FOR_A_FIXED_WIDTH = {
     "check_estimators_overwrite_params", "check_dict_unchanged", "check_dont_overwrite_parameters",
     "check_dtype_object", "check_estimators_dtypes", "check_estimators_fit_returns_self",
@@ -624,12 +542,12 @@ NOT_FOR_A_FIXED_WIDTH = {
 }  # fmt: skip
 
 
-def test_for_a_model_of_fixed_width_all_other_checks_pass():
+def test_a_model_of_fixed_width_passes_all_other_checks():
     results = check_estimator(InformativeEmbedding(AutoEncoder(4)), on_fail=None, on_skip=None)
     failed = {r["check_name"]: str(r["exception"]) for r in results if r["status"] == "failed"}
     assert set(failed) <= NOT_FOR_A_FIXED_WIDTH
-    for name, told in failed.items():
-        assert re.search(r"encode failed on a tensor \(\d+, (?!4\))", told), name
+    for name, message in failed.items():
+        assert re.search(r"`encode` failed on a tensor \(\d+, (?!4\))", message), name
     assert sum(r["status"] == "passed" for r in results) >= 15
 
 
@@ -637,35 +555,38 @@ def test_for_a_model_of_fixed_width_all_other_checks_pass():
 
 
 @pytest.mark.parametrize(
-    ("params", "told"),
+    ("params", "message"),
     [
         ({"pooling": "sum"}, "'pooling' parameter .*Got 'sum' instead"),
         ({"batch_size": 0}, "'batch_size' parameter .* Got 0 instead"),
         ({"device": "abacus"}, "'device' parameter must be 'auto'.*Got 'abacus'"),
-        ({"encode": "enc"}, r"AutoEncoder has no encode='enc'. It holds encoder \(Sequential\)"),
-        ({"layer": "decoder.9"}, "layer='decoder.9' is no module of the model. .*decoder.4"),
-        ({"layer": "encoder.0"}, r"layer='encoder.0' is not called by decode. .*0 \(Linear\)"),
-        ({"layer": lambda z: [z]}, r"must be a tensor \(3, ...\).*Got a list of 1: a tensor"),
-        ({"layer": lambda z: z[:2]}, r"of 3 rows must be a tensor \(3, ...\).*tensor \(2, 3\)"),
-        ({"decode": lambda z: z @ z[:2]}, r"decode failed on a tensor \(3, 3\) of float32: .*"),
-        ({"decode": nn.TransformerDecoder(nn.TransformerDecoderLayer(2, 1), 1)}, "the code first"),
+        ({"encode": "enc"}, r"submodule of AutoEncoder; got 'enc'. .* are encoder \(Sequential\)"),
+        ({"layer": "decoder.9"}, "got 'decoder.9', which is not in the model. .*decoder.4"),
+        ({"layer": "encoder.0"}, r"got 'encoder.0', which decode does not call. .*0 \(Linear\)"),
+        ({"layer": lambda z: [z]}, r"must be a tensor \(3, ...\).*; got a list of 1: a tensor"),
+        ({"layer": lambda z: z[:2]}, r"a tensor \(3, ...\) for 3 rows.*; got a tensor \(2, 3\)"),
+        ({"decode": lambda z: z @ z[:2]}, r"`decode` failed on a tensor \(3, 3\) of float32: .*"),
+        (
+            {"decode": nn.TransformerDecoder(nn.TransformerDecoderLayer(2, 1), 1)},
+            "the code first; got nn.TransformerDecoder",
+        ),
     ],
 )
-def test_bad_parameters(model, X, params, told):
-    with pytest.raises(ValueError, match=told):
+def test_bad_parameters(model, X, params, message):
+    with pytest.raises(ValueError, match=message):
         InformativeEmbedding(**{"model": model} | params).fit(X)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "got"),
     [
-        ("ae.pt", "Got a str.$"),
-        (NeuralNet(AutoEncoder, nn.MSELoss), "Got a NeuralNet. Pass its module_.$"),
-        (CMIMEncoder(), "Got a CMIMEncoder. It has embedding='informative' of its own.$"),
+        ("ae.pt", "str.$"),
+        (NeuralNet(AutoEncoder, nn.MSELoss), "NeuralNet. Pass its module_.$"),
+        (CMIMEncoder(), "CMIMEncoder. Set its embedding='informative' instead.$"),
     ],
 )
-def test_what_is_no_module_is_refused(X, given, told):
-    with pytest.raises(TypeError, match=f"model must be a torch.nn.Module. {told}"):
+def test_other_objects_than_modules_raise(X, given, got):
+    with pytest.raises(TypeError, match=f"`model` must be a torch.nn.Module; got {got}"):
         InformativeEmbedding(given).fit(X)
 
 
@@ -676,21 +597,21 @@ def test_a_model_on_a_gpu_stays_there(model, X):
     moved = copy.deepcopy(model).cuda()
     assert_allclose(InformativeEmbedding(moved).transform(X), expected, atol=1e-5)
     assert next(moved.parameters()).is_cuda
-    asked = InformativeEmbedding(model, device="cuda").transform(torch.from_numpy(X).cuda())
-    assert_allclose(asked, expected, atol=1e-5)
+    moved = InformativeEmbedding(model, device="cuda").transform(torch.from_numpy(X).cuda())
+    assert_allclose(moved, expected, atol=1e-5)
     assert next(model.parameters()).is_cuda
 
 
-def test_a_model_without_parts_is_told_what_it_holds(X):
+def test_a_model_without_parts_raises_an_error_that_lists_its_submodules(X):
     plain = nn.Sequential(nn.Linear(6, 2), nn.ReLU(), nn.Linear(2, 6))
-    told = r"Sequential has no method 'encode' nor a submodule 'encoder'. It holds 0 \(Linear\), 1"
-    with pytest.raises(ValueError, match=told):
+    message = r"'encode' or a submodule 'encoder'; got Sequential. .* are 0 \(Linear\), 1 \(ReLU\)"
+    with pytest.raises(ValueError, match=message):
         InformativeEmbedding(plain).fit(X)
-    cut = InformativeEmbedding(plain, encode=plain[:1], decode=plain[1:]).fit(X)
-    assert cut.layer_ == "2"
+    split = InformativeEmbedding(plain, encode=plain[:1], decode=plain[1:]).fit(X)
+    assert split.layer_ == "2"
 
 
-def test_a_decoder_without_an_output_layer_is_told_what_it_calls(model, X):
+def test_a_decoder_without_an_output_layer_raises_an_error_that_lists_its_calls(model, X):
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
@@ -699,26 +620,26 @@ def test_a_decoder_without_an_output_layer_is_told_what_it_calls(model, X):
         def forward(self, z):
             return self.rnn(self.widen(z))[0]
 
-    told = r"no output layer .*in order: {}. Name one whose input is wanted in layer="
-    for decoder, seen in [
+    message = r"must end in an output layer.*in order: {}. Pass layer="
+    for decoder, called in [
         (nn.Sequential(nn.Tanh(), nn.Softplus()), r"0 \(Tanh\), decoder.1 \(Softplus\)"),
         (nn.TransformerEncoderLayer(3, 1), r"decoder.norm2 \(LayerNorm\)"),
         (Recurrent(), r"decoder.widen \(Linear\), decoder.rnn \(GRU\)"),
     ]:
         model.decoder = decoder
-        with pytest.raises(ValueError, match=told.format(".*" + seen)):
+        with pytest.raises(ValueError, match=message.format(".*" + called)):
             InformativeEmbedding(model).fit(X)
     assert InformativeEmbedding(model, layer="decoder.rnn").fit_transform(X).shape == (40, 6)
 
 
 def test_bad_rows(model, X):
-    with pytest.raises(ValueError, match=r"encode failed on a tensor \(3, 5\) .*: mat1 and mat2"):
+    with pytest.raises(ValueError, match=r"`encode` failed on a tensor \(3, 5\) .*: mat1 and mat2"):
         InformativeEmbedding(model).fit(X[:, :5])
     with pytest.raises(
         ValueError, match="X has 5 features, but InformativeEmbedding is expecting 6"
     ):
         InformativeEmbedding(model).fit(X).transform(X[:, :5])
-    with pytest.raises(ValueError, match=r"not finite in row 0, and in 3 of 3 rows in all. Scale"):
+    with pytest.raises(ValueError, match=r"NaN or infinity in row 0, and in 3 of 3 rows"):
         InformativeEmbedding(model, layer=lambda z: z / 0).fit(X)
     X[3, 2] = np.nan
     with pytest.raises(ValueError, match="contains NaN"):
@@ -784,20 +705,13 @@ def test_a_tokenizers_attention_mask_counts():
     assert_allclose(embedding.transform(TEXTS), states[:, :2].mean(1), atol=1e-6)
 
 
-def test_bad_texts():
-    embedding = InformativeEmbedding(Sentences(), tokenizer=letters)
-    with pytest.raises(TypeError, match=r"must hold strings.*Got None in row 1; fill missing"):
-        embedding.fit(["a", None])
-    with pytest.raises(ValueError, match=r"one column of strings.*Got shape \(2, 2\)"):
-        embedding.fit([["a", "b"], ["a", "b"]])
-    with pytest.raises(ValueError, match="Found 0 texts"):
-        embedding.fit([])
+def test_texts_of_several_lengths_need_pooling():
     flat = InformativeEmbedding(Sentences(), tokenizer=letters, pooling=None, batch_size=1)
-    with pytest.raises(ValueError, match="One batch gave 10 features, another 20"):
+    with pytest.raises(ValueError, match="must give 10 features, as the first does; got 20"):
         flat.transform(["ab", "abcd"])
 
 
-# -- does it help? ---------------------------------------------------------------------------------
+# -- quality ---------------------------------------------------------------------------------------
 
 
 def trained_on_digits(X, seed=0):

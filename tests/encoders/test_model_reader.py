@@ -1,4 +1,4 @@
-"""Modules of others: borrowed and given back, codes and layers found, text models taken apart."""
+"""Hidden states of custom models: modules in use, codes, layers, and text models."""
 
 import threading
 
@@ -10,33 +10,29 @@ from torch.testing import assert_close
 
 from cmim_sklearn import InformativeEmbedding
 from cmim_sklearn._encoders.model_reader import (
-    _LOANS,
-    align,
-    arguments,
-    borrowed,
-    listed,
-    padding_mask,
-    pool,
-    recorded,
-    side_by_side,
-    steps_of,
+    _IN_USE,
+    decoder_inputs,
+    in_evaluation_mode,
+    join_calls,
+    list_modules,
+    recording,
 )
 
 
 class Overriding(nn.Module):
-    """Does more in ``train`` and ``eval`` than to set the mode, as some adapters do."""
+    """A module whose ``train`` and ``eval`` do more than set the mode, as in some adapters."""
 
     def __init__(self):
         super().__init__()
         self.part = nn.Linear(2, 2)
 
     def train(self, mode=True):
-        raise AssertionError("train() is not to be called")
+        raise AssertionError("train() must not be called")
 
 
 def test_modes_are_set_without_calling_train_or_eval():
     model = Overriding()
-    with borrowed(list(model.modules())):
+    with in_evaluation_mode(list(model.modules())):
         assert not model.training
         assert not model.part.training
         assert not torch.is_grad_enabled()
@@ -45,32 +41,32 @@ def test_modes_are_set_without_calling_train_or_eval():
     assert torch.is_grad_enabled()
 
 
-def test_the_last_to_go_puts_the_mode_back():
+def test_the_last_user_restores_the_mode():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    with borrowed(list(model.modules())):
-        with borrowed(list(model[0].modules())):
+    with in_evaluation_mode(list(model.modules())):
+        with in_evaluation_mode(list(model[0].modules())):
             assert len(model[0]._forward_pre_hooks) == 1
         assert not model[0].training
         assert len(model[0]._forward_pre_hooks) == 1
     assert model[0].training
     assert not model[0]._forward_pre_hooks
-    assert model[0] not in _LOANS
+    assert model[0] not in _IN_USE
 
 
-def test_a_module_that_takes_no_hook_is_an_error_that_leaves_the_others_alone():
-    class Stubborn(nn.Linear):
+def test_a_module_that_accepts_no_hook_raises_and_others_are_restored():
+    class WithoutHooks(nn.Linear):
         def register_forward_pre_hook(self, *args, **kwargs):
-            raise NotImplementedError("no hooks here")
+            raise NotImplementedError("no hooks")
 
-    model = nn.Sequential(nn.Linear(2, 2), Stubborn(2, 2))
-    with pytest.raises(NotImplementedError), borrowed(list(model.modules())):
+    model = nn.Sequential(nn.Linear(2, 2), WithoutHooks(2, 2))
+    with pytest.raises(NotImplementedError), in_evaluation_mode(list(model.modules())):
         pass
     assert model[0].training
     assert not model[0]._forward_pre_hooks
-    assert not [module for module in model.modules() if module in _LOANS]
+    assert not [module for module in model.modules() if module in _IN_USE]
 
 
-def test_a_thread_records_its_own_calls_alone():
+def test_a_thread_records_only_its_own_calls():
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
     seen, barrier = {}, threading.Barrier(2)
 
@@ -78,11 +74,11 @@ def test_a_thread_records_its_own_calls_alone():
         barrier.wait()
         for _ in range(200):
             called = []
-            with recorded(lambda module, _, called=called: called.append(module)):
+            with recording(lambda module, _, called=called: called.append(module)):
                 function(torch.ones(1, 2))
             seen.setdefault(name, set()).add(tuple(called))
 
-    with borrowed(list(model.modules())):
+    with in_evaluation_mode(list(model.modules())):
         jobs = [
             threading.Thread(target=run, args=job) for job in (("first", model[0]), ("all", model))
         ]
@@ -93,24 +89,24 @@ def test_a_thread_records_its_own_calls_alone():
     assert seen == {"first": {(model[0],)}, "all": {(model, *model)}}
 
 
-def test_recorders_nest_and_go_even_after_an_error():
+def test_recorders_nest_and_end_after_an_error():
     layer, outer, inner = nn.Linear(2, 1), [], []
 
     def fail():
         layer(input=torch.ones(1, 2))
         raise ZeroDivisionError
 
-    with borrowed([layer]), recorded(lambda module, x: outer.append(x)):
-        with pytest.raises(ZeroDivisionError), recorded(lambda module, x: inner.append(x)):
+    with in_evaluation_mode([layer]), recording(lambda module, x: outer.append(x)):
+        with pytest.raises(ZeroDivisionError), recording(lambda module, x: inner.append(x)):
             fail()
         layer(torch.zeros(1, 2))
-    with borrowed([layer]):
+    with in_evaluation_mode([layer]):
         layer(torch.zeros(1, 2))
     assert [x.tolist() for x in inner] == [[[1.0, 1.0]]]
     assert [x.tolist() for x in outer] == [[[0.0, 0.0]]]
 
 
-def test_steps_that_are_overwritten_are_kept():
+def test_inputs_in_a_loop_are_copied():
     class Loop(nn.Module):
         def __init__(self):
             super().__init__()
@@ -127,75 +123,30 @@ def test_steps_that_are_overwritten_are_kept():
     assert_close(torch.from_numpy(features), torch.cat([X, X + 1, X + 2], 1))
 
 
-def test_steps_stand_side_by_side():
+def test_inputs_of_several_calls_are_joined():
     steps = [torch.randn(3, 2) for _ in range(4)]
     expected = torch.stack(steps, 1)
-    assert_close(side_by_side(steps), expected)
-    assert_close(side_by_side([step.unsqueeze(1) for step in steps]), expected)
-    assert side_by_side(steps[:1]) is steps[0]
+    assert_close(join_calls(steps), expected)
+    assert_close(join_calls([step.unsqueeze(1) for step in steps]), expected)
+    assert join_calls(steps[:1]) is steps[0]
 
 
-def test_a_decoder_gets_the_batch_if_it_must_have_it():
+def test_a_decoder_with_two_required_parameters_gets_the_batch():
     class Two(nn.Module):
         def forward(self, z, tokens):
             return z
 
     for function in (lambda z, x: z, Two(), Two().forward):
-        assert arguments(function, 1, 2) == (1, 2)
+        assert decoder_inputs(function, 1, 2) == (1, 2)
     for function in (lambda z: z, lambda z, x=None: z, lambda *z: z, nn.ReLU(), torch.relu):
-        assert arguments(function, 1, 2) == (1,)
+        assert decoder_inputs(function, 1, 2) == (1,)
 
 
-def test_pooling_by_hand():
-    hidden = torch.tensor([[[1.0, -1], [3, -5], [9, 9]], [[2, 2], [0, 0], [0, 0]]])
-    mask = torch.tensor([[True, True, False], [False, False, False]])
-    assert pool(hidden, "mean", mask).tolist() == [[2, -3], [0, 0]]
-    assert pool(hidden, "max", mask).tolist() == [[3, -1], [0, 0]]
-    assert pool(hidden, "last", mask).tolist() == [[3, -5], [0, 0]]
-    assert pool(hidden, "last").tolist() == [[9, 9], [0, 0]]
-    assert pool(hidden, None, mask).tolist() == hidden.flatten(1).tolist()
-    broken = hidden.masked_fill(~mask.unsqueeze(-1), torch.nan)  # padding may be no number
-    for pooling in ("mean", "max", "last"):
-        assert_close(pool(broken, pooling, mask), pool(hidden, pooling, mask))
-    left = mask.flip(1)  # padding may stand in front
-    assert pool(hidden, "last", left).tolist() == [[9, 9], [0, 0]]
-
-
-def test_steps_go_before_features_and_places_are_no_steps():
-    sequence, image = torch.randn(2, 5, 3), torch.randn(2, 3, 4, 5)
-    for layer in (nn.Linear(3, 1), nn.ReLU(), None):
-        assert_close(steps_of(sequence, layer), sequence)
-        assert steps_of(image, layer) is None
-    assert_close(steps_of(sequence, nn.Conv1d(5, 1, 1)), sequence.transpose(1, 2))
-
-
-def test_masks_are_aligned_at_the_end_or_padded_at_the_start():
-    mask = torch.tensor([[True, True, False, False]])
-    assert align(mask, 4).tolist() == mask.tolist()
-    assert align(mask, 3).tolist() == [[True, False, False]]
-    assert align(mask, 5).tolist() == [[True, True, True, False, False]]
-    assert align(mask, 9) is None
-    assert align(None, 4) is None
-
-
-def test_padding_is_told_by_a_mask_or_by_the_first_embedding_that_has_some():
-    modules = [nn.Embedding(5, 2), nn.Embedding(5, 2, padding_idx=3), nn.Embedding(5, 2, 0)]
-    tokens = torch.tensor([[3, 0, 1]])
-    assert padding_mask(tokens, modules).tolist() == [[False, True, True]]
-    assert padding_mask({"input_ids": tokens}, modules).tolist() == [[False, True, True]]
-    mask = torch.tensor([[1, 1, 0]])
-    given = {"input_ids": tokens, "attention_mask": mask}
-    assert padding_mask(given, modules).tolist() == [[True, True, False]]
-    for batch in (tokens.float(), tokens[0], {"image": tokens}):
-        assert padding_mask(batch, modules) is None
-    assert padding_mask(tokens, modules[:1]) is None
-
-
-def test_many_modules_are_cut_to_the_last():
+def test_only_the_last_of_many_modules_are_listed():
     many = {f"layer{i}": nn.ReLU() for i in range(50)}
-    assert listed(many).startswith("..., layer30 (ReLU), ")
-    assert listed(many).endswith("layer49 (ReLU)")
-    assert listed({}) == "no modules"
+    assert list_modules(many).startswith("..., layer30 (ReLU), ")
+    assert list_modules(many).endswith("layer49 (ReLU)")
+    assert list_modules({}) == "no modules"
 
 
 # -- Hugging Face ----------------------------------------------------------------------------------
@@ -255,7 +206,7 @@ def make_tied_t5(vocabulary):
 
 
 @pytest.mark.parametrize("make", [make_t5, make_tied_t5, make_bart])
-def test_text_features_are_the_head_s_inputs_under_teacher_forcing(make, tokenizer):
+def test_text_features_are_the_inputs_of_the_head_under_teacher_forcing(make, tokenizer):
     model = make(len(tokenizer))
     embedding = InformativeEmbedding.from_seq2seq(model, tokenizer, batch_size=4).fit(WORDS)
     features = embedding.transform(WORDS)
@@ -280,7 +231,7 @@ def test_text_features_are_the_head_s_inputs_under_teacher_forcing(make, tokeniz
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("pooling", ["mean", "last", "max"])
-def test_a_text_s_features_do_not_depend_on_its_neighbours(pooling, side):
+def test_features_of_a_text_do_not_depend_on_other_texts(pooling, side):
     tokenizer = make_tokenizer("abcd")
     tokenizer.padding_side = side
     model = make_t5(len(tokenizer))
@@ -299,22 +250,22 @@ def test_a_layer_inside_the_decoder_of_a_text_model(tokenizer):
     np.testing.assert_allclose(embedding.set_params(layer=head).transform(WORDS), outer, atol=1e-6)
 
 
-def test_texts_are_cut_at_max_length(tokenizer):
+def test_texts_are_truncated_at_max_length(tokenizer):
     model = make_t5(len(tokenizer))
-    cut = InformativeEmbedding.from_seq2seq(model, tokenizer, max_length=4).transform(WORDS)
+    truncated = InformativeEmbedding.from_seq2seq(model, tokenizer, max_length=4).transform(WORDS)
     short = InformativeEmbedding.from_seq2seq(model, tokenizer).transform([w[:3] for w in WORDS])
-    np.testing.assert_allclose(cut, short, atol=1e-6)
+    np.testing.assert_allclose(truncated, short, atol=1e-6)
 
 
-def test_models_that_only_decode_are_refused(tokenizer):
-    with pytest.raises(TypeError, match="Got a Linear, which has no get_encoder and no prepare_"):
+def test_models_that_are_not_encoder_decoders_raise(tokenizer):
+    with pytest.raises(TypeError, match="got Linear, which has no get_encoder and no prepare_"):
         InformativeEmbedding.from_seq2seq(nn.Linear(1, 1), tokenizer)
 
 
 # -- pythae ----------------------------------------------------------------------------------------
 
 
-def test_a_pythae_vae_goes_in_as_it_is():
+def test_a_pythae_vae_is_a_valid_model():
     pythae = pytest.importorskip("pythae.models")
     model = pythae.VAE(pythae.VAEConfig(input_dim=(6,), latent_dim=2))
     X = torch.rand(20, 6)

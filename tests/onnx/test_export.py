@@ -1,11 +1,6 @@
-"""ONNX: graphs give what `transform` and `inverse_transform` give, by another runtime.
-
-Features have a deviation of sqrt(20 / width), 0.14 to 2 here; float32 rounding moves them by some
-1e-6. TOLERANCE is what may differ.
-"""
+"""Exported models: ONNX Runtime gives what `transform` and `inverse_transform` give."""
 
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,62 +8,30 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from torch import nn
 
-import cmim_sklearn
 from cmim_sklearn import AEEncoder, CMIMEncoder, InfoNCEEncoder, VAEEncoder
+from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._likelihoods import LIKELIHOODS
-from cmim_sklearn._likelihoods.scaling import SCALINGS, ScalingMap, quantile_map
+from cmim_sklearn._likelihoods.poisson import Poisson
+from cmim_sklearn._likelihoods.scaling import SCALINGS
 from cmim_sklearn._models.features import EMBEDDINGS
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import ACTIVATIONS
-from cmim_sklearn.onnx import register
+from cmim_sklearn.onnx import _export
 from cmim_sklearn.onnx._export import export
-from cmim_sklearn.onnx._graph import forward_segments, inverse_segments
 from tests.conftest import make_mixed
+from tests.onnx.conftest import QUICK, TOLERANCE, cells, run, strange, transformed
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-TOLERANCE = 1e-4
-QUICK = {"max_iter": 2, "hidden_layer_sizes": (16, 8), "n_components": 4, "random_state": 0}
 HOUSES = Path(__file__).parents[2] / "examples" / "data" / "california_housing.csv"
-ENCODERS = [
-    encoder
-    for encoder in (getattr(cmim_sklearn, name) for name in cmim_sklearn.__all__)
-    if hasattr(encoder, "to_onnx")
-]
 
 
-def run(model, feeds):
-    """Outputs by name."""
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, feeds), strict=True))
-
-
-def cells(X, encoder):
-    """Feeds of a frame: doubles with NaN, strings with ''."""
-    feeds = {}
-    for name, kind in zip(X.columns, encoder.table_.types, strict=True):
-        values = X[name].astype(object).where(X[name].notna(), None)
-        if kind == "category":
-            values = ["" if value is None else str(value) for value in values]
-            feeds[str(name)] = np.array(values, dtype=object)[:, None]
-        else:
-            values = [np.nan if value is None else float(value) for value in values]
-            feeds[str(name)] = np.array(values)[:, None]
-    return feeds
-
-
-def transformed(encoder, X):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Values not seen in fit")
-        return encoder.transform(X)
+@pytest.fixture(scope="module")
+def houses():
+    return pd.read_csv(HOUSES)[:3000]
 
 
 def assert_embeds(encoder, X):
@@ -105,41 +68,17 @@ def assert_decodes(encoder, features):
             assert near.all()
 
 
-def strange(n_rows=60):
-    """Mixed rows that fit did not see: holes, unknown levels, values far out, nothing at all."""
-    X = make_mixed(n_rows, seed=1).astype(object)
-    X.loc[0, "word"], X.loc[1, "city"] = "never seen", "Paris"
-    X.loc[2, "flag"] = 5
-    X.loc[3, ["income", "score"]] = 1e12, -1e12
-    X.loc[4, ["income", "age", "score"]] = -1e300, 1e300, 1e30
-    X.loc[5] = None
-    X.loc[6, ["age", "visits"]] = np.nan
-    X.loc[7, "visits"] = -3
-    X.loc[8, "age"] = 40.3
-    return X
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return CMIMEncoder(**QUICK, likelihoods={"visits": "poisson"}).fit(make_mixed())
-
-
-@pytest.fixture(scope="module")
-def houses():
-    return pd.read_csv(HOUSES)[:3000]
-
-
-def test_the_table_here_has_columns_of_all_kinds(encoder):
+def test_the_test_table_has_all_kinds_of_columns(encoder):
     assert {block.kind for block in encoder.table_.blocks} == set(LIKELIHOODS)
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
-def test_embeddings(encoder, embedding):
+def test_every_embedding(encoder, embedding):
     encoder.set_params(embedding=embedding)
     X = strange()
     assert_embeds(encoder, X)
     assert_decodes(encoder, transformed(encoder, X))
-    assert_decodes(encoder, 30 * transformed(encoder, X))  # cut to the training range
+    assert_decodes(encoder, 30 * transformed(encoder, X))  # clipped to the training range
 
 
 @pytest.mark.parametrize(
@@ -157,16 +96,16 @@ def test_embeddings(encoder, embedding):
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:Column 'score' has")
-def test_options(options):
+def test_every_option(options):
     encoder = CMIMEncoder(**(QUICK | options)).fit(make_mixed())
     X = strange()
     assert_embeds(encoder, X)
     assert_decodes(encoder, transformed(encoder, make_mixed(seed=2)))
 
 
-@pytest.mark.parametrize("sibling", ENCODERS)
-def test_the_family(sibling):
-    encoder = sibling(**QUICK).fit(make_mixed())
+@pytest.mark.parametrize("cls", ENCODERS.values(), ids=list(ENCODERS))
+def test_every_encoder(cls):
+    encoder = cls(**QUICK).fit(make_mixed())
     assert_embeds(encoder, strange())
     if hasattr(encoder, "inverse_transform"):
         assert_decodes(encoder, transformed(encoder, strange()))
@@ -217,7 +156,7 @@ def test_odd_columns():
     (name,) = (put.name for put in model.graph.output)
     assert name not in feeds
     np.testing.assert_allclose(run(model, feeds)[name], features, atol=TOLERANCE)
-    feeds["with an empty one"][:] = "no such level"
+    feeds["with an empty one"][:] = "unknown level"
     without = encoder.transform(X.assign(**{"with an empty one": None}))
     np.testing.assert_allclose(run(model, feeds)[name], without, atol=TOLERANCE)
 
@@ -234,7 +173,7 @@ def test_odd_columns():
         assert list(decoded[column][:, 0]) == [str(level) for level in wanted[column]]
 
 
-def test_floats_of_what_was_doubles_are_the_same_atoms():
+def test_float32_values_hit_the_atoms_of_doubles():
     values = np.round(np.random.RandomState(0).rand(300, 1) * 3) / 10
     encoder = AEEncoder(**QUICK).fit(values)
     got = run(export(encoder), {"X": values.astype(np.float32).astype(float)})["embedding"]
@@ -242,7 +181,7 @@ def test_floats_of_what_was_doubles_are_the_same_atoms():
 
 
 @pytest.mark.parametrize("pair", [(0.1, 0.3), (1e9, 1e9 + 1)])
-def test_two_values_are_told_apart_by_what_precision_it_takes(pair):
+def test_two_values_differ_in_single_or_else_double_precision(pair):
     values = np.random.RandomState(0).choice(pair, (100, 2))
     encoder = AEEncoder(**QUICK).fit(values)
     for kind in (np.float32, float)[pair[0] > 1 :]:
@@ -272,38 +211,8 @@ def test_an_array_of_objects_has_a_tensor_for_each_column():
     assert list(run(export(encoder, "decode"), {"embedding": got})) == ["x0", "x1"]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_segments_are_the_scaling_map(seed):
-    rng = np.random.RandomState(seed)
-    values = [rng.randn(400), rng.poisson(2, 400), 1e7 + rng.poisson(9, 400)][seed % 3]
-    if seed > 2:
-        values = np.where(rng.rand(400) < 0.4, [0, 0.1, -7][seed - 2], values)
-    m = quantile_map(np.asarray(values, float))
-    reach = m.reach.clip(0)
-    around = [m.x + share * reach for share in (-1.01, -0.99, 0, 0.99, 1.01)]
-    around += [np.nextafter(m.x, -np.inf), np.nextafter(m.x, np.inf)]
-    points = np.concatenate([*around, rng.uniform(m.x[0] - 3, m.x[-1] + 3, 2000)])
-    points = points[(points == 0) | (np.abs(points) > np.finfo(float).tiny)]  # 5e-324 counts as 0
-    np.testing.assert_allclose(evaluate(forward_segments(m), points), m.forward(points), atol=1e-9)
-    ends = np.concatenate([m.below, m.above, m.y])
-    points = np.concatenate([ends, rng.uniform(ends.min() - 3, ends.max() + 3, 2000)])
-    np.testing.assert_allclose(evaluate(inverse_segments(m), points), m.inverse(points), rtol=1e-9)
-
-
-def evaluate(segments, points):
-    assert (np.diff(segments.start) >= 0).all()
-    s = np.searchsorted(segments.start, points, side="right") - 1
-    return segments.base[s] + (points - segments.origin[s]) * segments.slope[s]
-
-
-def test_a_jump_between_atoms_is_decoded_as_the_map_does():
-    m = ScalingMap([0, 1, 2], [-1, 0, 1], [-1, -0.5, 0.5], [-0.5, 0.5, 1])
-    points = np.array([-3, -1, -0.5, 0, 0.5, 1, 3.0])
-    np.testing.assert_array_equal(evaluate(inverse_segments(m), points), m.inverse(points))
-
-
 class Convolved(nn.Module):
-    """A network of one's own, whose hidden states have three axes."""
+    """A custom network, whose hidden states have three axes."""
 
     def __init__(self, n_in, n_out, hidden_layer_sizes, activation):
         super().__init__()
@@ -317,122 +226,63 @@ class Convolved(nn.Module):
         return self.output(self.body(x))
 
 
-def test_networks_of_ones_own():
+def without_parts(n_in, n_out, hidden_layer_sizes, activation):
+    """A custom encoder that has no body and no output layer."""
+    return nn.Sequential(nn.Linear(n_in, 9), nn.Softsign(), nn.Linear(9, n_out))
+
+
+def test_custom_networks():
     pytest.importorskip("onnxscript")
-    encoder = CMIMEncoder(**QUICK, encoder=Convolved, decoder=Convolved).fit(make_mixed())
+    networks = {"encoder": without_parts, "decoder": Convolved}
+    encoder = CMIMEncoder(**QUICK, **networks).fit(make_mixed())
     assert_embeds(encoder, strange())
     assert_decodes(encoder, encoder.transform(make_mixed(seed=2)))
-
-
-def test_an_encoder_of_ones_own_without_parts():
-    pytest.importorskip("onnxscript")
-
-    def plain(n_in, n_out, hidden_layer_sizes, activation):
-        return nn.Sequential(nn.Linear(n_in, 9), nn.Softsign(), nn.Linear(9, n_out))
-
-    assert_embeds(InfoNCEEncoder(**QUICK, encoder=plain).fit(make_mixed()), strange())
-
-
-# -- pipelines -------------------------------------------------------------------------------------
-
-
-def pipeline_types(X, encoder):
-    types = pytest.importorskip("skl2onnx.common.data_types")
-    return [
-        (
-            name,
-            types.StringTensorType([None, 1])
-            if kind == "category"
-            else types.DoubleTensorType([None, 1]),
-        )
-        for name, kind in zip(X.columns, encoder.table_.types, strict=True)
-    ]
-
-
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_pipeline(embedding, turned):
-    skl2onnx = pytest.importorskip("skl2onnx")
-    register()
-    X = make_mixed()
-    y = X.pop("member")
-    pipe = make_pipeline(CMIMEncoder(**QUICK, embedding=embedding), LogisticRegression())
-    pipe.fit(X, y)
-    types = pipeline_types(X, pipe[0])
-    model = skl2onnx.to_onnx(
-        pipe,
-        initial_types=types[::-1] if turned else types,  # columns are found by name
-        options={id(pipe): {"zipmap": False}},
-    )
-    onnx.checker.check_model(model, full_check=True)
-    new = strange().drop(columns="member")
-    got = run(model, cells(new, pipe[0]))["probabilities"]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Values not seen in fit")
-        np.testing.assert_allclose(got, pipe.predict_proba(new), atol=TOLERANCE)
-
-
-def test_a_pipeline_on_arrays():
-    skl2onnx = pytest.importorskip("skl2onnx")
-    types = pytest.importorskip("skl2onnx.common.data_types")
-    register()
-    X = np.random.RandomState(0).randn(100, 5).astype(np.float32)
-    pipe = make_pipeline(VAEEncoder(**QUICK), LogisticRegression()).fit(X, X[:, 0] > 0)
-    model = skl2onnx.to_onnx(
-        pipe,
-        initial_types=[("rows", types.FloatTensorType([None, 5]))],
-        options={id(pipe): {"zipmap": False}},
-    )
-    got = run(model, {"rows": X})["probabilities"]
-    np.testing.assert_allclose(got, pipe.predict_proba(X), atol=TOLERANCE)
-
-
-def test_initial_types_that_do_not_fit(encoder):
-    skl2onnx = pytest.importorskip("skl2onnx")
-    register()
-    types = pipeline_types(make_mixed(), encoder)
-    with pytest.raises(ValueError, match=r"fitted on 8 columns, of strings .* at \[6, 7\]; .* 7,"):
-        skl2onnx.to_onnx(encoder, initial_types=types[:-1])
-    with pytest.raises(ValueError, match="target_opset must be at least 18"):
-        skl2onnx.to_onnx(encoder, initial_types=types, target_opset=15)
 
 
 # -- errors ----------------------------------------------------------------------------------------
 
 
-def test_errors(encoder, tmp_path, mixed, quick):
+def test_export_errors(encoder, tmp_path, mixed, quick):
     path = tmp_path / "none.onnx"
-    with pytest.raises(ValueError, match=r"output must be one of .*'sample'"):
+    with pytest.raises(ValueError, match=r"`output` must be one of .*; got 'sample'"):
         encoder.to_onnx(path, "sample")
     with pytest.raises(NotFittedError):
         CMIMEncoder().to_onnx(path)
-    with pytest.raises(ValueError, match="InfoNCEEncoder has no decoder"):
+    with pytest.raises(
+        ValueError, match="'embedding' for InfoNCEEncoder, which has no decoder; got 'decode'"
+    ):
         InfoNCEEncoder(**quick).fit(mixed).to_onnx(path, "decode")
     same = pd.DataFrame({"level": np.array([1, "1", "b"] * 9, dtype=object), "x": np.arange(27)})
     same = VAEEncoder(**quick).fit(same)
     for output in ("embedding", "decode"):
-        with pytest.raises(ValueError, match="Levels 1 and '1' of one column are the same string"):
+        with pytest.raises(ValueError, match=r"differ as strings, .*; got 1 and '1'\. Rename"):
             same.to_onnx(path, output)
     assert not path.exists()
 
 
-@pytest.mark.parametrize("package", ["onnx", "skl2onnx", "onnxscript"])
-def test_what_is_not_installed(package, encoder, monkeypatch, mixed, quick):
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_raises(package, encoder, monkeypatch, mixed, quick):
     def plain(n_in, n_out, hidden_layer_sizes, activation):
         return nn.Linear(n_in, n_out)
 
-    own = InfoNCEEncoder(**quick, encoder=plain).fit(mixed)
-    use = {
-        "onnx": lambda: export(encoder),
-        "skl2onnx": register,
-        "onnxscript": lambda: export(own),
-    }
+    if package == "onnxscript":  # only custom networks need it
+        encoder = InfoNCEEncoder(**quick, encoder=plain).fit(mixed)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"needs {package}: pip install 'cmim-sklearn\[onnx\]'"):
-        use[package]()
+        export(encoder)
 
 
-def test_export_changes_nothing(encoder):
+@pytest.mark.parametrize(
+    ("output", "converters"), [("embedding", "_INPUTS"), ("decode", "_POINTS")]
+)
+def test_a_kind_of_column_without_a_converter_raises(output, converters, encoder, monkeypatch):
+    monkeypatch.delitem(getattr(_export, converters), Poisson)
+    match = "must be of kind Gaussian, Bernoulli or Categorical; got Poisson. Write a converter"
+    with pytest.raises(NotImplementedError, match=match):
+        export(encoder, output)
+
+
+def test_export_leaves_the_encoder_unchanged(encoder):
     before = {k: v.clone() for k, v in encoder.net_.module.state_dict().items()}
     export(encoder)
     after = encoder.net_.module.state_dict()

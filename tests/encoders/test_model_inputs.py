@@ -1,0 +1,31 @@
+"""Inputs of custom models: texts."""
+
+import pytest
+import torch
+
+from cmim_sklearn import InformativeEmbedding
+from cmim_sklearn._encoders.model_inputs import as_texts, make_to_batch
+
+
+def test_bad_texts_raise():
+    embedding = InformativeEmbedding(torch.nn.Identity(), tokenizer=len)
+    with pytest.raises(TypeError, match=r"must hold strings.*; got None in row 1\. Replace"):
+        embedding.fit(["a", None])
+    with pytest.raises(ValueError, match=r"one column of strings.*; got shape \(2, 2\)"):
+        embedding.fit([["a", "b"], ["a", "b"]])
+    with pytest.raises(ValueError, match="at least one text; got 0"):
+        embedding.fit([])
+
+
+def test_rows_get_the_dtype_of_the_model():
+    rows = torch.arange(3).numpy()
+    assert make_to_batch([torch.nn.Linear(1, 1).double()])(rows).dtype == torch.float64
+    assert make_to_batch([torch.nn.Linear(1, 1)])(rows).dtype == torch.float32
+    assert make_to_batch([torch.nn.Embedding(3, 1)])(rows).dtype == torch.int64
+    assert make_to_batch([])(rows).dtype == torch.float32
+
+
+def test_a_tokenizer_may_return_a_mapping():
+    to_batch = make_to_batch([], tokenizer=lambda texts: {"input_ids": [[len(t)] for t in texts]})
+    batch = to_batch(as_texts(["a", "bb"]))
+    assert batch["input_ids"].tolist() == [[1], [2]]
