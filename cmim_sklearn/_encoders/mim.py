@@ -87,7 +87,7 @@ class MIMEncoder(_GenerativeEncoder):
 
     def _configure(self, model):
         super()._configure(model)
-        model.dreams = bool(self.symmetric)
+        model.symmetric = bool(self.symmetric)
 
     def _check_table(self, table, frame):
         if not self.symmetric:

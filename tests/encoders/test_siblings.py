@@ -20,7 +20,7 @@ from cmim_sklearn._encoders.autoencoder import distortion
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound, infomax_vae
 from cmim_sklearn._encoders.vae import mmd, rate, vae
-from cmim_sklearn._models.latent_model import LatentModel, Pass, joined
+from cmim_sklearn._models.latent_model import LatentModel, Pass, concatenate
 from cmim_sklearn._training.critic import critic_values
 from cmim_sklearn.latents import DiagonalNormal, Posterior, standard_normal
 from cmim_sklearn.objectives import mim
@@ -147,7 +147,7 @@ def settled_log_scale(dreams):
         encoder, decoder = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.constant_(encoder.weight, 0.5)
     nn.init.constant_(decoder.weight, 1.0)
-    model = LatentModel(encoder, FlooredAtSix(), decoder, KnownNoise(), dreams=dreams)
+    model = LatentModel(encoder, FlooredAtSix(), decoder, KnownNoise(), symmetric=dreams)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     generator = seeded()
     for _ in range(2500):
@@ -168,17 +168,17 @@ def test_dreamt_rows_are_the_model_s_own_and_carry_gradients(quick):
     X = np.random.RandomState(0).randn(60, 3)
     encoder = MIMEncoder(**quick, symmetric=True, posterior="learned", early_stopping=True).fit(X)
     model = encoder.net_.module.train()
-    assert model.dreams
+    assert model.symmetric
     x = torch.randn(50, 3, generator=seeded())
     batch = model(x, model.draw_noise(x, seeded()))
     assert len(batch.z) == len(batch.log_px) == 100
-    alone = model(x, model.draw_noise(x, seeded())._replace(dream=None))
+    alone = model(x, model.draw_noise(x, seeded())._replace(generation=None))
     assert_close(batch.z[:50], alone.z)
     model.zero_grad()
     (-batch.posterior.log_prob(batch.z)[50:]).sum().backward()
     assert model.decoder.output.weight.grad.abs().sum() > 0  # through the rows that it drew
-    assert model.eval().draw_noise(x, seeded()).dream is None  # what is held out is data alone
-    twice = joined(alone, alone)
+    assert model.eval().draw_noise(x, seeded()).generation is None  # what is held out is data alone
+    twice = concatenate(alone, alone)
     assert_close(mim(twice)["latent"], mim(alone)["latent"].repeat(2))
 
 
@@ -207,7 +207,7 @@ def test_symmetric_mim_refuses_what_it_cannot_draw_with_gradients(mixed, quick):
         warm.set_params(symmetric=True).fit(mixed)
     numbers = mixed[["age", "score"]]
     warm = MIMEncoder(**quick, posterior="learned", warm_start=True).fit(numbers)
-    assert warm.set_params(symmetric=True).fit(numbers).net_.module.dreams
+    assert warm.set_params(symmetric=True).fit(numbers).net_.module.symmetric
 
 
 # -- encoders --------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_masked_cells_are_hidden_from_the_encoder_and_still_scored():
     blind = plain.posterior_mean(torch.full_like(x, torch.nan))
     assert_close(blind, blind[:1].expand_as(blind))
     noise = model.draw_noise(x, generator())
-    assert noise.hidden.all()
+    assert noise.mask.all()
     no_holes = ~torch.isnan(x)
     assert (batch.log_px[no_holes] != 0).float().mean() > 0.95
     mean = batch.posterior.mean - batch.posterior.log_variance * model.posterior.by_log_variance
@@ -88,7 +88,7 @@ def test_masked_cells_are_hidden_from_the_encoder_and_still_scored():
 
 def test_no_masking_draws_no_mask():
     model, x = build()
-    assert model.draw_noise(x, generator()).hidden is None
+    assert model.draw_noise(x, generator()).mask is None
 
 
 def test_on_rows_takes_parts_and_puts_layers_side_by_side():

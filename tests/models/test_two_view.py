@@ -37,7 +37,7 @@ def test_corruption_takes_cells_from_other_rows_of_the_same_column(rate):
 
 def test_a_rate_is_a_share():
     for rate in (-0.1, 2.0, "a"):
-        with pytest.raises(ValueError, match=f"from 0 to 1. Got {rate!r}"):
+        with pytest.raises(ValueError, match=rf"in \[0, 1\]; got {rate!r}"):
             Corruption(rate)
 
 
