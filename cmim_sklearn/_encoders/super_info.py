@@ -12,7 +12,7 @@ from cmim_sklearn._encoders.base.two_view import _ContrastiveEncoder
 from cmim_sklearn._encoders.infonce import nce
 from cmim_sklearn._models.two_view import Views
 from cmim_sklearn._training.net import ObjectiveLoss
-from cmim_sklearn.latents import DiagonalNormal, LearnedPosterior, standard_normal
+from cmim_sklearn.latents import DiagonalNormal, standard_normal
 
 
 def divergence(one: DiagonalNormal, other: DiagonalNormal) -> Tensor:
@@ -104,7 +104,7 @@ class SuperInfoEncoder(_ContrastiveEncoder):
         "superfluous_weight": [Interval(Real, None, None, closed="neither")],
         "compression_weight": [Interval(Real, None, None, closed="neither")],
     }
-    _posterior = LearnedPosterior
+    _posterior = "learned"
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from cmim_sklearn._version import __version__
 
 FORMAT, VERSION = "cmim_sklearn encoder", 2
 OLDEST_VERSION = 1
-"""Of files that are read. Version 2 came with the triangles of `cmim_sklearn.latents.Latents`."""
+"""Of files that are read. Version 2 came with the triangles of `LatentPrior`."""
 MANIFEST, ARRAYS = "manifest.json", "arrays.safetensors"
 
 MAX_FILE_BYTES = 2**31 - 1

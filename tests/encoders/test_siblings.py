@@ -24,7 +24,7 @@ from cmim_sklearn._models.latent_model import LatentModel, Pass, concatenate
 from cmim_sklearn._training.critic import critic_values
 from cmim_sklearn.latents import DiagonalNormal, Posterior, standard_normal
 from cmim_sklearn.objectives import mim
-from tests.test_objectives import make_pass
+from tests.helpers import make_pass
 
 SIBLINGS = [
     encoder

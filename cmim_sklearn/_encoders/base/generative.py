@@ -13,7 +13,7 @@ from cmim_sklearn._encoders.base.fit import some_rows
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn._models.latent_prior import LATENT_PRIORS, Latents
+from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
 from cmim_sklearn._models.row_posterior import (
     CALIBRATION_ROWS,
     SCORE_DRAWS,
@@ -22,7 +22,7 @@ from cmim_sklearn._models.row_posterior import (
 )
 from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
-from cmim_sklearn.latents import POSTERIORS, PointPosterior
+from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
 
 DRAWS_PER_COPY = 32
@@ -56,7 +56,7 @@ class _GenerativeEncoder(_LatentEncoder):
     def _build_model(self, likelihood, architecture, seed):
         n_codes = architecture["n_components"]
         shape = architecture["hidden_layer_sizes"], architecture["activation"]
-        posterior = (POSTERIORS | {"point": PointPosterior})[architecture["posterior"]](n_codes)
+        posterior = POSTERIORS[architecture["posterior"]](n_codes)
         n_outputs = n_codes * posterior.outputs_per_component
         generator = torch.Generator().manual_seed(seed)
         encoder = self._build_encoder(likelihood, architecture, n_outputs, generator)
@@ -400,7 +400,7 @@ class _GenerativeEncoder(_LatentEncoder):
     def __setstate__(self, state):
         state = dict(state)
         if "_net" in state:
-            state["_latents"] = Latents(**state["_latents"])
+            state["_latents"] = LatentPrior(**state["_latents"])
         super().__setstate__(state)
 
 

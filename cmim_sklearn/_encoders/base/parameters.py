@@ -77,7 +77,7 @@ SHARED = {
         """The variance of q(z | x): drawn per row in training, log-variance uniform on [-6,
         0]; learnt, above a soft floor of -6 for the log-variance; or a fixed log-variance
         of -2. Nothing in the loss keeps a learnt variance from running to its floor.""",
-        [StrOptions(set(POSTERIORS))],
+        [StrOptions(set(POSTERIORS) - {"point"})],
     ),
     "latent_prior": Parameter(
         '{"mixture", "normal"}',

@@ -6,7 +6,7 @@ from torch import nn
 
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._models.two_view import Corruption, TwoViewModel
-from cmim_sklearn.latents import PointPosterior
+from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import MLP
 
 
@@ -14,7 +14,7 @@ class _ContrastiveEncoder(_LatentEncoder):
     """Two views and no decoder. A subclass is final."""
 
     _default_view = Corruption()
-    _posterior = PointPosterior
+    _posterior = "point"
 
     _min_held_out = 2
 
@@ -31,7 +31,7 @@ class _ContrastiveEncoder(_LatentEncoder):
 
     def _build_model(self, likelihood, architecture, seed):
         d, generator = architecture["n_components"], torch.Generator().manual_seed(seed)
-        posterior = self._posterior(d)
+        posterior = POSTERIORS[self._posterior](d)
         n_outputs = d * posterior.outputs_per_component
         encoder = self._build_encoder(likelihood, architecture, n_outputs, generator)
         projector, widths = nn.Identity(), architecture["projector_layer_sizes"]
