@@ -1,4 +1,4 @@
-"""Features of our own decoders, and `InformativeEmbedding`: any model's, left as it was."""
+"""`InformativeEmbedding`: features of any model, which is left unchanged."""
 
 import copy
 import pickle
@@ -24,97 +24,10 @@ from skorch import NeuralNet
 from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import ExpTransform
-from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder, InformativeEmbedding
-from cmim_sklearn._likelihoods.gaussian import Gaussian
-from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._models.features import (
-    TOTAL_VARIANCE,
-    decode,
-    feature_scale,
-    hidden_states,
-    layers,
-)
-from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn.latents import POSTERIORS, DiagonalNormal
-from cmim_sklearn.networks import MLP
-from tests.models.test_latent_model import build
-
-# -- our own decoders ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sizes", [(), (8,), (8, 6)])
-def test_hidden_states_end_where_the_output_layer_begins(sizes):
-    model, x = build(sizes=sizes)
-    z = model.posterior_mean(x)
-    states = hidden_states(model.decoder, z)
-    assert [state.shape[1] for state in states] == (list(sizes) or [3])
-    found = layers(model, x)
-    assert_close(found["informative"], states[-1:])
-    assert_close(found["hidden"], states)
-    assert_close(found["mean"], [z])
-    encoder_states = hidden_states(model.encoder, model.likelihood.inputs(x)) if sizes else []
-    assert_close(found["layers"], encoder_states + states)
-    for name, parts in found.items():
-        assert_close(decode(model, torch.cat(parts, 1), name), model.decoder(z))
-        assert_close(layers(model, x, [name])[name], parts)
-
-
-def test_an_encoder_of_ones_own_adds_no_layer_and_is_called_as_it_is():
-    class Own(nn.Module):  # has the parts of a network, but is more than their chain
-        def __init__(self, inner):
-            super().__init__()
-            self.body, self.output = inner.body, inner.output
-
-        def forward(self, x):
-            return self.output(self.body(x)) + x.sum(1, keepdim=True)
-
-    model, x = build(sizes=(8,))
-    model.encoder = Own(model.encoder)
-    z = model.posterior_mean(x)
-    found = layers(model, x)
-    assert_close(found["layers"], hidden_states(model.decoder, z))
-    assert_close(found["mean"], [z])
-
-
-def test_layers_share_one_variance_and_keep_their_shape():
-    rng = np.random.RandomState(0)
-    parts = [5 + rng.randn(200, 4) * [0.1, 1, 2, 3], 1e-3 * rng.randn(200, 10)]
-    centre, scale = feature_scale(parts)
-    scaled = (np.concatenate(parts, 1) - centre) / scale
-    assert_allclose(scaled.mean(0), 0, atol=1e-9)
-    assert_allclose([scaled[:, :4].var(0).sum(), scaled[:, 4:].var(0).sum()], TOTAL_VARIANCE / 2)
-    assert_allclose(np.corrcoef(scaled.T), np.corrcoef(np.concatenate(parts, 1).T))
-    assert_allclose(scaled.std(0)[:4] / scaled.std(0)[0], parts[0].std(0) / parts[0].std(0)[0])
-
-
-def test_a_layer_without_variance_is_not_blown_up():
-    _, scale = feature_scale([np.ones((50, 3)) + 1e-8 * np.random.RandomState(0).randn(50, 3)])
-    assert_allclose(scale, np.sqrt(3 / TOTAL_VARIANCE))
-
-
-def test_a_body_that_is_no_sequence_has_one_hidden_state_flattened():
-    class Image(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body = nn.Sequential(nn.Sequential(nn.Linear(2, 12), nn.Unflatten(1, (3, 2, 2))))
-            self.output = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-
-        def forward(self, z):
-            return self.output(self.body(z))
-
-    joint = Joint([Gaussian.fit([np.array([1.0, 2.0, 4.0])], "a")])
-    decoder = Image()
-    decoder.body = decoder.body[0]  # its children are no hidden layers of their own
-    model = LatentModel(MLP(2, 2, (), "silu"), POSTERIORS["fixed"](2), decoder, joint)
-    x = torch.randn(5, 1)
-    (features,) = layers(model, x)["informative"]
-    assert features.shape == (5, 12)
-    assert_close(decode(model, features, "informative"), decoder(model.posterior_mean(x)))
-
-
-# -- other people's models -------------------------------------------------------------------------
+from cmim_sklearn._models.features import layers
+from cmim_sklearn.latents import DiagonalNormal
 
 
 class AutoEncoder(nn.Module):
