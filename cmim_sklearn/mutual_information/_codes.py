@@ -28,7 +28,7 @@ def code_information(codes_mean, codes_variance, spread, noise, n_draws, rng):
     codes_mean, codes_variance : array of shape (n, d)
         Mean and variance of q(z | x) for each row.
     spread : array of shape (d,)
-        Standard deviation of each component in the training table.
+        Standard deviation of each component in the training table. Only the sum of squares counts.
     noise : float
         Standard deviation of Gaussian noise that is added to every component, as a share of the
         root of the total variance, ``sqrt(sum(spread**2))``.

@@ -7,7 +7,6 @@ chunks, and in `.out_of_core`, on files. Those with a decoder go on in
 
 import copy
 import math
-import warnings
 from abc import ABCMeta, abstractmethod
 from itertools import chain
 from numbers import Integral, Real
@@ -43,8 +42,7 @@ from cmim_sklearn._training.callbacks import CallbackSupportMixin, with_callback
 from cmim_sklearn._training.net import ObjectiveLoss, check_net_params, net_state
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.forking import begin_alone, new_lock
-from cmim_sklearn.mutual_information import MutualInformation
-from cmim_sklearn.mutual_information._codes import index_information
+from cmim_sklearn.mutual_information._codes import code_information
 from cmim_sklearn.networks import build as build_network
 
 LEAST_NOISE = 1e-6
@@ -599,29 +597,9 @@ class _LatentEncoder(
             return {"mean": mean, "variance": log_variance.exp().expand_as(mean)}
 
         codes = on_rows(model, encode, self.table_.encode(frame))
-        mean, own = codes["mean"].astype(float), codes["variance"].astype(float)
-        spread = self._scales["mean"][1] * math.sqrt(TOTAL_VARIANCE / mean.shape[1])
-        variance = own + noise**2 * float(np.sum(spread**2))
-        if not variance.all():
-            raise ValueError(
-                f"Codes of {type(self).__name__} have no noise of their own: noise must be above "
-                f"0. Got {noise!r}."
-            )
-        draws = tuple(
-            index_information(mean, variance, rng.standard_normal(mean.shape))
-            for _ in range(n_draws)
-        )
-        estimate, cap = float(np.mean(draws)), math.log(len(mean))
-        if estimate > cap - max(0.1 * cap, 0.3):
-            warnings.warn(
-                f"{type(self).__name__}.mutual_information gives {estimate:.2f} nats at noise="
-                f"{noise:g}, where {len(mean)} rows can tell {cap:.2f} at most: it says how many "
-                "rows there were. Raise noise, or give more rows.",
-                UserWarning,
-                stacklevel=2,
-            )
-        error = float(np.std(draws, ddof=1) / math.sqrt(n_draws)) if n_draws > 1 else math.nan
-        return MutualInformation(estimate, error, draws, cap)
+        spread = self._scales["mean"][1] * math.sqrt(TOTAL_VARIANCE / codes["mean"].shape[1])
+        mean, variance = codes["mean"].astype(float), codes["variance"].astype(float)
+        return code_information(mean, variance, spread, noise, n_draws, rng)
 
     def to_onnx(self, path, output="embedding"):
         """Write an ONNX model of the fitted encoder, with all that comes before and after its net.
