@@ -47,7 +47,7 @@ def main():
                 for method in arguments.methods:
                     start = time.perf_counter()
                     with warnings.catch_warnings():
-                        warnings.filterwarnings("ignore", ".*the most that the rows")
+                        warnings.filterwarnings("ignore", ".*the largest value that the rows")
                         found = mutual_information(X, Z, method, cv=arguments.cv, random_state=0)
                     results.append(
                         {

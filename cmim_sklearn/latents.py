@@ -1,4 +1,7 @@
-"""What is assumed of the latent code z: posteriors q(z | x), and what z is drawn from to sample.
+"""Posteriors q(z | x) of the latent code, and the standard normal anchor.
+
+A posterior is an ``nn.Module`` that maps outputs of the encoder to a `DiagonalNormal`. A new one is
+one class and one line in `POSTERIORS`.
 
 Axes: n rows, d latent components.
 """
@@ -13,62 +16,97 @@ from torch.nn.functional import softplus
 
 LOG_2PI = float(np.log(2 * np.pi))
 
-
 MIN_LOG_VARIANCE = -6.0
-"""Floor of log sigma^2, so sigma >= exp(-3) = 0.0498.
+"""Lower bound of log sigma^2, so sigma >= exp(-3) = 0.0498.
 
-Nothing in the A-MIM loss opposes a shrinking sigma: every nat per dimension it gives up is a gain
-of half a nat, without end, so a learnt one runs to its floor in every dimension and the loss is
-bounded by the floor alone. We take the published choice of -6 for the log-variance (NeMo, MolMIM);
-another published code has -6 for log sigma, a deviation twenty times smaller.
+Nothing in the A-MIM loss opposes a shrinking sigma: each nat per dimension by which log sigma falls
+lowers the loss by half a nat, without limit. A learned sigma therefore reaches its lower bound in
+every dimension, and only that bounds the loss. -6 is the published choice for the log-variance
+(NeMo, MolMIM). Another published code uses -6 for log sigma, a deviation twenty times smaller.
 """
 
-
 MAX_LOG_VARIANCE = 0.0
-
+"""Upper bound of the log-variance that `SampledPosterior` samples: the variance of the anchor."""
 
 FIXED_LOG_VARIANCE = -2.0
+"""Log-variance of `FixedPosterior`, so sigma = exp(-1) = 0.37."""
 
 
 class DiagonalNormal(NamedTuple):
-    """N(mean, exp(log_variance)), independent over d components; one for each of n rows.
+    """Normal distributions with diagonal covariance, N(mean, exp(log_variance)), one per row.
 
     Attributes
     ----------
     mean : Tensor of shape (n, d)
-    log_variance : Tensor that broadcasts to (n, d)
+    log_variance : Tensor that broadcasts to shape (n, d)
+        Natural logarithm of the variance.
     """
 
     mean: Tensor
     log_variance: Tensor
 
     def rsample(self, noise=None):
-        """Reparametrised draw (n, d) from standard normal noise (n, d).
+        """Sample with gradients to mean and variance (reparametrisation).
 
-        None draws the noise from torch's global generator.
+        Parameters
+        ----------
+        noise : Tensor of shape (n, d), default=None
+            Standard normal noise. None: it is sampled from torch's global generator.
+
+        Returns
+        -------
+        Tensor of shape (n, d)
         """
         noise = torch.randn_like(self.mean) if noise is None else noise
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def log_prob(self, z):
-        """Log density at z (n, d), in nats, (n,)."""
+        """Log density of codes.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+
+        Returns
+        -------
+        Tensor of shape (n,)
+            In nats, summed over components.
+        """
         squares = (z - self.mean).square() * torch.exp(-self.log_variance)
         return -0.5 * (squares + self.log_variance + LOG_2PI).sum(-1)
 
 
 def standard_normal(z):
-    """Return the anchor P(z) = N(0, I) as a `DiagonalNormal` that fits codes z (n, d)."""
+    """Anchor P(z) = N(0, I), with the dtype and device of codes.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, d)
+
+    Returns
+    -------
+    DiagonalNormal
+        Its mean and log-variance are zeros that broadcast to (n, d).
+    """
     zero = torch.zeros((), dtype=z.dtype, device=z.device)
     return DiagonalNormal(zero, zero)
 
 
 class Posterior(nn.Module, ABC):
-    """q(z | x) from the encoder's outputs; a subclass is final.
+    """Base class of posteriors: q(z | x) from the outputs of the encoder.
+
+    Subclasses are not meant to be subclassed further.
 
     Parameters
     ----------
     n_components : int
-        The latent width d.
+        Latent width d.
+
+    Attributes
+    ----------
+    outputs_per_component : int
+        Number k of encoder outputs per latent component: 1 for the mean alone, 2 for mean and
+        variance.
     """
 
     outputs_per_component = 1
@@ -79,23 +117,53 @@ class Posterior(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, outputs, uniform=None) -> DiagonalNormal:
-        """q(z | x) as trained, from outputs (n, k d) and uniform noise (n, 1).
+        """Compute q(z | x) in training.
 
-        Where noise is needed, None draws it from torch's global generator.
+        Parameters
+        ----------
+        outputs : Tensor of shape (n, k * d)
+            Outputs of the encoder.
+        uniform : Tensor of shape (n, 1), default=None
+            Uniform noise on [0, 1), for a posterior that samples its variance. None: it is sampled
+            from torch's global generator. Other posteriors ignore it.
+
+        Returns
+        -------
+        DiagonalNormal
         """
 
     @abstractmethod
     def inference(self, outputs) -> DiagonalNormal:
-        """q(z | x) after training, from outputs (n, k d): the narrowest that training showed."""
+        """Compute q(z | x) after training, with the smallest variance used in training.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n, k * d)
+            Outputs of the encoder.
+
+        Returns
+        -------
+        DiagonalNormal
+        """
 
 
 class SampledPosterior(Posterior):
-    """A log-variance v ~ U(-6, 0) drawn per row in training and told to the mean; -6 at inference.
+    """Posterior with a log-variance v sampled per row from U(-6, 0) in training; -6 at inference.
 
-    The mean is one linear layer on [h; v]: the encoder's last layer gives its part of h, and this
-    head adds v times a learnt direction. Noise of every size up to the prior's own fills the holes
-    between codes and keeps their scale near the prior's, which a floor alone does not. From MolMIM
-    (arXiv 2208.09016), whose head has one hidden layer more.
+    The mean depends on v: it is one linear layer on [h; v]. The encoder's last layer computes the
+    part of h, and this module adds v times a learned direction. Noise of all sizes, up to the
+    variance of the prior, closes gaps between codes and keeps their scale near the prior's. A lower
+    bound of the variance alone does not do that.
+
+    Parameters
+    ----------
+    n_components : int
+        Latent width d.
+
+    References
+    ----------
+    D. Reidenbach et al., "Improving Small Molecule Generation using Mutual Information Machine"
+    (MolMIM, 2022), arXiv 2208.09016.
     """
 
     # NOTE[paper] MolMIM feeds [h; v] through two layers; here it is one.
@@ -116,11 +184,16 @@ class SampledPosterior(Posterior):
 
 
 class LearnedPosterior(Posterior):
-    """The encoder gives mean and log-variance, above a soft floor of -6.
+    """Posterior with mean and log-variance from the encoder; the log-variance is at least -6.
 
-    The floor is -6 + softplus(v + 6), which always has a gradient, where a clamp would hold a
-    component that once fell below it. Expect every component to end there: see
+    The bound is soft, -6 + softplus(v + 6), so the gradient never vanishes; a clamp would trap a
+    component that fell below it. With A-MIM every component ends near the bound, see
     `MIN_LOG_VARIANCE`.
+
+    Parameters
+    ----------
+    n_components : int
+        Latent width d.
     """
 
     outputs_per_component = 2
@@ -136,7 +209,13 @@ class LearnedPosterior(Posterior):
 
 
 class FixedPosterior(Posterior):
-    """A constant log-variance of -2 (sigma = 0.37) for every row and component: needs no floor."""
+    """Posterior with a log-variance of -2 (sigma = 0.37) for every row and component.
+
+    Parameters
+    ----------
+    n_components : int
+        Latent width d.
+    """
 
     def forward(self, outputs, uniform=None):
         """See `Posterior.forward`."""
@@ -148,9 +227,14 @@ class FixedPosterior(Posterior):
 
 
 class PointPosterior(Posterior):
-    """No variance at all: z is the mean, as in an auto-encoder that is no probabilistic model.
+    """Posterior without variance: z equals the mean, as in a deterministic auto-encoder.
 
-    Its densities are infinite, so that no objective may ask for one.
+    Its density is infinite at the mean, so objectives must not use `DiagonalNormal.log_prob`.
+
+    Parameters
+    ----------
+    n_components : int
+        Latent width d.
     """
 
     def forward(self, outputs, uniform=None):

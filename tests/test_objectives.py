@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from cmim_sklearn._models.latent_model import Pass
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 from cmim_sklearn.objectives import OBJECTIVES, cmim, contrast, mim
+from tests.helpers import make_pass, seeded
 
 # Limits of the term for directions uniform on the sphere in d dimensions (population values of
 # log(1 + E exp((cos - 1) / tau)), from the modified Bessel function).
@@ -23,16 +24,7 @@ UNIFORM = [
 
 
 def directions(n, d, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def make_pass(n=6, d=3, n_columns=4, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    mean = torch.randn(n, d, generator=generator)
-    posterior = DiagonalNormal(mean, torch.full((n, 1), -1.0))
-    z = posterior.rsample(torch.randn(n, d, generator=generator))
-    log_px = -torch.rand(n, n_columns, generator=generator)
-    return Pass(z, posterior, standard_normal(z), log_px)
+    return torch.randn(n, d, generator=seeded(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("d", "temperature", "limit"), UNIFORM)
@@ -143,7 +135,7 @@ def test_mim_and_vae_add_up_to_the_prior():
 
 def test_expected_latent_term_has_its_closed_form():
     mean, log_variance = torch.tensor([[0.5, -1.0]]), torch.tensor([[-2.0]])
-    noise = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(200_000, 2, generator=seeded())
     posterior = DiagonalNormal(mean, log_variance)
     z = posterior.rsample(noise)
     term = mim(Pass(z, posterior, standard_normal(z), torch.zeros(1, 1)))["latent"]

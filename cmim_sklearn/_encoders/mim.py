@@ -59,7 +59,7 @@ class MIMEncoder(_GenerativeEncoder):
 
     def _update_model(self, model):
         super()._update_model(model)
-        model.dreams = bool(self.symmetric)
+        model.symmetric = bool(self.symmetric)
 
     def _check_table(self, table, frame):
         if not self.symmetric:

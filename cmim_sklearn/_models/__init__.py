@@ -1,1 +1,1 @@
-"""Torch models of rows, their features, latent prior and row posterior."""
+"""Torch models: latent model, two-view models, features, latent prior and row posterior."""

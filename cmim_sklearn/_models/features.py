@@ -1,4 +1,7 @@
-"""Features of a latent model: hidden layers and posterior means, their scale and inverse."""
+"""Features of a latent model: hidden layers and posterior means, their scale and inverse.
+
+Axes: n rows, C columns, d latent components, w features, P decoder outputs.
+"""
 
 import math
 
@@ -9,32 +12,30 @@ from cmim_sklearn.networks import MLP
 
 EMBEDDINGS = ("informative", "hidden", "layers", "mean")
 
-
 TOTAL_VARIANCE = 20.0
-"""Sum of the variances of all features, whatever their number.
+"""Sum of the variances of all features, for any number of features.
 
-A linear model's default penalty is then right for features of any width: a logistic regression with
-C=1 on 512 standardised features overfits a few hundred labels, and one at a tenth of that scale
+The default penalty of a linear model then suits features of any width. A logistic regression with
+C=1 on 512 standardised features overfits a few hundred labels; at a tenth of that scale it
 underfits some thousands. Each layer has the same share.
 """
 
-
-LEAST_SPREAD = 1e-5
-"""Root mean square deviation of a layer below which it is rounding, and the layer constant."""
+MIN_LAYER_DEVIATION = 1e-5
+"""Root mean square deviation of a layer below which it counts as constant up to rounding."""
 
 
 def hidden_states(network, *inputs):
-    """The hidden activations of a network that has ``body`` and ``output``, first to last.
+    """Hidden activations of a network with ``body`` and ``output``, first to last.
 
-    One for each child of ``body`` where that is an `nn.Sequential`, else its output alone. The last
-    is what ``output`` is given: the informative embedding.
+    There is one per child of ``body`` if that is an `nn.Sequential`, else the output of ``body``
+    alone. The last one is the input of ``output``; in a decoder it is the informative embedding.
 
     Parameters
     ----------
     network : nn.Module
-        A decoder, or an encoder that has both.
+        Decoder or encoder with the submodules ``body`` and ``output``.
     *inputs : Tensor
-        Codes (n, d) or encoder inputs, and whatever else ``body`` takes where it is no
+        Codes (n, d) or encoder inputs, and any other arguments of a ``body`` that is not an
         `nn.Sequential`.
 
     Returns
@@ -51,12 +52,13 @@ def hidden_states(network, *inputs):
 
 
 def layers(model, x, embeddings=EMBEDDINGS):
-    """The layers that the named embeddings of encoded rows x (n, C) consist of, by name.
+    """Layers of each named embedding of encoded rows x (n, C).
 
-    "informative" is the decoder's last hidden activation at the posterior mean, "hidden" all its
-    hidden activations, "layers" those of the encoder before them, "mean" the posterior mean itself.
-    An encoder that is not of `cmim_sklearn.networks` adds none to "layers": what its hidden layers
-    are is not known.
+    - "informative": the decoder's last hidden activation at the posterior mean.
+    - "hidden": all hidden activations of the decoder.
+    - "layers": the hidden activations of the encoder, then those of the decoder. Hidden layers of
+      an encoder that is not an `MLP` are unknown and left out.
+    - "mean": the posterior mean.
 
     Returns
     -------
@@ -83,9 +85,9 @@ def layers(model, x, embeddings=EMBEDDINGS):
 
 
 def decode(model, features, embedding):
-    """Decoder outputs (n, P) of features (n, w) of one of the `EMBEDDINGS`.
+    """Decode features (n, w) of one of the `EMBEDDINGS` to decoder outputs (n, P).
 
-    Hidden features go through the output layer alone, which sees the last activation.
+    Hidden features pass through the output layer only, which takes the last activation.
     """
     if embedding == "mean":
         return model.decoder(features)
@@ -95,15 +97,15 @@ def decode(model, features, embedding):
 
 
 def feature_scale(parts):
-    """Centre and scale, each (w,), that bring layers (n, w_i) to `TOTAL_VARIANCE` together.
+    """Centre and scale, each (w,), that bring layers (n, w_i) to `TOTAL_VARIANCE` in all.
 
-    One factor for a whole layer: its features keep their variances relative to each other, so that
-    directions in which rows differ most weigh most. Few labels need that, and many do not mind.
+    A layer has one factor, so its features keep their relative variances, and directions in which
+    rows differ most weigh most. This helps with few labels and does no harm with many.
     """
     scales = []
     for values in parts:
-        spread = math.sqrt(float(values.var(0).mean()))
-        spread = spread if spread > LEAST_SPREAD else 1.0
-        deviation = math.sqrt(TOTAL_VARIANCE / len(parts) / values.shape[1])
-        scales.append(np.full(values.shape[1], spread / deviation, values.dtype))
+        deviation = math.sqrt(float(values.var(0).mean()))
+        deviation = deviation if deviation > MIN_LAYER_DEVIATION else 1.0
+        target = math.sqrt(TOTAL_VARIANCE / len(parts) / values.shape[1])
+        scales.append(np.full(values.shape[1], deviation / target, values.dtype))
     return np.concatenate([values.mean(0) for values in parts]), np.concatenate(scales)

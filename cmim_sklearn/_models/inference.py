@@ -3,26 +3,26 @@
 import numpy as np
 import torch
 
-from cmim_sklearn._models.latent_model import LatentModel
+from cmim_sklearn._models.encoding_model import EncodingModel
 
 CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
 
 
-def on_rows(model: LatentModel, function, rows, n_rows=None):
-    """Apply a function of tensors on the model's device to rows, without gradients.
+def on_rows(model: EncodingModel, function, rows, n_rows=None):
+    """Apply a function of tensors to rows, in chunks on the model's device, without gradients.
 
-    Short chunks are padded: matrix products of one or two rows take other code paths and round
-    otherwise, and a row must not depend on what stands beside it.
+    Short chunks are padded. Matrix products of one or two rows take other code paths and round
+    differently, and a row's result must not depend on the rows beside it.
 
     Parameters
     ----------
-    model : LatentModel
+    model : EncodingModel
     function : callable
-        From rows (chunk, k) to a dict of tensors (chunk, ...), or of lists of tensors (chunk, w_i)
-        to be put side by side.
+        From rows (chunk, k) to a dict of tensors (chunk, ...), or of lists of tensors (chunk, w_i),
+        which are concatenated along axis 1.
     rows : array of shape (n, k), or iterable of such arrays
     n_rows : int, default=None
-        Of all arrays together, where there are several.
+        Number of rows of all arrays together, if `rows` is an iterable. None: `rows` is one array.
 
     Returns
     -------
@@ -39,19 +39,21 @@ def on_rows(model: LatentModel, function, rows, n_rows=None):
                 if n < MIN_CHUNK_ROWS:
                     chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, chunk.shape[1])])
                 for name, values in function(chunk.to(device)).items():
-                    _put(outputs, name, values, slice(start, start + n), n_rows)
+                    _write(outputs, name, values, slice(start, start + n), n_rows)
                 start += n
     return outputs
 
 
-def _put(outputs, name, values, where, n_rows):
-    """Write values (chunk, ...), or several side by side, into some of the rows of an output."""
+def _write(outputs, name, values, where, n_rows):
+    """Write values (chunk, ...), or a list of them side by side, into some rows of an output."""
     if not isinstance(values, list):
         values = [values]
     widths = [v.shape[1] for v in values] if len(values) > 1 else values[0].shape[1:]
     if name not in outputs:
         shape = [sum(widths)] if len(values) > 1 else widths
-        outputs[name] = np.empty((n_rows, *shape), np.float32)  # on large pages, unlike torch's
+        # NumPy allocates on large pages, torch does not.
+        outputs[name] = np.empty((n_rows, *shape), np.float32)
     rows = torch.from_numpy(outputs[name][where])
-    for v, own in zip(values, rows.split(widths, 1) if len(values) > 1 else [rows], strict=True):
-        own.copy_(v[: len(rows)])
+    columns = rows.split(widths, 1) if len(values) > 1 else [rows]
+    for v, target in zip(values, columns, strict=True):
+        target.copy_(v[: len(rows)])

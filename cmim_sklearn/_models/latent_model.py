@@ -1,4 +1,4 @@
-"""The probabilistic auto-encoder: encoder, posterior, decoder, likelihood; a batch in, a Pass out.
+"""Latent variable model: encoder, posterior, decoder and likelihood of a row.
 
 Axes: n rows, C columns, d latent components, P decoder outputs.
 """
@@ -6,26 +6,27 @@ Axes: n rows, C columns, d latent components, P decoder outputs.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmim_sklearn._likelihoods.joint import Joint
+from cmim_sklearn._models.encoding_model import EncodingModel
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 
 
 class Pass(NamedTuple):
-    """All that an objective may see of one batch.
+    """Forward pass of one batch of n rows: the input of every objective.
 
     Attributes
     ----------
     z : Tensor of shape (n, d)
-        Codes, one reparametrised draw from the posterior for each row.
+        Latent codes, one reparametrised sample of q(z | x) per row.
     posterior, prior : DiagonalNormal
-        q(z | x) and the anchor P(z), one for each row.
+        q(z | x) and the anchor P(z), one per row.
     log_px : Tensor of shape (n, C)
-        log p(x_c | z) in nats, not reduced; 0 in unobserved cells. For text, one for each token, 0
-        at padding.
-    inputs : Tensor of shape (n, W) or None
-        What the encoder was given.
+        log p(x_c | z) in nats, one per cell, not summed; 0 in missing cells. For text, one per
+        token, 0 at padding.
+    inputs : Tensor of shape (n, W) or None, default=None
+        Inputs of the encoder, where the objective needs them.
     """
 
     z: Tensor
@@ -35,38 +36,17 @@ class Pass(NamedTuple):
     inputs: Tensor | None = None
 
 
-class Noise(NamedTuple):
-    """Everything random in one pass over n rows, drawn before it.
-
-    Attributes
-    ----------
-    code : Tensor of shape (n, d)
-        Standard normal.
-    variance : Tensor of shape (n, 1)
-        Uniform on [0, 1), for a posterior that draws its variance.
-    hidden : Tensor of shape (n, C) or None
-        True in cells that the encoder must not see.
-    dream : Dream or None
-        For as many rows of the model's own.
-    """
-
-    code: Tensor
-    variance: Tensor
-    hidden: Tensor | None
-    dream: "Dream | None" = None
-
-
-class Dream(NamedTuple):
-    """Everything random in a pass over n rows that the model makes up.
+class GenerationNoise(NamedTuple):
+    """Random numbers for generating n rows from the model and encoding them.
 
     Attributes
     ----------
     z : Tensor of shape (n, d)
-        Codes from the anchor P(z).
+        Latent codes from the anchor P(z).
     variance : Tensor of shape (n, 1)
         As in `Noise`.
     generator : torch.Generator
-        Of the draws from p(x | z).
+        Generator of the samples from p(x | z).
     """
 
     z: Tensor
@@ -74,27 +54,47 @@ class Dream(NamedTuple):
     generator: torch.Generator
 
 
-class LatentModel(nn.Module):
-    """Encoder, posterior, decoder and likelihood, put together by the estimator.
+class Noise(NamedTuple):
+    """Random numbers of one forward pass over n rows, drawn before it.
+
+    Attributes
+    ----------
+    code : Tensor of shape (n, d)
+        Standard normal.
+    variance : Tensor of shape (n, 1)
+        Uniform on [0, 1), for a posterior that samples its variance.
+    mask : Tensor of shape (n, C) or None
+        True in cells that are hidden from the encoder.
+    generation : GenerationNoise or None, default=None
+        Noise of n generated rows, for a symmetric objective.
+    """
+
+    code: Tensor
+    variance: Tensor
+    mask: Tensor | None
+    generation: GenerationNoise | None = None
+
+
+class LatentModel(EncodingModel):
+    """Encoder, posterior, decoder and likelihood, trained together.
 
     Parameters
     ----------
     encoder : nn.Module
-        (n, likelihood.n_inputs) -> (n, n_components * posterior.outputs_per_component).
+        (n, likelihood.n_inputs) -> (n, d * posterior.outputs_per_component).
     posterior : Posterior
     decoder : nn.Module
-        (n, n_components) -> (n, likelihood.n_params), with submodules ``body`` and ``output``.
+        (n, d) -> (n, likelihood.n_params), with submodules ``body`` and ``output``.
     likelihood : Joint
     input_masking : float, default=0.0
-        The share of cells hidden from the encoder, not from the likelihood, in training.
-    dreams : bool, default=False
-        Whether `forward`, in training, passes as many rows of the model's own as it is given: z
-        from P(z), x from p(x | z). Only columns whose draws have a gradient can be dreamt, that
-        is Gaussian ones.
+        Share of cells that are hidden from the encoder in training. The likelihood sees them.
+    symmetric : bool, default=False
+        Whether `forward`, in training, also passes as many generated rows as it gets: z from P(z),
+        x from p(x | z). It needs samples of x with a gradient, so all columns must be Gaussian.
     """
 
     def __init__(
-        self, encoder, posterior, decoder, likelihood: Joint, input_masking=0.0, dreams=False
+        self, encoder, posterior, decoder, likelihood: Joint, input_masking=0.0, symmetric=False
     ):
         super().__init__()
         self.encoder = encoder
@@ -102,41 +102,38 @@ class LatentModel(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.input_masking = input_masking
-        self.dreams = dreams
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
+        self.symmetric = symmetric
 
     def draw_noise(self, x, generator) -> Noise:
-        """Draw what `forward` needs for encoded rows x (n, C) from a generator on x's device."""
+        """See `EncodingModel.draw_noise`."""
         n, options = len(x), {"generator": generator, "device": x.device}
-        hidden = None
+        mask = None
         if self.input_masking > 0:
-            hidden = torch.rand(x.shape, **options) < self.input_masking
+            mask = torch.rand(x.shape, **options) < self.input_masking
         width = self.posterior.n_components
         code = torch.randn((n, width), **options)
         variance = torch.rand((n, 1), **options)
-        dream = None
-        if self.dreams and self.training:
-            z, dreamt = torch.randn((n, width), **options), torch.rand((n, 1), **options)
-            dream = Dream(z, dreamt, generator)
-        return Noise(code, variance, hidden, dream)
+        generation = None
+        if self.symmetric and self.training:
+            z, its_variance = torch.randn((n, width), **options), torch.rand((n, 1), **options)
+            generation = GenerationNoise(z, its_variance, generator)
+        return Noise(code, variance, mask, generation)
 
     def forward(self, x, noise: Noise) -> Pass:
-        """Encode, draw a code, decode and score encoded rows x (n, C)."""
+        """Encode rows x (n, C), sample their codes, decode and score them."""
         # NOTE[paper] input_masking is ours; at its value 0 the encoder sees every observed cell.
-        seen = x if noise.hidden is None else x.masked_fill(noise.hidden, torch.nan)
+        seen = x if noise.mask is None else x.masked_fill(noise.mask, torch.nan)
         inputs = self.likelihood.inputs(seen)
         posterior = self.posterior(self.encoder(inputs), noise.variance)
         z = posterior.rsample(noise.code)
         log_px = self.likelihood.log_prob(self.decoder(z), x)
         batch = Pass(z, posterior, standard_normal(z), log_px, inputs)
-        return batch if noise.dream is None else joined(batch, self._dream(noise.dream))
+        if noise.generation is None:
+            return batch
+        return concatenate(batch, self._pass_generated(noise.generation))
 
-    def _dream(self, noise: "Dream") -> Pass:
-        """The pass of rows that the model makes up, with gradients through them."""
+    def _pass_generated(self, noise: GenerationNoise) -> Pass:
+        """Generate rows, with gradients through them, and encode and score them."""
         params = self.decoder(noise.z)
         x = self.likelihood.rsample(params, noise.generator)
         inputs = self.likelihood.inputs(x)
@@ -144,28 +141,20 @@ class LatentModel(nn.Module):
         log_px = self.likelihood.log_prob(params, x)
         return Pass(noise.z, posterior, standard_normal(noise.z), log_px, inputs)
 
-    def encode(self, x) -> DiagonalNormal:
-        """q(z | x) of encoded rows x (n, C) at inference."""
-        return self.posterior.inference(self.encoder(self.likelihood.inputs(x)))
 
-    def posterior_mean(self, x) -> Tensor:
-        """The posterior mean of encoded rows x (n, C) at inference, (n, d)."""
-        return self.encode(x).mean
+def concatenate(first: Pass, second: Pass) -> Pass:
+    """Concatenate the rows of two passes."""
 
-
-def joined(one: Pass, other: Pass) -> Pass:
-    """The rows of two passes in one."""
-
-    def both(a, b):
+    def cat(a, b):
         return torch.cat([a, b])
 
     posterior = DiagonalNormal(
-        both(one.posterior.mean, other.posterior.mean),
-        both(
-            one.posterior.log_variance.expand(len(one.z), -1),
-            other.posterior.log_variance.expand(len(other.z), -1),
+        cat(first.posterior.mean, second.posterior.mean),
+        cat(
+            first.posterior.log_variance.expand(len(first.z), -1),
+            second.posterior.log_variance.expand(len(second.z), -1),
         ),
     )
-    z = both(one.z, other.z)
-    log_px, inputs = both(one.log_px, other.log_px), both(one.inputs, other.inputs)
+    z = cat(first.z, second.z)
+    log_px, inputs = cat(first.log_px, second.log_px), cat(first.inputs, second.inputs)
     return Pass(z, posterior, standard_normal(z), log_px, inputs)

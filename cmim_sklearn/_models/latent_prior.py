@@ -1,4 +1,7 @@
-"""Prior over latent codes after training: standard normal, or a fitted Gaussian mixture."""
+"""Prior over latent codes, fitted after training: standard normal, or a Gaussian mixture.
+
+Axes: n rows, d latent components, r directions in which codes vary, k mixture components.
+"""
 
 import numpy as np
 import torch
@@ -7,53 +10,63 @@ from cmim_sklearn.latents import LOG_2PI
 
 MIXTURE_SIZES = (1, 10, 30, 100)
 
-
 MIXTURE_ROWS = 5000
-
 
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
 
+MIN_NOISE_SHARE = 1e-4
+"""Lower bound of the noise variance as a share of the codes' largest variance.
 
-LEAST_NOISE = 1e-4
-"""As a share of the codes' largest variance: enough for a covariance where codes have no noise."""
-
+It keeps covariances positive definite where codes have no noise.
+"""
 
 HALF_RANGE = 1e-4, 1e4
-"""Bounds of a factor that half precision holds to 1 part in 1,000: its diagonal is above the first,
-and all of it below the second."""
+"""Range in which half precision holds a Cholesky factor to 1 part in 1,000.
+
+Diagonal entries must be above the first number, absolute values of all entries below the second.
+"""
 
 
-class Latents:
-    """What codes are drawn from to sample: z = centre + basis u, with u from a Gaussian mixture.
+class LatentPrior:
+    """Distribution that codes are sampled from: z = centre + basis u, u from a Gaussian mixture.
 
     Parameters
     ----------
     weights : array of shape (k,)
+        Weights of the mixture components; they sum to 1.
     means : array of shape (k, r)
     factors : array of shape (k, r, r) or (k, r (r + 1) / 2)
-        Lower Cholesky factors of the covariances, or their lower triangles row after row.
+        Lower Cholesky factors of the covariances, or their lower triangles, row after row.
     centre : array of shape (d,)
     basis : array of shape (d, r)
         Orthonormal columns.
+
+    Raises
+    ------
+    ValueError
+        If the shape of `factors` does not fit the shape of `means`.
     """
 
     def __init__(self, weights, means, factors, centre, basis):
         self.weights = np.asarray(weights, float)
-        # Contiguous, since products of the same arrays in another layout round otherwise.
+        # Contiguous, because products of the same arrays in another layout round differently.
         self.means, self.centre, self.basis = (
             np.ascontiguousarray(part, np.float32) for part in (means, centre, basis)
         )
         factors, (k, r) = np.asarray(factors), self.means.shape
-        # Without a component r may be anything in a file of a few bytes, and r x r places are made.
+        # With k = 0, a file of a few bytes could state any r, and r * r numbers are allocated.
         if not k or factors.shape not in ((k, r, r), (k, r * (r + 1) // 2)):
-            raise ValueError(f"factors have shape {factors.shape}, for means of shape {(k, r)}.")
+            raise ValueError(
+                f"factors must have shape {(k, r, r)} or {(k, r * (r + 1) // 2)}, for means of "
+                f"shape {(k, r)} and at least one component; got {factors.shape}."
+            )
         lower = (slice(None), *np.tril_indices(r))
         self._triangles = factors if factors.ndim == 2 else factors[lower]
         self.factors = np.zeros((k, r, r), np.float32)
         self.factors[lower] = self._triangles
 
     def state(self):
-        """Return the constructor's arguments, the factors as triangles of their own dtype."""
+        """Return the constructor's arguments; factors are triangles in their stored dtype."""
         return {
             "weights": self.weights,
             "means": self.means,
@@ -63,12 +76,12 @@ class Latents:
         }
 
     def sample(self, n_samples, rng):
-        """Draw float32 codes (n_samples, d) from a numpy Generator."""
-        u, _ = self.draw(n_samples, rng)
+        """Sample float32 codes (n_samples, d) with a numpy Generator."""
+        u, _ = self.sample_directions(n_samples, rng)
         return self.centre + u @ self.basis.T
 
-    def draw(self, n_samples, rng):
-        """Draw u, float32 (n_samples, r), and the component that each came from, (n_samples,)."""
+    def sample_directions(self, n_samples, rng):
+        """Sample u, float32 (n_samples, r), and the mixture component of each, (n_samples,)."""
         component = rng.choice(len(self.weights), size=n_samples, p=self.weights)
         u = rng.standard_normal((n_samples, self.means.shape[1])).astype(np.float32)
         for k in np.unique(component):
@@ -77,44 +90,48 @@ class Latents:
         return u, component
 
 
-def normal_latents(means, noise, seed):
-    """N(0, I), the anchor of the objective, whatever the posterior means (n, d).
+def normal_prior(means, noise, seed):
+    """Return N(0, I), the anchor of the objective, for posterior means (n, d).
 
-    Right only where codes came to match it: A-MIM leaves their scale free.
+    It ignores the codes. It suits them only if training matched them to it: A-MIM leaves their
+    scale free.
     """
     identity = np.eye(means.shape[1])
     factors = identity[None].astype(np.float16)
-    return Latents([1.0], np.zeros((1, len(identity))), factors, 0 * identity[0], identity)
+    return LatentPrior([1.0], np.zeros((1, len(identity))), factors, 0 * identity[0], identity)
 
 
-def mixture_latents(means, noise, seed):
-    """A Gaussian mixture fitted to codes as at inference: N(mean, noise) for each row.
+def mixture_prior(means, noise, seed):
+    """Fit a Gaussian mixture to the codes at inference, N(mean, noise) for each row.
 
-    Codes vary in fewer directions than they have components. Those in which the means vary by less
-    than the noise are left out. Sizes of `MIXTURE_SIZES` are tried upwards until one does worse on
-    a fifth of the codes, each by a few steps of expectation maximisation. A component's covariance
-    is shrunk to the mean covariance within components, as if r codes more had it: components of a
-    few dozen codes then follow the curved set on which codes lie, and none collapses. Factors are
-    rounded to half precision: they are most of what the mixture takes in a file.
+    - Directions: codes vary in fewer than d directions. Principal directions in which the means
+      vary by less than the noise are left out.
+    - Number of components: `MIXTURE_SIZES` are tried in turn, each by a few steps of expectation
+      maximisation, until one has a lower likelihood on a held-out fifth of the codes.
+    - Covariances: each is shrunk towards the mean covariance within components, as if r more codes
+      had it. Components of a few dozen codes then follow the curved set on which codes lie, and
+      none collapses.
+    - Storage: factors are rounded to half precision, because they take most of the space in a file.
 
     Parameters
     ----------
     means : array of shape (n, d)
-        Posterior means; the first 5,000 are used, in random order.
+        Posterior means in random order; the first 5,000 are used.
     noise : array of shape (d,)
-        Variance of the posterior, the mean over rows.
+        Posterior variance, averaged over rows.
     seed : int
+        Seed of the initial centres.
 
     Returns
     -------
-    Latents
+    LatentPrior
     """
     means = torch.from_numpy(np.asarray(means[:MIXTURE_ROWS], np.float32))
     centre = means.mean(0)
     values, vectors = np.linalg.eigh(
         np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
     )
-    noise = np.maximum(noise, LEAST_NOISE * values[-1])
+    noise = np.maximum(noise, MIN_NOISE_SHARE * values[-1])
     kept = max(1, int((values > noise.mean()).sum()))
     basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32))
     noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)))
@@ -136,12 +153,12 @@ def mixture_latents(means, noise, seed):
     diagonal = np.diagonal(factors, axis1=1, axis2=2)
     is_half = (diagonal > low).all() and (np.abs(factors) < high).all()
     factors = factors.astype(np.float16 if is_half else np.float32)
-    return Latents(weights / weights.sum(), centres, factors, centre.numpy(), basis.numpy())
+    return LatentPrior(weights / weights.sum(), centres, factors, centre.numpy(), basis.numpy())
 
 
 def _fit_mixture(u, noise, size, seed):
-    """Weights (k,), means (k, r) and Cholesky factors (k, r, r) of a mixture for u (n, r)."""
-    # Half of the time that importing this library takes would go into it.
+    """Fit weights (k,), means (k, r) and Cholesky factors (k, r, r) of a mixture to u (n, r)."""
+    # Imported here because it takes half of the time of `import cmim_sklearn`.
     from sklearn.cluster import kmeans_plusplus
 
     n, r = u.shape
@@ -156,8 +173,8 @@ def _fit_mixture(u, noise, size, seed):
         squares = torch.zeros(size, r, r)
         for k in range(size):
             rows = share[:, k] > 1e-3
-            apart = u[rows] - means[k]
-            squares[k] = apart.T @ (apart * share[rows, k, None])
+            offset = u[rows] - means[k]
+            squares[k] = offset.T @ (offset * share[rows, k, None])
         within = squares.sum(0) / n
         covariances = (squares + r * within) / (counts + r)[:, None, None] + noise
         mixture = weights, means, torch.linalg.cholesky(covariances)
@@ -171,21 +188,22 @@ def _fit_mixture(u, noise, size, seed):
 
 
 def component_log_prob(u, weights, means, factors):
-    """Log of w_k N(u | mean_k, L_k L_k') of points u (n, r) under each component, (n, k)."""
+    """Log of w_k N(u | mean_k, L_k L_k') at points u (n, r) for each component, in nats, (n, k)."""
     inverse = torch.linalg.solve_triangular(
         factors,
         torch.eye(u.shape[1], dtype=u.dtype, device=u.device).expand_as(factors),
         upper=False,
     )
-    apart = inverse @ u.T - inverse @ means.unsqueeze(-1)  # (k, r, n)
+    whitened = inverse @ u.T - inverse @ means.unsqueeze(-1)  # (k, r, n)
     log_det = torch.diagonal(factors, dim1=1, dim2=2).log().sum(1)
     constant = weights.log() - log_det - 0.5 * u.shape[1] * LOG_2PI
-    return constant - 0.5 * apart.square().sum(1).T
+    return constant - 0.5 * whitened.square().sum(1).T
 
 
 def mixture_log_prob(u, weights, means, factors):
-    """Log density of points u (n, r) under a Gaussian mixture, (n,)."""
+    """Log density of a Gaussian mixture at points u (n, r), in nats, (n,)."""
     return component_log_prob(u, weights, means, factors).logsumexp(1)
 
 
-LATENT_PRIORS = {"normal": normal_latents, "mixture": mixture_latents}
+LATENT_PRIORS = {"normal": normal_prior, "mixture": mixture_prior}
+"""Functions that return a `LatentPrior` for posterior means, posterior variance and a seed."""

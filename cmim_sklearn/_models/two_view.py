@@ -1,6 +1,6 @@
-"""Two views of each row, and the model that encodes both.
+"""Two-view model: two corrupted views of each row, encoded and projected for a contrastive loss.
 
-A view is an object, `Corruption` or one of the user's own.
+A view is an object: `Corruption`, or a custom callable.
 
 Axes: n rows, C columns, d latent components, p projected features.
 """
@@ -10,25 +10,31 @@ from numbers import Real
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cmim_sklearn._models.encoding_model import EncodingModel
 from cmim_sklearn.latents import DiagonalNormal
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """Two views of a row: as it is, and with some cells taken from other rows, as in SCARF.
+    """Two views of a row: the row itself, and a copy with some cells from other rows, as in SCARF.
 
-    A view of your own is any callable ``(x, generator) -> (first, second)`` on encoded rows,
-    tensors (n, C) with NaN where nothing is known.
+    A custom view is any callable ``(x, generator) -> (first, second)`` on encoded rows: float32
+    tensors (n, C) with NaN in missing cells.
 
     Parameters
     ----------
     rate : float, default=0.6
-        Share of cells that are replaced, each by what its column has in a row of the batch drawn
-        at random.
+        Probability that a cell is replaced, in [0, 1]. The new value comes from the same column of
+        a random row of the batch.
     both : bool, default=False
-        Whether the first view is corrupted, too.
+        Whether the first view is corrupted too. False: the first view is the row itself.
+
+    Raises
+    ------
+    ValueError
+        If `rate` is not a number in [0, 1].
 
     References
     ----------
@@ -42,10 +48,10 @@ class Corruption:
     def __post_init__(self):
         """Check the rate."""
         if not isinstance(self.rate, Real) or not 0 <= self.rate <= 1:
-            raise ValueError(f"rate must be a number from 0 to 1. Got {self.rate!r} instead.")
+            raise ValueError(f"rate must be a number in [0, 1]; got {self.rate!r}.")
 
     def __call__(self, x, generator):
-        """Two views (n, C) of encoded rows x (n, C)."""
+        """Compute two views (n, C) of encoded rows x (n, C)."""
         return (self._corrupt(x, generator) if self.both else x), self._corrupt(x, generator)
 
     def _corrupt(self, x, generator):
@@ -56,14 +62,15 @@ class Corruption:
 
 
 class View(NamedTuple):
-    """What is made of one view of n rows.
+    """One encoded view of n rows.
 
     Attributes
     ----------
     z : Tensor of shape (n, d)
+        Latent codes, sampled from the posterior.
     posterior : DiagonalNormal
     projected : Tensor of shape (n, p)
-        What losses compare; thrown away after training.
+        Projected codes that losses compare. The projector is not used after training.
     """
 
     z: Tensor
@@ -72,21 +79,21 @@ class View(NamedTuple):
 
 
 class Views(NamedTuple):
-    """Both views of a batch: all that a contrastive loss may see."""
+    """Both views of a batch: the input of every contrastive loss."""
 
     first: View
     second: View
 
 
 class ViewNoise(NamedTuple):
-    """Everything random in one pass: two views of encoded rows, each (n, C), and noise (n, d)."""
+    """Random parts of one pass: two views of encoded rows, each (n, C), and code noise (n, d)."""
 
     rows: tuple[Tensor, Tensor]
     codes: tuple[Tensor, Tensor]
 
 
-class TwoViewModel(nn.Module):
-    """Encoder, posterior and projector; a batch in, `Views` out.
+class TwoViewModel(EncodingModel):
+    """Encoder, posterior and projector that map two views of a batch to `Views`.
 
     Parameters
     ----------
@@ -96,8 +103,9 @@ class TwoViewModel(nn.Module):
     projector : nn.Module
         (n, d) -> (n, p).
     likelihood : Joint
-        Makes inputs of encoded rows; nothing else of it is used.
+        Converts encoded rows to inputs of the encoder; its densities are not used.
     view : callable
+        As in `Corruption`.
     """
 
     def __init__(self, encoder, posterior, projector, likelihood, view):
@@ -105,40 +113,28 @@ class TwoViewModel(nn.Module):
         self.encoder, self.posterior, self.projector = encoder, posterior, projector
         self.likelihood, self.view = likelihood, view
 
-    @property
-    def device(self):
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
     def draw_noise(self, x, generator) -> ViewNoise:
-        """Draw what `forward` needs for encoded rows x (n, C)."""
+        """See `EncodingModel.draw_noise`."""
         shape, options = (len(x), self.posterior.n_components), {"generator": generator}
         codes = tuple(torch.randn(shape, **options, device=x.device) for _ in range(2))
         return ViewNoise(two_views(self.view, x, generator), codes)
 
     def forward(self, x, noise: ViewNoise) -> Views:
         """Encode both views of encoded rows x (n, C)."""
-        return Views(*(self._see(*part) for part in zip(*noise, strict=True)))
+        return Views(*(self._encode_view(*part) for part in zip(*noise, strict=True)))
 
-    def _see(self, x, noise) -> View:
+    def _encode_view(self, x, noise) -> View:
         posterior = self.posterior(self.encoder(self.likelihood.inputs(x)))
         z = posterior.rsample(noise)
-        return View(z, posterior, self.projector(z).float())  # losses want more than half
-
-    def encode(self, x) -> DiagonalNormal:
-        """q(z | x) of encoded rows x (n, C), uncorrupted, at inference."""
-        return self.posterior.inference(self.encoder(self.likelihood.inputs(x)))
-
-    def posterior_mean(self, x) -> Tensor:
-        """Its mean, (n, d)."""
-        return self.encode(x).mean
+        # Losses need more than half precision.
+        return View(z, posterior, self.projector(z).float())
 
 
 def two_views(view, x, generator):
-    """Two views (n, C) of encoded rows x (n, C), by a callable that is checked."""
+    """Compute two views (n, C) of encoded rows x (n, C), and check what `view` returns."""
     if isinstance(view, type):
         raise ValueError(
-            f"view must be an object, not a class. Got {view.__name__}; call it first, as "
+            f"view must be an object, not a class; got {view.__name__}. Create an object, as in "
             "view=Corruption(0.5)."
         )
     views = view(x, generator)
@@ -146,7 +142,7 @@ def two_views(view, x, generator):
     if not is_pair or any(getattr(part, "shape", None) != x.shape for part in views):
         shapes = [tuple(getattr(part, "shape", ())) for part in views]
         raise ValueError(
-            f"view must return two tensors {tuple(x.shape)}, as encoded rows come. Got a "
-            f"{type(views).__name__} of {len(views)}: {', '.join(map(str, shapes[:3]))}."
+            f"view must return two tensors of shape {tuple(x.shape)}, the shape of its input; got "
+            f"a {type(views).__name__} of {len(views)}: {', '.join(map(str, shapes[:3]))}."
         )
     return tuple(views)

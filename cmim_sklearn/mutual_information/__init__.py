@@ -1,20 +1,15 @@
-r"""Estimates of the mutual information I(X; Z) from pairs of rows, in nats.
+r"""Estimators of the mutual information I(X; Z) from pairs of rows, in nats.
 
-Four train a critic f(x, z), a network that scores how well a pair belongs together, and read the
-information from its scores on pairs that it has not seen; one counts neighbours. All of them first
-map each column to normal scores, strictly increasing, which leaves the information as it is. A new
-estimator is one class and one line in `ESTIMATORS`.
+`MINE`, `NWJ`, `InfoNCE` and `SMILE` train a critic f(x, z), a network that scores how well x and z
+match, and compute an estimate from its scores of held-out pairs. `KSG` counts nearest neighbours
+and trains nothing. All of them first map each column to normal scores. That map is strictly
+increasing, so it does not change the mutual information.
 
-Axes: n rows; b rows that are scored together. Score matrices F (b, b) are those of `bounds`.
+A new estimator is one class and one line in ``ESTIMATORS``.
 """
 
-from cmim_sklearn.mutual_information._estimators import (
-    MINE,
-    NWJ,
-    SMILE,
-    InfoNCE,
-    mutual_information,
-)
+from cmim_sklearn.mutual_information._cross_validation import mutual_information
+from cmim_sklearn.mutual_information._estimators import MINE, NWJ, SMILE, InfoNCE
 from cmim_sklearn.mutual_information._ksg import KSG
 from cmim_sklearn.mutual_information._result import MutualInformation
 

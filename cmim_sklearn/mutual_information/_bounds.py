@@ -1,8 +1,8 @@
-r"""Bounds on the mutual information of X and Z, from the scores of a critic.
+r"""Bounds on the mutual information of X and Z, as functions of a critic's scores.
 
-A critic f(x, z) scores how well a pair belongs together. A score matrix F (b, b) of a batch has
-F[i, j] = f(x_i, z_j): pairs on the diagonal, and off it mismatches, which are what pairs would be
-were X and Z independent. Bounds are pure functions of it, in nats, for training and valuing alike.
+A critic f(x, z) scores how well x and z match. The score matrix F (b, b) of a batch has
+F[i, j] = f(x_i, z_j): matching pairs on the diagonal, mismatched pairs off it. Mismatched pairs are
+distributed as if X and Z were independent. The same functions serve for training and evaluation.
 
 Axes: b rows of a batch.
 """
@@ -14,91 +14,97 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 MIN_LOG_AVERAGE = math.log(1e-4)
+"""Lower bound of the moving average in `MovingAverage`, as a logarithm."""
 
 
-def _log_mean_exp_apart(F):
+def _log_mean_exp_mismatched(F):
     """Log of the mean of exp(F) off the diagonal."""
     b = len(F)
-    itself = torch.eye(b, dtype=torch.bool, device=F.device)
-    return torch.logsumexp(F.masked_fill(itself, -torch.inf).flatten(), 0) - math.log(b * (b - 1))
+    diagonal = torch.eye(b, dtype=torch.bool, device=F.device)
+    off_diagonal = F.masked_fill(diagonal, -torch.inf)
+    return torch.logsumexp(off_diagonal.flatten(), 0) - math.log(b * (b - 1))
 
 
 def donsker_varadhan(F: Tensor) -> Tensor:
-    r"""The bound of Donsker and Varadhan on a score matrix.
+    r"""Donsker-Varadhan bound.
 
     .. math:: \operatorname{mean}_i F_{ii} - \log \operatorname{mean}_{i \ne j} e^{F_{ij}}
 
     Parameters
     ----------
     F : Tensor of shape (b, b)
+        Score matrix.
 
     Returns
     -------
     Tensor of shape ()
-        In nats. Greatest, in expectation, where F is log p(x, z) / (p(x) p(z)) plus any constant.
+        In nats. Its expectation is largest if F is log p(x, z) / (p(x) p(z)) plus any constant.
     """
-    return F.diagonal().mean() - _log_mean_exp_apart(F)
+    return F.diagonal().mean() - _log_mean_exp_mismatched(F)
 
 
 def mine(F: Tensor, log_average: Tensor) -> Tensor:
-    r"""The bound of Donsker and Varadhan, with MINE's gradient.
+    r"""Donsker-Varadhan bound with the gradient of MINE.
 
-    The gradient of the logarithm divides by the batch's mean of exp(F), and is biased since that is
-    noisy. MINE divides by an average over past batches instead.
+    The gradient of the logarithm divides by the batch's mean of exp(F). That mean is noisy, so the
+    gradient is biased. MINE divides by an average over past batches instead.
 
     Parameters
     ----------
     F : Tensor of shape (b, b)
+        Score matrix.
     log_average : Tensor of shape ()
-        Logarithm of that average. At the batch's own mean the gradient is that of
+        Logarithm of the average of exp(F). At the batch's own mean the gradient is that of
         `donsker_varadhan`.
 
     Returns
     -------
     Tensor of shape ()
-        In nats: the *value* is `donsker_varadhan` in any case.
+        In nats. The value always equals `donsker_varadhan`.
     """
-    joint, log_mean = F.diagonal().mean(), _log_mean_exp_apart(F)
+    joint, log_mean = F.diagonal().mean(), _log_mean_exp_mismatched(F)
     ratio = torch.exp(log_mean - log_average.detach())
     return joint - log_mean.detach() - (ratio - ratio.detach())
 
 
 def nwj(F: Tensor) -> Tensor:
-    r"""The bound of Nguyen, Wainwright and Jordan, also called f-GAN KL or MINE-f.
+    r"""Bound of Nguyen, Wainwright and Jordan, also called f-GAN KL or MINE-f.
 
     .. math:: \operatorname{mean}_i F_{ii} - \operatorname{mean}_{i \ne j} e^{F_{ij} - 1}
 
     Parameters
     ----------
     F : Tensor of shape (b, b)
+        Score matrix.
 
     Returns
     -------
     Tensor of shape ()
-        In nats. Greatest, in expectation, where F is 1 + log p(x, z) / (p(x) p(z)).
+        In nats. Its expectation is largest if F is 1 + log p(x, z) / (p(x) p(z)).
     """
-    return F.diagonal().mean() - torch.exp(_log_mean_exp_apart(F) - 1)
+    return F.diagonal().mean() - torch.exp(_log_mean_exp_mismatched(F) - 1)
 
 
-def infonce(F: Tensor) -> Tensor:
-    r"""The bound of InfoNCE: how well z_i is told from the batch's other z, given x_i.
+def infonce_bound(F: Tensor) -> Tensor:
+    r"""InfoNCE bound: log b minus the cross entropy of finding z_i among the z of the batch.
 
     .. math:: \log b + \operatorname{mean}_i \left[F_{ii} - \log \sum_j e^{F_{ij}}\right]
 
     Parameters
     ----------
     F : Tensor of shape (b, b)
+        Score matrix.
 
     Returns
     -------
     Tensor of shape ()
-        In nats; never above log b.
+        In nats; at most log b.
     """
     return math.log(len(F)) + (F.diagonal() - torch.logsumexp(F, 1)).mean()
 
 
 def jensen_shannon(F: Tensor) -> Tensor:
-    r"""The objective that SMILE trains on: logistic regression of pairs against non-pairs.
+    r"""Training objective of SMILE: logistic regression of matching against mismatched pairs.
 
     .. math:: -\operatorname{mean}_i \operatorname{softplus}(-F_{ii})
         - \operatorname{mean}_{i \ne j} \operatorname{softplus}(F_{ij})
@@ -106,19 +112,20 @@ def jensen_shannon(F: Tensor) -> Tensor:
     Parameters
     ----------
     F : Tensor of shape (b, b)
+        Score matrix.
 
     Returns
     -------
     Tensor of shape ()
-        No estimate of the information. Greatest where F is log p(x, z) / (p(x) p(z)).
+        It does not estimate the information. It is largest if F is log p(x, z) / (p(x) p(z)).
     """
     b, joint = len(F), F.diagonal()
-    apart = (softplus(F).sum() - softplus(joint).sum()) / (b * (b - 1))
-    return -softplus(-joint).mean() - apart
+    mismatched = (softplus(F).sum() - softplus(joint).sum()) / (b * (b - 1))
+    return -softplus(-joint).mean() - mismatched
 
 
 def smile(F: Tensor, clip: float) -> Tensor:
-    r"""The value of SMILE: Donsker and Varadhan's with scores off the diagonal clipped.
+    r"""Estimate of SMILE: Donsker-Varadhan with clipped scores of mismatched pairs.
 
     .. math:: \operatorname{mean}_i F_{ii}
         - \log \operatorname{mean}_{i \ne j} e^{\operatorname{clip}(F_{ij}, -c, c)}
@@ -126,26 +133,27 @@ def smile(F: Tensor, clip: float) -> Tensor:
     Parameters
     ----------
     F : Tensor of shape (b, b)
+        Score matrix.
     clip : float
         c; infinity gives `donsker_varadhan`.
 
     Returns
     -------
     Tensor of shape ()
-        In nats. No bound: clipping trades variance for bias, of either sign.
+        In nats. It is not a bound: clipping trades variance for bias of either sign.
     """
-    return F.diagonal().mean() - _log_mean_exp_apart(F.clamp(-clip, clip))
+    return F.diagonal().mean() - _log_mean_exp_mismatched(F.clamp(-clip, clip))
 
 
 class MovingAverage:
-    """`mine` with its moving average of the batch means of exp(F), kept as a logarithm.
+    """`mine` with a moving average of the batch means of exp(F), stored as a logarithm.
 
-    It starts at the first batch's mean, and never falls below 1e-4.
+    It starts at the first batch's mean and never falls below 1e-4.
 
     Parameters
     ----------
     momentum : float
-        Share of the past, in (0, 1).
+        Weight of past batches, in (0, 1).
     """
 
     def __init__(self, momentum):
@@ -153,8 +161,8 @@ class MovingAverage:
         self.log_average = None
 
     def __call__(self, F):
-        """Move the average by a score matrix F (b, b), then give `mine`."""
-        log_mean = _log_mean_exp_apart(F).detach()
+        """Update the average with a score matrix F (b, b), then compute `mine`."""
+        log_mean = _log_mean_exp_mismatched(F).detach()
         if self.log_average is None:
             self.log_average = log_mean
         else:

@@ -4,19 +4,19 @@ from typing import NamedTuple
 
 
 class MutualInformation(NamedTuple):
-    """An estimate of the mutual information, in nats.
+    """Estimate of the mutual information, in nats.
 
     Attributes
     ----------
     estimate : float
         Mean over the folds.
     error : float
-        Its standard error, from how the folds differ; NaN for a single fold. It knows nothing of
-        what the estimator misses on all of them.
+        Standard error of the mean over the folds; NaN for a single fold. It does not include the
+        bias of the estimator, which all folds share.
     folds : tuple of float
-        The estimate of each fold.
+        Estimate of each fold.
     cap : float
-        The most that a fold's rows can tell. Near it, take the estimate as a lower bound.
+        Largest value that the rows of a fold can show. Treat an estimate near it as a lower bound.
     """
 
     estimate: float

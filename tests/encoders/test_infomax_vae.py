@@ -12,8 +12,7 @@ from cmim_sklearn import InfoMaxVAEEncoder, VAEEncoder
 from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound, infomax_vae
 from cmim_sklearn._encoders.vae import rate
 from cmim_sklearn._training.critic import critic_values
-from tests.helpers import seeded
-from tests.test_objectives import make_pass
+from tests.helpers import make_pass, seeded
 
 
 def test_the_bound_is_tight_for_the_best_critic_and_lower_for_others():

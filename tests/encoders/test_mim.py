@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from cmim_sklearn import MIMEncoder
-from cmim_sklearn._models.latent_model import LatentModel, joined
+from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn.latents import DiagonalNormal, Posterior
 from cmim_sklearn.objectives import mim
 from tests.helpers import seeded, small_encoder
@@ -55,7 +55,7 @@ def trained_log_scale(dreams):
         encoder, decoder = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.constant_(encoder.weight, 0.5)
     nn.init.constant_(decoder.weight, 1.0)
-    model = LatentModel(encoder, SharedPosterior(), decoder, KnownNoise(), dreams=dreams)
+    model = LatentModel(encoder, SharedPosterior(), decoder, KnownNoise(), symmetric=dreams)
     optimizer = torch.optim.Adam(model.parameters(), 3e-2)
     generator = seeded()
     for _ in range(700):
@@ -76,17 +76,17 @@ def test_generated_rows_join_the_batch_and_carry_gradients(quick):
     X = np.random.RandomState(0).randn(60, 3)
     encoder = MIMEncoder(**quick, symmetric=True, posterior="learned", early_stopping=True).fit(X)
     model = encoder.net_.module.train()
-    assert model.dreams
+    assert model.symmetric
     x = torch.randn(50, 3, generator=seeded())
     batch = model(x, model.draw_noise(x, seeded()))
     assert len(batch.z) == len(batch.log_px) == 100
-    alone = model(x, model.draw_noise(x, seeded())._replace(dream=None))
+    alone = model(x, model.draw_noise(x, seeded())._replace(generation=None))
     assert_close(batch.z[:50], alone.z)
     model.zero_grad()
     (-batch.posterior.log_prob(batch.z)[50:]).sum().backward()
     assert model.decoder.output.weight.grad.abs().sum() > 0  # through the generated rows
-    assert model.eval().draw_noise(x, seeded()).dream is None  # held-out loss is of data only
-    twice = joined(alone, alone)
+    assert model.eval().draw_noise(x, seeded()).generation is None  # held-out loss is of data only
+    twice = concatenate(alone, alone)
     assert_close(mim(twice)["latent"], mim(alone)["latent"].repeat(2))
 
 
@@ -121,4 +121,4 @@ def test_symmetric_mim_raises_for_columns_or_posteriors_without_gradients(mixed,
         warm.set_params(symmetric=True).fit(mixed)
     numbers = mixed[["age", "score"]]
     warm = MIMEncoder(**quick, posterior="learned", warm_start=True).fit(numbers)
-    assert warm.set_params(symmetric=True).fit(numbers).net_.module.dreams
+    assert warm.set_params(symmetric=True).fit(numbers).net_.module.symmetric

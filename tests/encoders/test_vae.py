@@ -14,8 +14,7 @@ from cmim_sklearn._encoders.vae import mmd, rate, vae
 from cmim_sklearn._models.latent_model import Pass
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 from cmim_sklearn.objectives import mim
-from tests.helpers import seeded
-from tests.test_objectives import make_pass
+from tests.helpers import make_pass, seeded
 
 
 def test_rate_is_the_mean_log_ratio_of_posterior_and_prior():

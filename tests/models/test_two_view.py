@@ -1,4 +1,4 @@
-"""Two views of each row, and what is made of them."""
+"""Two-view model: corruption of rows, encoding of both views."""
 
 import pytest
 import torch
@@ -6,17 +6,14 @@ from torch import nn
 from torch.testing import assert_close
 
 from cmim_sklearn._models.two_view import Corruption, TwoViewModel
-from cmim_sklearn.latents import LearnedPosterior, PointPosterior
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+from cmim_sklearn.latents import LearnedPosterior
+from tests.helpers import seeded
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_corruption_takes_cells_from_other_rows_of_the_same_column(rate):
     n = 3000
-    x = torch.arange(n).float()[:, None] + n * torch.arange(4)  # every cell tells its column
+    x = torch.arange(n).float()[:, None] + n * torch.arange(4)  # a cell's value gives its column
     first, second = Corruption(rate)(x, seeded())
     assert first is x
     column = torch.div(second, n, rounding_mode="floor")
@@ -27,21 +24,21 @@ def test_corruption_takes_cells_from_other_rows_of_the_same_column(rate):
     if rate == 0.3:
         changed = [view != x for view in both]
         overlap = (changed[0] & changed[1]).float().mean().item()
-        assert overlap == pytest.approx(rate**2, abs=0.02)  # the views are corrupted apart
+        assert overlap == pytest.approx(rate**2, abs=0.02)  # the views are independent
     assert torch.equal(Corruption(rate)(x, seeded())[1], second)
-    if rate == 1:  # each cell from a row of its own, all rows alike
+    if rate == 1:  # each cell comes from a row drawn for it alone, and all rows are drawn from
         rows = second - n * torch.arange(4)
         assert (rows[:, 0] == rows[:, 1]).float().mean().item() < 0.01
         assert rows.unique().numel() > 0.9 * n
 
 
-def test_a_rate_is_a_share():
-    for rate in (-0.1, 2.0, "a"):
-        with pytest.raises(ValueError, match=f"from 0 to 1. Got {rate!r}"):
-            Corruption(rate)
+@pytest.mark.parametrize("rate", [-0.1, 2.0, "a"])
+def test_rate_outside_its_range_raises(rate):
+    with pytest.raises(ValueError, match=rf"in \[0, 1\]; got {rate!r}"):
+        Corruption(rate)
 
 
-def test_holes_may_be_swapped_like_any_cell():
+def test_missing_cells_are_swapped_like_any_cell():
     x = torch.tensor([[1.0], [torch.nan]]).repeat(500, 1)
     _, second = Corruption(1.0)(x, seeded())
     assert torch.isnan(second).float().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -52,7 +49,7 @@ class Inputs(nn.Module):
         return x
 
 
-def test_the_model_sees_both_views_and_embeds_neither():
+def test_model_encodes_both_views_in_training_and_the_row_itself_at_inference():
     torch.manual_seed(0)
     model = TwoViewModel(
         nn.Linear(4, 6), LearnedPosterior(3), nn.Linear(3, 2), Inputs(), Corruption()
@@ -66,10 +63,3 @@ def test_the_model_sees_both_views_and_embeds_neither():
         assert_close(view.projected, model.projector(view.z))
     assert_close(model.posterior_mean(x), model.encoder(x)[:, :3])
     assert_close(model(x, noise).first.z, views.first.z)
-
-
-def test_a_point_posterior_adds_no_noise():
-    outputs = torch.randn(5, 3, generator=seeded())
-    posterior = PointPosterior(3)
-    assert torch.equal(posterior(outputs).rsample(torch.ones(5, 3)), outputs)
-    assert torch.equal(posterior.inference(outputs).mean, outputs)

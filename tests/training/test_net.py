@@ -19,7 +19,7 @@ from skorch.callbacks import (
 )
 
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn._models.latent_prior import LATENT_PRIORS, mixture_latents
+from cmim_sklearn._models.latent_prior import LATENT_PRIORS, mixture_prior
 from cmim_sklearn._training.batches import WholeBatches
 from cmim_sklearn._training.callbacks import OneCycle, Progress
 from cmim_sklearn._training.net import ObjectiveLoss
@@ -221,7 +221,7 @@ def test_ctrl_c_while_the_mixture_is_fitted_rises_and_leaves_a_fitted_encoder(
         calls.append(1)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return mixture_latents(*args)
+        return mixture_prior(*args)
 
     monkeypatch.setitem(LATENT_PRIORS, "mixture", interrupted_once)
     encoder = CMIMEncoder(**quick)

@@ -6,7 +6,6 @@ its files, `out_of_core` Parquet files larger than memory. Encoders with a decod
 """
 
 import math
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -31,8 +30,7 @@ from cmim_sklearn._training.net import ObjectiveLoss
 from cmim_sklearn._training.train import train
 from cmim_sklearn._utils.sklearn_compat import CallbackSupportMixin, with_callbacks
 from cmim_sklearn._utils.validation import check_at_least_one
-from cmim_sklearn.mutual_information import MutualInformation
-from cmim_sklearn.mutual_information._codes import index_information
+from cmim_sklearn.mutual_information._codes import code_information
 from cmim_sklearn.networks import build as build_network
 
 LEAST_NOISE = 1e-6
@@ -399,29 +397,9 @@ class _LatentEncoder(
             return {"mean": mean, "variance": log_variance.exp().expand_as(mean)}
 
         codes = on_rows(model, encode, self.table_.encode(frame))
-        mean, own = codes["mean"].astype(float), codes["variance"].astype(float)
-        spread = self._scales["mean"][1] * math.sqrt(TOTAL_VARIANCE / mean.shape[1])
-        variance = own + noise**2 * float(np.sum(spread**2))
-        if not variance.all():
-            raise ValueError(
-                f"Codes of {type(self).__name__} have no noise of their own: noise must be above "
-                f"0. Got {noise!r}."
-            )
-        draws = tuple(
-            index_information(mean, variance, rng.standard_normal(mean.shape))
-            for _ in range(n_draws)
-        )
-        estimate, cap = float(np.mean(draws)), math.log(len(mean))
-        if estimate > cap - max(0.1 * cap, 0.3):
-            warnings.warn(
-                f"{type(self).__name__}.mutual_information gives {estimate:.2f} nats at noise="
-                f"{noise:g}, where {len(mean)} rows can tell {cap:.2f} at most: it says how many "
-                "rows there were. Raise noise, or give more rows.",
-                UserWarning,
-                stacklevel=2,
-            )
-        error = float(np.std(draws, ddof=1) / math.sqrt(n_draws)) if n_draws > 1 else math.nan
-        return MutualInformation(estimate, error, draws, cap)
+        spread = self._scales["mean"][1] * math.sqrt(TOTAL_VARIANCE / codes["mean"].shape[1])
+        mean, variance = codes["mean"].astype(float), codes["variance"].astype(float)
+        return code_information(mean, variance, spread, noise, n_draws, rng)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -13,7 +13,7 @@ from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn._models.latent_prior import LATENT_PRIORS, Latents
+from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
 from cmim_sklearn._models.row_posterior import (
     CALIBRATION_ROWS,
     SCORE_DRAWS,
@@ -441,7 +441,7 @@ class _GenerativeEncoder(_LatentEncoder):
     def __setstate__(self, state):
         state = dict(state)
         if "_net" in state:
-            state["_latents"] = Latents(**state["_latents"])
+            state["_latents"] = LatentPrior(**state["_latents"])
         super().__setstate__(state)
 
 

@@ -97,10 +97,10 @@ def test_a_custom_view_is_used_and_can_be_searched(mixed, quick):
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        (Corruption, r"not a class. Got Corruption; call it first, as view=Corruption\(0.5\)"),
-        (lambda x, generator: x, r"two tensors \(200, 8\).*Got a Tensor of 200: \(8,\)"),
-        (lambda x, generator: (x, x, x), r"Got a tuple of 3: \(200, 8\), \(200, 8\), \(200, 8\)"),
-        (lambda x, generator: (x, x[:, 1:]), r"Got a tuple of 2: \(200, 8\), \(200, 7\)"),
+        (Corruption, r"not a class; got Corruption. Create an object, .*view=Corruption\(0.5\)"),
+        (lambda x, generator: x, r"two tensors of shape \(200, 8\).*got a Tensor of 200: \(8,\)"),
+        (lambda x, generator: (x, x, x), r"got a tuple of 3: \(200, 8\), \(200, 8\), \(200, 8\)"),
+        (lambda x, generator: (x, x[:, 1:]), r"got a tuple of 2: \(200, 8\), \(200, 7\)"),
     ],
 )
 @pytest.mark.parametrize("encoder", [AMDIMEncoder, InfoNCEEncoder])

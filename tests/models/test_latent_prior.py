@@ -1,0 +1,124 @@
+"""Latent prior: state, samples, size of the mixture, densities."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from cmim_sklearn._models.latent_prior import (
+    LATENT_PRIORS,
+    LatentPrior,
+    component_log_prob,
+    mixture_log_prob,
+    mixture_prior,
+    normal_prior,
+)
+
+
+@pytest.mark.parametrize("name", LATENT_PRIORS)
+def test_prior_rebuilt_from_its_state_gives_the_same_samples(name):
+    codes = np.random.RandomState(0).randn(300, 3)
+    prior = LATENT_PRIORS[name](codes, np.full(3, 0.01), 0)
+    first = prior.sample(50, np.random.default_rng(1))
+    assert first.shape == (50, 3)
+    assert first.dtype == np.float32
+    again = LatentPrior(**prior.state())
+    np.testing.assert_array_equal(first, again.sample(50, np.random.default_rng(1)))
+
+
+def test_prior_takes_square_factors_and_triangles():
+    rng = np.random.RandomState(0)
+    factors = np.tril(rng.randn(2, 3, 3)).astype(np.float32)
+    rest = {"weights": [0.5, 0.5], "means": rng.randn(2, 3), "centre": np.zeros(3)}
+    whole = LatentPrior(factors=factors, basis=np.eye(3), **rest)
+    np.testing.assert_array_equal(whole.factors, factors)
+    triangles = whole.state()["factors"]
+    np.testing.assert_array_equal(triangles[1], factors[1][[0, 1, 1, 2, 2, 2], [0, 0, 1, 0, 1, 2]])
+    np.testing.assert_array_equal(LatentPrior(**whole.state()).factors, factors)
+    # A file's shapes are checked before r x r numbers are allocated.
+    with pytest.raises(ValueError, match=r"for means of shape \(2, 3\) .*; got \(2, 5\)"):
+        LatentPrior(factors=triangles[:, :5], basis=np.eye(3), **rest)
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1.0, np.float16), (1e-5, np.float32), (1e6, np.float32)]
+)
+def test_factors_have_half_precision_where_it_is_accurate(scale, dtype):
+    codes = scale * two_clusters()
+    prior = mixture_prior(codes, scale**2 * np.array([0.2, 0.05]), 0)
+    assert prior.state()["factors"].dtype == dtype
+    assert len(prior.weights) > 1
+    drawn = prior.sample(40_000, np.random.default_rng(0)) / scale
+    expected = np.cov(two_clusters().T) + np.diag([0.2, 0.05])
+    np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.15)
+
+
+def test_normal_prior_ignores_the_codes():
+    drawn = normal_prior(7 + np.ones((10, 3)), np.ones(3), 0).sample(
+        50_000, np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(drawn.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose(np.cov(drawn.T), np.eye(3), atol=0.03)
+
+
+def two_clusters(n=1500):
+    rng = np.random.RandomState(0)
+    codes = np.concatenate([rng.randn(n, 2) * 0.3 + [2, 0], rng.randn(n, 2) * 0.5 - [2, 1]])
+    return rng.permutation(codes)
+
+
+def test_mixture_has_the_mean_and_covariance_of_noisy_codes():
+    codes, noise = two_clusters(), np.array([0.2, 0.05])
+    prior = mixture_prior(codes, noise, 0)
+    assert len(prior.weights) > 1
+    drawn = prior.sample(40_000, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(0), codes.mean(0), atol=0.1)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(codes.T) + np.diag(noise), atol=0.15)
+
+
+def test_samples_of_a_mixture_are_skewed_as_the_codes_are():
+    """Mirrored samples would have the same mean and covariance, so skewness is what counts."""
+    means = np.random.RandomState(0).exponential(size=(3000, 2)).astype(np.float32)
+    prior = LATENT_PRIORS["mixture"](means, np.full(2, 0.01), 0)
+    drawn = prior.sample(20_000, np.random.default_rng(0))
+    assert (drawn > means.mean(0) + 2.5).mean() > 10 * (drawn < means.mean(0) - 2.5).mean()
+
+
+def test_mixture_beats_one_normal_on_held_out_codes():
+    codes = torch.from_numpy(two_clusters()).float()
+    prior = mixture_prior(codes[:2000].numpy(), np.full(2, 1e-4), 0)
+    u = (codes[2000:] - torch.from_numpy(prior.centre)) @ torch.from_numpy(prior.basis)
+    parts = (prior.weights, prior.means, prior.factors)
+    parts = (torch.as_tensor(part, dtype=torch.float32) for part in parts)
+    normal = torch.distributions.MultivariateNormal(codes.mean(0), torch.cov(codes.T))
+    gain = mixture_log_prob(u, *parts).mean() - normal.log_prob(codes[2000:]).mean()
+    assert gain > 0.5
+
+
+def test_directions_narrower_than_the_noise_are_left_out():
+    rng = np.random.RandomState(0)
+    codes = rng.randn(500, 2) @ rng.randn(2, 5) + 1e-3 * rng.randn(500, 5)
+    prior = mixture_prior(codes, np.full(5, 0.01), 0)
+    assert prior.basis.shape == (5, 2)
+    np.testing.assert_allclose(prior.basis.T @ prior.basis, np.eye(2), atol=1e-6)
+    drawn = prior.sample(100, np.random.default_rng(0))
+    assert np.linalg.svd(drawn - codes.mean(0), compute_uv=False)[2] < 0.5
+
+
+def test_component_log_prob_agrees_with_torch():
+    rng = torch.Generator().manual_seed(0)
+    u, means = torch.randn(6, 3, generator=rng), torch.randn(2, 3, generator=rng)
+    factors = torch.tril(torch.randn(2, 3, 3, generator=rng)) + 3 * torch.eye(3)
+    weights = torch.tensor([0.3, 0.7])
+    normals = torch.distributions.MultivariateNormal(means, scale_tril=factors)
+    expected = normals.log_prob(u[:, None]) + weights.log()
+    assert_close(component_log_prob(u, weights, means, factors), expected)
+    assert_close(mixture_log_prob(u, weights, means, factors), expected.logsumexp(1))
+
+
+@pytest.mark.parametrize("codes", [[[0.0, 1.0], [1.0, 0.0]], np.ones((40, 2)), [[0.0], [0.0]]])
+def test_mixture_of_few_or_equal_codes(codes):
+    prior = mixture_prior(np.array(codes), np.full(np.shape(codes)[1], 0.01), 0)
+    assert prior.weights.sum() == pytest.approx(1)
+    drawn = prior.sample(2000, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(0), np.mean(codes, 0), atol=0.5)
