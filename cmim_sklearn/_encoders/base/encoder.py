@@ -195,7 +195,7 @@ class _LatentEncoder(
         ValueError
             If a file is no Parquet, lacks a column, has one twice, or in a type that does not go
             with the others', or changes while it is read; if a column of categories has more than
-            1,048,576 levels, as an id has; if ``data_parallel`` is asked for; and as in `fit`.
+            1,048,576 levels, as an id has; and as in `fit`.
         TypeError, FloatingPointError, KeyboardInterrupt
             As in `fit`.
 

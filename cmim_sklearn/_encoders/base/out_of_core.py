@@ -96,12 +96,6 @@ def fit_on_parquet(encoder, source: ParquetTable, X_val, buffer_rows):
 
 def _check_early(encoder, source, X_val, warm):
     """Raise what can be known before all rows are read."""
-    if (encoder.net_params or {}).get("data_parallel"):
-        raise ValueError(
-            "net_params={'data_parallel': True} is for tables in memory, of which each process "
-            f"takes its part: at most buffer_rows rows. These are {source.n_rows}, which "
-            "fit_parquet streams in one process. Leave it out."
-        )
     encoder._read(source.head(), reset=not warm, min_rows=1)
     if X_val is not None:
         with told_of_held_out(), warnings.catch_warnings():

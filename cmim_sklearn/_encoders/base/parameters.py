@@ -216,10 +216,9 @@ SHARED = {
     "net_params": Parameter(
         "dict",
         """More parameters of the skorch net: ``callbacks`` (as `Checkpoint`, for long fits),
-        ``optimizer``, ``autocast="bfloat16"`` for mixed precision, ``data_parallel=True`` for the
-        processes of torch.distributed to train together, ``compile=True`` for `torch.compile` (on
-        a CPU it takes a minute and gains nothing). What this class has a parameter for is
-        refused.""",
+        ``optimizer``, ``autocast="bfloat16"`` for mixed precision, ``compile=True`` for
+        `torch.compile` (on a CPU it takes a minute and gains nothing). What this class has a
+        parameter for is refused.""",
         [dict, None],
     ),
     "random_state": Parameter(

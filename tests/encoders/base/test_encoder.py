@@ -801,7 +801,9 @@ def test_threads_share_a_fitted_encoder_that_was_just_loaded(mixed, quick):
         ({"net_params": {"callbacks": [Callback(), len]}}, "must hold skorch callbacks"),
         ({"net_params": {"autocast": "bf16"}}, "'autocast'.*'bfloat16'.*Got 'bf16'"),
         ({"hidden_layer_sizes": (True,)}, r"'hidden_layer_sizes'.*Got \(True,\) instead"),
-        ({"net_params": {"nonsense": 1}}, "unexpected argument.*nonsense"),
+        ({"net_params": {"nonsense": 1}}, "unknown parameter 'nonsense'.*callbacks, compile, opt"),
+        ({"net_params": {"data_parallel": True}}, "unknown parameter 'data_parallel'"),
+        ({"net_params": {"optimzer__betas": (0, 0)}}, "unknown parameter 'optimzer__betas'"),
         ({"early_stopping": True, "validation_fraction": 0.999}, "=0.999 of 200 rows leaves 0"),
     ],
 )  # fmt: skip

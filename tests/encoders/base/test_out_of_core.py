@@ -289,9 +289,6 @@ def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, mo
         raise AssertionError("all rows were read")
 
     monkeypatch.setattr(parquet, "_survey", survey)
-    together = small(net_params={"data_parallel": True})
-    with pytest.raises(ValueError, match=r"'data_parallel': True\} is for tables in memory"):
-        together.fit_parquet(path, **FEW)
     with pytest.raises(ValueError, match=r"^X_val: .*feature names"):
         small().fit_parquet(path, X_val=mixed.rename(columns={"age": "years"}), **FEW)
     with pytest.raises(ValueError, match=r"n_samples|sample"):
