@@ -6,8 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch.utils.data import Dataset
 
-from cmim_sklearn._training.distributed import LEAST_ROWS, World
-
 
 class EncodedTable(Dataset):
     """An encoded table, float32 (n, C), as the data set that skorch passes around."""
@@ -53,10 +51,9 @@ class StreamedTable(Dataset):
         return self._identity
 
 
-def count_batches(n_rows, batch_size, n_processes=1):
-    """How many near-equal batches rows make, of two rows for each process or more."""
-    most = n_rows // (LEAST_ROWS * n_processes)
-    return max(1, min(math.ceil(n_rows / batch_size), most))
+def count_batches(n_rows, batch_size):
+    """How many near-equal batches rows make, of two rows or more."""
+    return max(1, min(math.ceil(n_rows / batch_size), n_rows // 2))
 
 
 class WholeBatches:
@@ -64,25 +61,22 @@ class WholeBatches:
 
     n rows make ceil(n / batch_size) batches whose sizes differ by one at most, so that no row's
     contrastive term depends on how many rows the last batch happened to get; none has a single
-    row, unless there is only one. Where several processes train together, each takes its part of
-    every batch, of two rows or more: their shuffles are the same if their generators are.
+    row, unless there is only one.
 
     Parameters
     ----------
     x : Tensor of shape (n, C)
     batch_size : int
-        The most rows of a batch, of all processes together (3 where 2 is asked for and n is odd).
+        The most rows of a batch (3 where 2 is asked for and n is odd).
     generator : torch.Generator or None
         Shuffles the rows anew at each pass; None keeps their order.
     device : torch.device or str
         Where batches go.
-    world : World, default=World()
-        The processes, and which of them this is.
     """
 
-    def __init__(self, x, batch_size, generator, device, world=World()):  # noqa: B008
-        self.x, self.generator, self.device, self.world = x, generator, device, world
-        self.n_batches = count_batches(len(x), batch_size, world.size)
+    def __init__(self, x, batch_size, generator, device):
+        self.x, self.generator, self.device = x, generator, device
+        self.n_batches = count_batches(len(x), batch_size)
 
     def __len__(self):
         return self.n_batches
@@ -95,7 +89,7 @@ class WholeBatches:
             order = torch.randperm(n, generator=self.generator, device=self.generator.device)
             order = order.to(self.x.device)
         for index in order.tensor_split(self.n_batches):
-            yield self.x.index_select(0, self.world.part(index)).to(self.device)
+            yield self.x.index_select(0, index).to(self.device)
 
 
 class ShuffledBatches:

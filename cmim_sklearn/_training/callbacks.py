@@ -32,7 +32,7 @@ class OneCycle(Callback):
 
     def on_train_begin(self, net, X=None, **kwargs):
         """Count the updates ahead and note the peak rate of each parameter group."""
-        n_batches = count_batches(len(X), net.batch_size, net.world_.size)
+        n_batches = count_batches(len(X), net.batch_size)
         self.n_updates_ = net.max_epochs * n_batches
         self.update_ = 0
         self.peaks_ = [float(group["lr"]) for group in net.optimizer_.param_groups]

@@ -73,10 +73,9 @@ class Checkpoint(Callback):
     Notes
     -----
     The file holds weights, optimizer, position in the schedule, random state, history, state of
-    early stopping, and the critic of `InfoMaxVAEEncoder`; of the rows no more than a hash. Of
-    processes that train together the first reads and writes it, for as many as before. It takes
-    the space of some three to five times the weights. It is replaced as a whole: a kill at any
-    moment leaves the one before. After Ctrl-C, SIGTERM or an error it stays as it was.
+    early stopping, and the critic of `InfoMaxVAEEncoder`; of the rows no more than a hash. It
+    takes the space of some three to five times the weights. It is replaced as a whole: a kill at
+    any moment leaves the one before. After Ctrl-C, SIGTERM or an error it stays as it was.
 
     The file of a fit that came to its end remains, too. The same fit then takes its weights at
     once; where versions, device or initial weights differ, it begins anew and its file replaces the
@@ -119,7 +118,7 @@ class Checkpoint(Callback):
         self.origin_ = origin_of(net, X)
         folder = Path(self.dirname)
         self.path_ = folder / f"checkpoint-{self.origin_['fit'][:NAME_DIGITS]}.cmim"
-        found = net.world_.from_first(lambda: self._begin(net, folder))
+        found = self._begin(net, folder)
         if found is not None:
             self._resume(net, found)
         self.clock_ = time.monotonic()
@@ -185,8 +184,6 @@ class Checkpoint(Callback):
     # -- writing -----------------------------------------------------------------------------------
 
     def _write(self, net, has_ended=False):
-        if net.world_.rank > 0:
-            return
         try:
             write_bytes(self.path_, self._packed(net, has_ended))
             self.saved_ = self._n_done(net)

@@ -4,7 +4,6 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from cmim_sklearn._training.distributed import World
 from cmim_sklearn._training.state import restore, slow_down_optimizer, take_over, training_state
 
 CIRCLE_SEED = 0
@@ -23,15 +22,12 @@ class CriticNet(NeuralNet):
         See `skorch.NeuralNet`.
     """
 
-    world_ = World()
-
     def train_step_single(self, batch, **fit_params):
         """One backward pass over inputs and codes, without gradients to either."""
         self._set_training(True)
         bound = self.criterion_(*critic_values(self.module_, *batch))
         loss = -bound.mean()
         loss.backward()
-        self.world_.average_gradients(self.module_, len(bound))
         return {"loss": loss, "y_pred": bound}
 
 
@@ -56,10 +52,6 @@ class TrainCritic(Callback):
 
     def __init__(self, critic):
         self.critic = critic
-
-    def on_train_begin(self, net, **kwargs):
-        """Let the critic be trained by all processes together, as the model is."""
-        self.critic.world_ = net.world_
 
     def on_batch_end(self, net, training=False, passed=None, **kwargs):
         """Train the critic on the batch that the model was trained on."""

@@ -55,7 +55,7 @@ def origin_of(net, X):
     Returns
     -------
     dict
-        ``fit``, a hash of the class, its parameters, seed, epochs, processes and rows; and what may
+        ``fit``, a hash of the class, its parameters, seed, epochs and rows; and what may
         differ where a fit is to go on, but must not: ``versions``, ``device``, a hash of
         ``weights``.
 
@@ -70,7 +70,6 @@ def origin_of(net, X):
         net.origin["class"],
         net.origin["seed"],
         net.max_epochs,
-        net.world_.size,
         {k: plain(v, k) for k, v in parameters.items() if k not in UNRELATED},
         hash_of(X.identity()),
         None if held_out is None else hash_of(held_out.identity()),

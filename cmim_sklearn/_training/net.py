@@ -4,6 +4,7 @@ skorch is used as an engine, behind the estimator: here and by the callbacks alo
 """
 
 import math
+from inspect import signature
 
 import torch
 from skorch import NeuralNet
@@ -18,7 +19,6 @@ from cmim_sklearn._training.batches import (
     WholeBatches,
 )
 from cmim_sklearn._training.callbacks import EpochTasks, OneCycle, Progress, StopTraining
-from cmim_sklearn._training.distributed import World
 from cmim_sklearn._training.state import copied, restore, slow_down, take_over, training_state
 
 VALIDATION_SEED = 0
@@ -106,8 +106,6 @@ class LatentNet(NeuralNet):
         What the progress line calls the model.
     one_cycle : bool, default=True
         Whether the learning rate goes by `OneCycle`; else it is constant.
-    data_parallel : bool, default=False
-        Whether the processes of torch.distributed train together, each on its part of every batch.
     origin : dict, default=None
         What the fit was asked for, by which a checkpoint tells whether it is of the same fit.
     **kwargs : dict
@@ -122,11 +120,7 @@ class LatentNet(NeuralNet):
         False until training has come to its end, by itself or by early stopping.
     faults_ : list of int
         Epochs of the last fit in which the loss was not finite, so that they were begun anew.
-    world_ : World
-        The processes that train together.
     """
-
-    world_ = World()
 
     def __init__(
         self,
@@ -138,20 +132,15 @@ class LatentNet(NeuralNet):
         title="LatentNet",
         origin=None,
         one_cycle=True,
-        data_parallel=False,
         **kwargs,
     ):
         if autocast not in (None, "bfloat16", "float16"):
             raise ValueError(
                 f"net_params['autocast'] must be 'bfloat16', 'float16' or None. Got {autocast!r}."
             )
-        if not isinstance(data_parallel, bool):
-            raise ValueError(
-                f"net_params['data_parallel'] must be True or False. Got {data_parallel!r}."
-            )
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
-        self.origin, self.one_cycle, self.data_parallel = origin, one_cycle, data_parallel
+        self.origin, self.one_cycle = origin, one_cycle
 
     def __repr__(self):
         """Short, as a notebook's table of fitted attributes needs it; ``module`` shows the rest."""
@@ -183,7 +172,7 @@ class LatentNet(NeuralNet):
             if x.nbytes < TABLE_SHARE_OF_FREE_MEMORY * free:
                 x = x.to(self.device)
         generator = self.generator_ if training else None
-        return WholeBatches(x, self.batch_size, generator, self.device, self.world_)
+        return WholeBatches(x, self.batch_size, generator, self.device)
 
     def on_epoch_begin(self, net, **kwargs):
         """Open the epoch's record, and in it one for all its batches.
@@ -212,10 +201,8 @@ class LatentNet(NeuralNet):
             self._set_training(True)
         passed = self.infer(batch)
         terms = self.criterion_(passed)
-        losses = sum(terms.values())
-        loss = losses.mean()
+        loss = sum(terms.values()).mean()
         loss.backward()
-        self.world_.average_gradients(self.module_, len(losses))
         return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):
@@ -230,12 +217,13 @@ class LatentNet(NeuralNet):
 
         skorch's own reads the loss back to Python after each batch; this one adds terms up on the
         device. Held-out noise is the same at every epoch, so that losses differ by the weights
-        alone. What is written is the mean over the rows of all processes.
+        alone.
         """
         if iterator is None:
             return
         shared = self.generator_
-        self.generator_ = self._noise_generator(training)
+        if not training:
+            self.generator_ = torch.Generator(shared.device).manual_seed(VALIDATION_SEED)
         total, names, n_rows = None, (), 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=(batch, None), training=training)
@@ -249,8 +237,7 @@ class LatentNet(NeuralNet):
         if training:
             # The last step may break weights when the losses before it were finite.
             total = torch.where(self._weights_are_finite(), total, torch.nan)
-        *sums, n_rows = self.world_.total([*total.tolist(), n_rows], self.device)
-        means = [value / n_rows for value in sums]
+        means = [value / n_rows for value in total.tolist()]
         loss = sum(means)
         if not math.isfinite(loss):
             raise NotFinite(
@@ -266,20 +253,6 @@ class LatentNet(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(iterator))
         for name, mean in zip(names, means, strict=True):
             self.history.record(f"{prefix}_{name}", mean)
-
-    def _noise_generator(self, training):
-        """What an epoch's noise is drawn by; the shared generator is for all that ranks share.
-
-        A rank's own begins anew each epoch, from what is shared: that is all a checkpoint needs.
-        """
-        shared = self.generator_
-        if training and self.world_.size == 1:
-            return shared
-        seed = VALIDATION_SEED
-        if training:  # by a copy, so that the order of rows is that of a process alone
-            copy = torch.Generator(shared.device).set_state(shared.get_state())
-            seed = int(torch.randint(2**31 - 1, (), generator=copy, device=copy.device))
-        return torch.Generator(shared.device).manual_seed(self.world_.seed(seed))
 
     def end_tasks(self):
         """Close the tasks that scikit-learn's callbacks follow, once the estimator is fitted."""
@@ -316,11 +289,6 @@ class LatentNet(NeuralNet):
         """
         if not self.initialized_:
             self.initialize()
-        if self.data_parallel:
-            self.world_ = World.initialized()
-            self.world_.check_alike(self, *self.get_split_datasets(X, y))
-        if self.world_.rank > 0:
-            self.verbose = 0
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
         self.n_resumed_, self.has_ended_, self.faults_ = 0, False, []
         end, self.good_ = len(self.history) + self.max_epochs, None
@@ -334,10 +302,8 @@ class LatentNet(NeuralNet):
                 except NotFinite as fault:
                     self._back_off(fault)
                     n_left = end - len(self.history)
-            self.world_.warn_if_apart(self)
         except StopTraining:
             self.has_ended_ = True
-            self.world_.warn_if_apart(self)
         except KeyboardInterrupt:
             if self.good_ is not None and not self._weights_are_finite():
                 restore(self, self.good_)
@@ -362,22 +328,33 @@ class LatentNet(NeuralNet):
         return torch.stack(sums).isfinite().all()
 
 
+NET_PARAMS = {name for cls in (NeuralNet, LatentNet) for name in signature(cls).parameters}
+NET_PARAMS -= {"kwargs"}
+"""Names of all parameters of `LatentNet`, without those of its optimizer, module, ..."""
+
+
 def check_net_params(net_params, owner):
-    """Refuse what the estimator, named by `owner`, has parameters of its own for.
+    """Check `net_params` of an estimator, whose class is named by `owner`.
 
     Raises
     ------
     ValueError
-        Naming the parameter to use instead.
+        If a parameter is unknown, or the estimator has one for it.
     TypeError
-        If callbacks are no list of skorch callbacks.
+        If callbacks are not a list of skorch callbacks.
     """
+    free = NET_PARAMS - set(OWNED_NET_PARAMS)
     for name in net_params:
         owned = name if name in OWNED_NET_PARAMS else name.split("__")[0]
         if owned in OWNED_NET_PARAMS:
             raise ValueError(
                 f"net_params may not hold {name!r}: {owner} sets it. Use the parameter "
                 f"{OWNED_NET_PARAMS[owned]} instead."
+            )
+        if name.split("__")[0] not in free:
+            raise ValueError(
+                f"net_params has an unknown parameter {name!r}. It takes {', '.join(sorted(free))} "
+                "and their own parameters, such as optimizer__betas."
             )
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, list | tuple | type(None)):

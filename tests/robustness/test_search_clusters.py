@@ -159,22 +159,11 @@ def wait_for(condition, timeout_s=240):
         time.sleep(0.05)
 
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-@pytest.mark.parametrize(
-    ("needs", "command", "told"),
-    [
-        ("distributed", ["examples/clusters/search_on_dask.py"], "{'cmim__n_components': 64} 0."),
-        ("torch", [*TORCHRUN, "examples/clusters/train_together.py"], "[CMIMEncoder] 10/10"),
-    ],
-)
-def test_examples_run(needs, command, told, tmp_path):
-    pytest.importorskip(needs)
-    command = [str(ROOT / part) if part.endswith(".py") else part for part in command]
+def test_the_dask_example_runs(tmp_path):
+    pytest.importorskip("distributed")
     ran = subprocess.run(
-        [sys.executable, *command],
+        [sys.executable, str(ROOT / "examples/clusters/search_on_dask.py")],
         cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert ran.stdout.count(told) == 1
+    assert ran.stdout.count("{'cmim__n_components': 64} 0.") == 1
