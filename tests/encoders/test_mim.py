@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from cmim_sklearn import MIMEncoder
-from cmim_sklearn._models.latent_model import LatentModel
+from cmim_sklearn._models.latent_model import LatentModel, concatenate
 from cmim_sklearn.latents import DiagonalNormal, Posterior
 from cmim_sklearn.objectives import mim
 from tests.helpers import seeded, small_encoder
