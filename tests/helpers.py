@@ -14,7 +14,8 @@ from safetensors.numpy import load as read_arrays
 from safetensors.numpy import save as write_arrays
 
 import cmim_sklearn
-from cmim_sklearn._likelihoods import LIKELIHOODS, Joint
+from cmim_sklearn._likelihoods import LIKELIHOODS
+from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.latent_model import LatentModel, Pass
 from cmim_sklearn._models.two_view import View, Views
 from cmim_sklearn._utils import archive

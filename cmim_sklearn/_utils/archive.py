@@ -24,9 +24,13 @@ import numpy as np
 from cmim_sklearn._utils.messages import listed, shown
 from cmim_sklearn._version import __version__
 
-FORMAT, VERSION = "cmim_sklearn encoder", 2
+FORMAT, VERSION = "cmim_sklearn encoder", 3
 OLDEST_VERSION = 1
-"""Oldest format version that can be read; version 2 added the factors of the latent prior."""
+"""Oldest format version that can be read.
+
+Version 2 halved the factors of the latent prior. Version 3 lists the parameters of the schema one
+by one in the architecture.
+"""
 MANIFEST, ARRAYS = "manifest.json", "arrays.safetensors"
 
 MAX_FILE_BYTES = 2**31 - 1
