@@ -304,15 +304,15 @@ class _GenerativeEncoder(_LatentEncoder):
         frame = self._read(X, reset=False, min_rows=1)
         table, model = self.table_, self._model()
         rows = np.flatnonzero(np.any([is_missing(values) for values in frame.columns], axis=0))
-        holed = frame.take(rows)
+        incomplete = frame.take(rows)
         if n_draws is None:
-            columns = self._guess(model, holed) if len(rows) else []
+            columns = self._guess(model, incomplete) if len(rows) else []
             return fill(X, frame, table.layout, table.types, rows, columns)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         generator = torch.Generator(model.device).manual_seed(seed)
         columns = []
         if len(rows):
-            columns = self._draw_given(model, table.measure(holed), n_draws, generator)
+            columns = self._draw_given(model, table.measure(incomplete), n_draws, generator)
         return [
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)

@@ -189,7 +189,7 @@ class OutOfCoreEncoder:
 
         Notes
         -----
-        Features are float32, named by `get_feature_names_out`, whatever ``set_output`` says. They
+        Features are float32, named by `get_feature_names_out`; ``set_output`` has no effect. They
         equal those of `transform` up to rounding, about 1e-6, since rows come in other parts.
         """
         self._check_use()
