@@ -5,6 +5,7 @@ its files, `out_of_core` Parquet files larger than memory. Encoders with a decod
 `generative`, those without one from `two_view`.
 """
 
+import copy
 import math
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Sequence
@@ -134,7 +135,7 @@ class _LatentEncoder(
             "categorical_features": np.asarray(self.categorical_features).tolist(),
             "numeric_scaling": self.numeric_scaling,
             "max_categories": int(self.max_categories),
-            "likelihoods": self._imposed_likelihoods,
+            "likelihoods": copy.copy(self._imposed_likelihoods),
         }
 
     # -- fit ---------------------------------------------------------------------------------------

@@ -270,14 +270,14 @@ class FitSteps:
 
         Then warn of what happened in training, and raise the interruption that ended it.
         """
-        self._built, self.table_ = self._architecture(), table
+        learnt = {"table_": table, "_built": self._architecture()}
         if trained is None:
             for name in TRAINED:
                 vars(self).pop(name, None)
+            vars(self).update(learnt)
             return
-        for name, value in trained.summary.items():
-            setattr(self, name, value)
-        self._net = trained.net
+        # In one step: an interruption leaves all attributes of one fit.
+        vars(self).update(trained.summary, **learnt, _net=trained.net)
         try:
             self._warn_of_training(trained)
             trained.net.end_tasks()

@@ -183,6 +183,14 @@ def test_warm_start_raises_for_other_column_kinds(mixed, quick, params):
         encoder.set_params(**params).fit(mixed)
 
 
+def test_warm_start_notices_a_dict_that_changed_in_place(mixed, quick):
+    likelihoods = {}
+    encoder = CMIMEncoder(**quick, warm_start=True, likelihoods=likelihoods).fit(mixed)
+    likelihoods["visits"] = "poisson"
+    with pytest.raises(ValueError, match="but likelihoods changed since it was learnt"):
+        encoder.fit(mixed)
+
+
 def test_without_warm_start_a_second_fit_starts_over(mixed, fitted):
     again = copy.deepcopy(fitted()).fit(mixed)
     assert weights(again) == weights(fitted())
