@@ -870,7 +870,7 @@ WEIGHT = "_net.weights.encoder.body.0.0.weight"
         ("fitted/note_", {"$text": {"width": 0, "shape": [1], "values": ["a"]}}, "width 0\\."),
         ("fitted/note_", {"$text": {"width": 10**8, "shape": [], "values": ""}}, "list of strings"),
         ("fitted/note_", {"$text": {"width": 10**8, "shape": [0], "values": []}}, "width 10000"),
-        ("fitted/note_", {"$text": {"width": 10**6, "shape": [9], "values": [["a"] * 9]}}, "of str"),
+        ("fitted/note_", {"$text": {"width": 10**6, "shape": [9], "values": [["a"] * 9]}}, "list"),
         ("fitted/note_", {"$text": {"width": 10**7, "shape": [1], "values": ["a"]}}, "16777216"),
     ],
 )  # fmt: skip
