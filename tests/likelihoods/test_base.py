@@ -184,7 +184,9 @@ def test_expected_is_the_mean_or_mode_of_samples(kind):
     expected = likelihood.expected(params, weights)
     n = 40_000
     for row in range(3):
-        mixed = params[row][(torch.arange(n) % 4 > 0).long()]  # a quarter of the first
+        mixed = params[row][
+            (torch.arange(n) % 4 > 0).long()
+        ]  # the first code for a quarter of the samples
         drawn = likelihood.sample(mixed, torch.Generator().manual_seed(0))
         for c, values in enumerate(likelihood.decode(drawn.numpy(), drawn=True)):
             if kind in ("gaussian", "poisson"):

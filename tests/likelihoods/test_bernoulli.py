@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
+from tests.helpers import measured
 
 
 def test_a_column_of_fewer_than_two_values_is_taken_as_0_and_1():
@@ -21,3 +23,10 @@ def test_a_column_of_fewer_than_two_values_is_taken_as_0_and_1():
 def test_fit_needs_two_distinct_values(values, found):
     with pytest.raises(ValueError, match=rf"two distinct values; column 'c' has {found}\."):
         Bernoulli.fit([np.array(values)], ["c"])
+
+
+def test_unknown_values_have_a_small_probability():
+    likelihood = Bernoulli.fit([np.array([3.0, 7.0, 3.0, np.nan])], ["c"])
+    cells = measured(likelihood, [np.array([3.0, 7.0, 5.0, np.nan])])
+    p = likelihood.log_density(torch.zeros(4, 1), cells)[:, 0].exp()
+    np.testing.assert_allclose(p, [0.5, 0.5, 1 / 6, 1.0], rtol=1e-6)

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._likelihoods.categorical import Categorical
-from tests.helpers import objects, random_params
+from tests.helpers import measured, objects, random_params
 
 
 @pytest.mark.parametrize(("levels", "repeats"), [(300, 1), (500, 1), (1500, 2)])
@@ -58,6 +58,15 @@ def test_the_rare_bin_decodes_to_its_most_frequent_level_and_samples_by_frequenc
     assert_close(log_prob.exp(), torch.full((3, 1), 1 / 3))
 
 
+def test_log_density_of_rare_and_unknown_levels():
+    """A rare level has its share of the bin; an unknown one has 1 / (n + K + 1)."""
+    column = objects(*["a"] * 50, *["b"] * 40, *["r"] * 6, *["s"] * 3, "t")
+    likelihood = Categorical.fit([column], ["c"], max_categories=3)
+    cells = measured(likelihood, [objects("a", "r", "s", "t", "unknown", None)])
+    p = likelihood.log_density(torch.zeros(6, 3), cells)[:, 0].exp()
+    assert_close(p, torch.tensor([1 / 3, 0.6 / 3, 0.3 / 3, 0.1 / 3, 1 / 106, 1.0]))
+
+
 def test_unknown_levels_are_encoded_as_minus_one_and_unobserved():
     likelihood = Categorical.fit([objects("a", "b")], ["c"])
     encoded = likelihood.encode([objects("b", "zebra", None)])
@@ -88,5 +97,5 @@ def test_one_hot_inputs_align_with_decoder_outputs():
     observed = likelihood.observed(x)
     hot = likelihood.inputs(x, observed)
     assert_close(hot.sum(1), torch.full((4,), 2.0))
-    # A one-hot times a large number is a sure prediction of the very same cells.
+    # Large logits at the one-hot positions predict the same cells with certainty.
     assert_close(likelihood.log_prob(50 * hot, x, observed), torch.zeros(4, 2))

@@ -79,7 +79,7 @@ def test_decimals_are_those_of_the_values(values, decimals):
 
 
 def test_large_whole_numbers_keep_their_probabilities():
-    """Bins far narrower than single precision resolves at their place on the normal scale."""
+    """Probabilities of bins that are narrower than float32 resolves."""
     rng = np.random.RandomState(0)
     values = np.round(2e6 + 5e5 * rng.randn(2000))
     likelihood = Gaussian.fit([values], ["c"])
@@ -111,3 +111,16 @@ def test_refitted_noise_has_a_lower_bound_and_shrinks_to_the_trained_scale():
         for _ in range(50):
             likelihood.refit_noise(cells[:, :, 0].nan_to_num(), still, cells, 0.0)
         assert_close(likelihood.deviation, torch.full((2,), MIN_SCALE), atol=1e-6, rtol=0)
+
+
+def test_refitted_noise_excludes_the_noise_of_rounding():
+    likelihood = Gaussian.fit([np.arange(10.0)], ["c"])
+    generator = torch.Generator().manual_seed(0)
+    rounding, deviation = 1 / 12, 0.3  # variance of rounding to an interval of width 1
+    params = (deviation**2 + rounding) ** 0.5 * torch.randn(4000, 1, generator=generator)
+    cells = torch.zeros(4000, 1, likelihood.cell_width)
+    cells[:, :, 1], cells[:, :, 2] = -0.5, 0.5
+    with torch.no_grad():
+        for _ in range(50):
+            likelihood.refit_noise(params, torch.zeros_like(params), cells, 0.0)
+    assert likelihood.deviation.item() == pytest.approx(deviation, abs=0.02)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cmim_sklearn._likelihoods.poisson import Poisson
+from tests.helpers import measured
 
 
 @pytest.mark.parametrize("bad", [-1.0, 2.5])
@@ -16,7 +17,14 @@ def test_fit_names_a_value_that_is_not_a_count(bad):
 def test_the_largest_count_has_the_probability_of_all_counts_above():
     """Samples are clipped to the largest count, even if it is 0."""
     likelihood = Poisson.fit([np.zeros(50)], ["a"])
-    cells = torch.from_numpy(likelihood.measure([np.array([0.0, 1.0])]))
+    cells = measured(likelihood, [np.array([0.0, 1.0])])
     log_p = likelihood.log_density(torch.full((2, 1), -1.0), cells)[:, 0]
     assert log_p[0].exp() == pytest.approx(1.0, abs=0.03)
     assert log_p[0] > log_p[1] + 3
+
+
+def test_values_that_are_not_counts_have_a_small_probability():
+    likelihood = Poisson.fit([np.array([0.0, 3, 5, np.nan])], ["visits"])
+    cells = measured(likelihood, [np.array([-5.0, 2.5, np.nan])])
+    p = likelihood.log_density(torch.zeros(3, 1), cells)[:, 0].exp()
+    np.testing.assert_allclose(p, [1 / 4, 1 / 4, 1.0], rtol=1e-6)

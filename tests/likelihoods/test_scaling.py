@@ -1,4 +1,4 @@
-"""Scaling maps: inverses, slopes that integrate, densities without bias."""
+"""Scaling maps: inverse, slope, atoms, unbiased densities."""
 
 import numpy as np
 import pytest
@@ -50,10 +50,9 @@ def test_slope_is_the_derivative_and_integrates_to_the_map(scaling):
 @pytest.mark.parametrize("n", [2000, 5000, 10_000])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_quantile_map_gives_an_unbiased_density_on_held_out_rows(shape, n):
-    """Mean held-out log density through the map, against the truth, within 0.03 nats of bias.
+    """Mean held-out log density through the map has a bias below 0.03 nats over several fits.
 
-    Over several fits, so that it is the bias that is measured; on top of it comes what any density
-    of so many free knots loses to its own noise, knots / (2 n).
+    The loss by overfitting, knots / (2 n) nats, is allowed in addition.
     """
     gaps = []
     for seed in range(20):
@@ -77,7 +76,7 @@ def test_quantile_map_gives_normal_scores():
     assert len(scale.x) <= MAX_KNOTS
 
 
-def test_quantile_map_takes_ties_at_their_mean_rank():
+def test_quantile_map_gives_ties_their_mean_rank():
     values = np.array([0.0] * 90 + [1.0] * 10)
     scale = quantile_map(values)
     scores = stats.norm.ppf([0.45, 0.95])
@@ -93,7 +92,7 @@ def mostly_zero(n=1000, seed=0):
     return np.where(rng.rand(n) < 0.8, 0.0, np.exp(rng.randn(n)))
 
 
-def test_an_atom_takes_its_share_of_the_normal_scores():
+def test_an_atom_covers_its_share_of_the_normal_scores():
     values = mostly_zero()
     scale = quantile_map(values)
     low, high = scale.interval([0.0])
@@ -108,14 +107,14 @@ def test_an_atom_takes_its_share_of_the_normal_scores():
 
 
 def raw_to_standardised(scale, values):
-    """Centre and spread that the map took from normal scores, from two of its knots."""
+    """Centre and spread by which the map standardised normal scores, from two of its knots."""
     top = np.array([values.max(), np.sort(values)[-40]])
     ranks = np.array([np.mean(values < v) + np.mean(values == v) / 2 for v in top])
     spread = np.diff(stats.norm.ppf(ranks))[0] / np.diff(scale.forward(top))[0]
     return stats.norm.ppf(ranks[0]) - spread * scale.forward(top)[0], spread
 
 
-def test_every_whole_number_has_an_interval_and_they_tile_the_line():
+def test_intervals_of_whole_numbers_tile_the_line():
     values = np.random.RandomState(0).poisson(4, 500).astype(float)
     scale = quantile_map(values)
     levels = np.unique(values)
@@ -125,7 +124,7 @@ def test_every_whole_number_has_an_interval_and_they_tile_the_line():
     assert (scale.slope(levels[:-1] + 0.5) == 0).all()
 
 
-def test_probabilities_of_atoms_and_density_between_sum_to_one():
+def test_probabilities_of_atoms_and_the_density_between_sum_to_one():
     values = mostly_zero()
     scale = quantile_map(values)
     grid = np.linspace(1e-6, 200, 400_001)
@@ -134,7 +133,7 @@ def test_probabilities_of_atoms_and_density_between_sum_to_one():
     assert density + at_zero == pytest.approx(1, abs=2e-3)
 
 
-def test_a_knot_is_known_again_in_single_precision():
+def test_atoms_are_recognised_in_single_precision():
     values = np.where(np.random.RandomState(0).rand(400) < 0.5, 0.1, 0.7).astype(float)
     values[:50] = np.random.RandomState(1).rand(50)
     scale = quantile_map(values)
@@ -146,7 +145,7 @@ def test_a_knot_is_known_again_in_single_precision():
 
 
 @pytest.mark.parametrize("offset", [1.7e9, 2_459_000.0])
-def test_real_numbers_far_from_zero_keep_their_digits(offset):
+def test_large_real_numbers_keep_their_digits(offset):
     values = offset + np.random.RandomState(0).rand(3000)
     values[:300] = values[0]
     scale = quantile_map(values)
@@ -154,7 +153,7 @@ def test_real_numbers_far_from_zero_keep_their_digits(offset):
     assert len(np.unique(scale.forward(values))) > 2500
 
 
-def test_without_atoms_every_value_is_a_point():
+def test_without_atoms_removes_all_intervals():
     plain = quantile_map(mostly_zero()).without_atoms()
     low, high = plain.interval(np.linspace(-1, 5, 50))
     np.testing.assert_array_equal(low, high)

@@ -1,4 +1,4 @@
-"""Facts of a column are those of all its values, in whatever parts they come."""
+"""Column summaries: independent of how the rows are split into parts."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import pytest
 from cmim_sklearn._likelihoods.summary import ColumnSummary, summarise
 
 RNG = np.random.RandomState(0)
-HOLED = np.where(RNG.rand(300) < 0.1, np.nan, RNG.randn(300))
+WITH_NAN = np.where(RNG.rand(300) < 0.1, np.nan, RNG.randn(300))
 COLUMNS = {
-    "numbers": HOLED,
+    "numbers": WITH_NAN,
     "whole": RNG.poisson(3, 300).astype(float),
     "negative": np.append(np.ones(290), -2.0),
     "two": np.append(np.full(200, 7.0), 9.0),
@@ -16,18 +16,18 @@ COLUMNS = {
     "none": np.full(5, np.nan),
     "empty": np.array([]),
 }
-FACTS = ("n_seen", "low", "high", "decimals", "not_a_count")
+ATTRIBUTES = ("n_seen", "low", "high", "decimals", "not_a_count")
 
 
 @pytest.mark.parametrize("name", COLUMNS)
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_numbers_in_parts_come_to_the_same(name, size):
+def test_summaries_do_not_depend_on_the_parts(name, size):
     values = COLUMNS[name]
     (whole,), parts = summarise([values]), ColumnSummary()
     for start in range(0, len(values), size):
         parts.add(values[start : start + size], start)
-    for fact in FACTS:
-        np.testing.assert_equal(getattr(parts, fact), getattr(whole, fact))
+    for attribute in ATTRIBUTES:
+        np.testing.assert_equal(getattr(parts, attribute), getattr(whole, attribute))
     assert parts.mean == pytest.approx(whole.mean, rel=1e-12, nan_ok=True)
     found = set(np.unique(values[~np.isnan(values)]))
     for summary in (whole, parts):
@@ -51,20 +51,20 @@ def test_numbers_in_parts_come_to_the_same(name, size):
         ([[np.nan], []], None),
     ],
 )
-def test_decimals_are_the_fewest_that_write_all(parts, decimals):
+def test_decimals_write_all_numbers_exactly(parts, decimals):
     summary = ColumnSummary()
     for part in parts:
         summary.add(np.array(part, float))
     assert summary.decimals == decimals
 
 
-def test_numbers_are_those_of_numpy():
-    (summary,) = summarise([HOLED])
-    assert summary.n_seen == np.sum(~np.isnan(HOLED))
-    assert (summary.low, summary.high) == (np.nanmin(HOLED), np.nanmax(HOLED))
-    assert summary.mean == np.mean(HOLED[~np.isnan(HOLED)])
+def test_summaries_equal_those_of_numpy():
+    (summary,) = summarise([WITH_NAN])
+    assert summary.n_seen == np.sum(~np.isnan(WITH_NAN))
+    assert (summary.low, summary.high) == (np.nanmin(WITH_NAN), np.nanmax(WITH_NAN))
+    assert summary.mean == np.mean(WITH_NAN[~np.isnan(WITH_NAN)])
     row, value = summary.not_a_count
-    assert value == HOLED[row] == HOLED[~np.isnan(HOLED)][0]
+    assert value == WITH_NAN[row] == WITH_NAN[~np.isnan(WITH_NAN)][0]
     assert summarise([COLUMNS["negative"]])[0].not_a_count == (290, -2.0)
     assert summarise([COLUMNS["whole"]])[0].not_a_count is None
 
@@ -83,7 +83,7 @@ def test_levels_are_counted(values):
     assert np.isnan(summary.mean)
 
 
-def test_sums_beyond_all_numbers_make_no_noise():
+def test_sums_that_overflow_emit_no_warning():
     columns = [np.repeat([-1e305, 1e305], 5000), np.repeat([1e305, -1e305], 5000)]
     for summary in summarise(columns):  # a warning is an error here
         assert (summary.low, summary.high) == (-1e305, 1e305)

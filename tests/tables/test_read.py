@@ -10,7 +10,16 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, is_missing, read
+from cmim_sklearn._tables import read as module
+from cmim_sklearn._tables.read import (
+    BOOLEAN,
+    CATEGORY,
+    NUMBER,
+    as_numbers,
+    is_missing,
+    read,
+    read_in_parts,
+)
 
 
 def test_a_mixed_list_is_read_column_by_column():
@@ -127,7 +136,7 @@ def test_unused_categories_are_ignored():
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, lambda columns: np.array([*columns.values()]).T])
-def test_objects_are_categories_where_they_were(make):
+def test_object_columns_that_held_categories_in_fit_stay_categories(make):
     values = np.array([2**60 + 3, 2**60 + 6], dtype=object)
     frame = read(make({"a": values}), types=["category"])
     assert frame.types == ["category"]
@@ -190,6 +199,31 @@ def test_arrays_must_have_two_axes(X):
         read(X)
 
 
-def test_is_missing_knows_both_kinds_of_column():
+def test_is_missing_for_numbers_and_categories():
     assert is_missing(np.array([1.0, np.nan])).tolist() == [False, True]
     assert is_missing(np.array(["a", None, 0, ""], object)).tolist() == [False, True, False, False]
+
+
+def test_messages_count_rows_from_first_row():
+    with pytest.raises(ValueError, match="got inf in row 101"):
+        read(pd.DataFrame({"x": [1.0, np.inf]}), first_row=100)
+    with pytest.raises(ValueError, match="got inf in row 101"):
+        read(np.array([[1.0], [np.inf]]), first_row=100)
+    with pytest.raises(ValueError, match="'x' must hold numbers, as in fit; got 'old' in row 101"):
+        as_numbers(np.array([1.0, "old"], dtype=object), "x", first_row=100)
+
+
+def rows_of(columns):
+    return list(zip(*columns.values(), strict=True))
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table, rows_of])
+def test_parts_cover_all_rows(make, monkeypatch):
+    monkeypatch.setattr(module, "PART_CELLS", 8)
+    monkeypatch.setattr(module, "MIN_PART_ROWS", 2)
+    n_rows, frames = read_in_parts(make({"x": range(7), "y": list("abcdefg")}))
+    frames = list(frames)
+    assert n_rows == 7
+    assert [frame.first_row for frame in frames] in ([0, 4], [0])  # lists are read as a whole
+    assert np.concatenate([frame.columns[0] for frame in frames]).tolist() == list(range(7))
+    assert np.concatenate([frame.columns[1] for frame in frames]).tolist() == list("abcdefg")

@@ -82,7 +82,7 @@ def test_wrong_columns_and_kinds_are_named(mixed, options, message):
         Table.fit(read(mixed), **options)
 
 
-def test_encode_then_decode_is_the_table_up_to_rounding(mixed):
+def test_decode_inverts_encode_up_to_rounding(mixed):
     table = Table.fit(read(mixed))
     encoded = table.encode(read(mixed))
     assert encoded.dtype == np.float32
@@ -109,7 +109,7 @@ def test_permuting_columns_permutes_cells(mixed):
         np.testing.assert_array_equal(x[:, names[0].index(name)], y[:, names[1].index(name)])
 
 
-def test_unknown_values_warn_once_and_count_as_missing(mixed):
+def test_unknown_values_are_missing_with_one_warning(mixed):
     table = Table.fit(read(mixed))
     other = mixed.copy()
     other["word"] = "new"

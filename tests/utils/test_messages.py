@@ -7,7 +7,11 @@ import pytest
 from cmim_sklearn._utils.messages import listed, shown
 
 
-@pytest.mark.parametrize("value", ["a", 3, 2.5, None, True, {"dtype": "<f8", "shape": [2, 3]}])
+@pytest.mark.parametrize(
+    "value",
+    ["a", 3, 2.5, None, True, {"dtype": "<f8", "shape": [2, 3]}, "a" * 58, b"a" * 57],
+    ids=repr,
+)
 def test_small_values_are_shown_as_their_repr(value):
     assert shown(value) == repr(value)
 
