@@ -1,7 +1,8 @@
-r"""How features lie on the sphere: uniformity, tolerance and alignment.
+r"""Geometry of features on the unit sphere: uniformity, tolerance and alignment.
 
-Features are brought to unit length first, so that only their directions count. A row of zeros has
-none: it stays at the centre, where all such rows meet, so that a collapse to zero looks like one.
+Features are scaled to unit length first, so only their directions matter. Rows of zeros have no
+direction and stay at the origin, all in one place, so features that collapse to zero are measured
+as collapsed.
 
 Axes: n rows, d features.
 """
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 __all__ = ["alignment", "tolerance", "uniformity"]
 
 BLOCK_ROWS = 1024
-"""Rows of a block of pairs; the distances of one block are all that is held at a time."""
+"""Rows of a block of pairs. Only the distances of one block are in memory at a time."""
 
 
 @validate_params(
@@ -23,39 +24,41 @@ BLOCK_ROWS = 1024
     prefer_skip_nested_validation=True,
 )
 def uniformity(Z, *, t=2.0):
-    r"""How evenly features spread over the sphere; lower is more even.
+    r"""Uniformity of features on the unit sphere; lower means more evenly spread.
 
     .. math:: \log \frac{1}{n(n-1)} \sum_{i \ne j} e^{-t \lVert f_i - f_j \rVert^2},
         \quad f_i = z_i / \lVert z_i \rVert
 
-    The mean is over the n(n - 1) ordered pairs of different rows. All pairs are taken, block by
-    block: the time is quadratic in the rows, the memory is not.
+    The mean is over the n(n - 1) ordered pairs of different rows. Time is quadratic in the number
+    of rows; memory is linear, because pairs are computed in blocks.
 
     Parameters
     ----------
     Z : array of shape (n_samples, n_features)
-        At least two rows.
+        Features of at least two rows.
     t : float, default=2.0
-        Sharpness of the kernel; larger looks at nearer pairs.
+        Inverse width of the Gaussian kernel, above 0. A larger value gives more weight to the
+        closest pairs.
 
     Returns
     -------
     float
-        In [-4 t, 0]; 0 where all features point the same way.
+        In [-4 t, 0]; 0 if all features have the same direction.
 
     Raises
     ------
     ValueError
-        If Z has fewer than two rows, or holds NaN or infinity.
+        If Z has fewer than two rows or contains NaN or infinity, or if `t` is not above 0.
 
     See Also
     --------
-    tolerance : Whether rows of one label stay together, which uniformity alone does not reward.
+    tolerance : Similarity of rows with the same label, which uniformity ignores.
 
     Notes
     -----
-    On the circle even directions give :math:`\log(e^{-2t} I_0(2t))`. The mean inside the logarithm
-    at t is the contrastive term's of `cmim_sklearn.objectives` at a temperature of 1 / (2 t).
+    Evenly spaced directions on the circle give :math:`\log(e^{-2t} I_0(2t))`. The mean inside the
+    logarithm equals that of the contrastive term (`cmim_sklearn.objectives.contrast`) at a
+    temperature of 1 / (2 t).
 
     References
     ----------
@@ -68,7 +71,7 @@ def uniformity(Z, *, t=2.0):
     >>> uniformity([[1.0, 0.0], [-3.0, 0.0]])  # two opposite directions, at distance 2
     -8.0
 
-    As a scorer for model selection, where greater is better, with its sign turned:
+    Negated, as a scorer for model selection, where larger is better:
 
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.decomposition import PCA
@@ -97,7 +100,7 @@ def uniformity(Z, *, t=2.0):
             largest = exponents.max()
             if np.isfinite(largest):  # a last block of one row holds no pair
                 log_sum = largest + np.log(np.exp(exponents - largest).sum())
-                # Blocks off the diagonal stand for their mirror images, too.
+                # Blocks off the diagonal count twice, because the matrix is symmetric.
                 logs.append(log_sum + np.log(1 if other == start else 2))
     log_mean = np.logaddexp.reduce(logs) - np.log(len(f)) - np.log(len(f) - 1)
     return min(float(log_mean), 0.0)
@@ -107,19 +110,20 @@ def uniformity(Z, *, t=2.0):
     {"Z": ["array-like"], "labels": ["array-like"]}, prefer_skip_nested_validation=True
 )
 def tolerance(Z, labels):
-    r"""How close rows of one label lie: their mean cosine similarity; higher is closer.
+    r"""Mean cosine similarity of rows with the same label; higher means closer.
 
     .. math:: \frac{\sum_{i \ne j} 1[l_i = l_j] \, f_i^\top f_j}{\sum_{i \ne j} 1[l_i = l_j]},
         \quad f_i = z_i / \lVert z_i \rVert
 
-    The mean is over the ordered pairs of different rows that share a label, so a large class counts
-    for more than a small one. The time is linear in the rows.
+    The mean is over the ordered pairs of different rows that share a label, so large classes have
+    more weight. Time is linear in the number of rows.
 
     Parameters
     ----------
     Z : array of shape (n_samples, n_features)
+        Features.
     labels : array of shape (n_samples,)
-        Integers, strings, or whatever can be sorted.
+        Class of each row: integers, strings or other sortable values, none of them missing.
 
     Returns
     -------
@@ -129,18 +133,18 @@ def tolerance(Z, labels):
     Raises
     ------
     ValueError
-        If no two rows share a label, if `labels` has not one entry for each row, or if Z holds NaN
-        or infinity.
+        If no two rows share a label, if a label is missing, if the numbers of labels and rows
+        differ, or if Z contains NaN or infinity.
 
     See Also
     --------
-    uniformity : Falls as tolerance rises when all features crowd together; look at both.
+    uniformity : Spread of all features. Collapsed features have a perfect tolerance, so use both.
 
     Notes
     -----
-    The paper writes the expectation of the similarity times the indicator over all pairs, which
-    shrinks with the number of classes. Divided by the number of pairs that share a label, as here,
-    it does not.
+    The paper defines the expectation of similarity times indicator over all pairs, which shrinks as
+    the number of classes grows. This function divides by the number of pairs that share a label, so
+    it does not shrink.
 
     References
     ----------
@@ -160,20 +164,19 @@ def tolerance(Z, labels):
     n_missing = sum(label is None or label != label for label in labels.tolist())
     if n_missing:
         raise ValueError(
-            f"labels must not be missing. Got {n_missing} missing of {len(labels)}; leave those "
-            "rows out."
+            f"labels must not be missing; got {n_missing} missing of {len(labels)}. Drop those "
+            "rows from Z and labels."
         )
     if len(labels) != len(f):
         raise ValueError(
-            f"labels must have one entry for each row of Z. Got {len(labels)} labels and "
-            f"{len(f)} rows."
+            f"labels must have one entry per row of Z; got {len(labels)} labels and {len(f)} rows."
         )
     _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     n_pairs = int(sizes @ (sizes - 1))
     if not n_pairs:
         raise ValueError(
-            f"tolerance needs two rows that share a label. Got {len(f)} rows with as many "
-            "different labels; if they are measurements, bin them first."
+            f"labels must have a value that two rows share; got {len(f)} different labels for "
+            f"{len(f)} rows. Bin continuous labels first."
         )
     sums = np.zeros((len(sizes), f.shape[1]))
     np.add.at(sums, group, f)
@@ -189,18 +192,19 @@ def tolerance(Z, labels):
     prefer_skip_nested_validation=True,
 )
 def alignment(Z1, Z2, *, alpha=2.0):
-    r"""How far apart the two features of a pair lie; lower is closer.
+    r"""Mean distance between the two features of a positive pair; lower means closer.
 
     .. math:: \frac{1}{n} \sum_i \lVert f_i - g_i \rVert^\alpha
 
-    Row i of both is one positive pair: two views of one thing, two draws of one code. f and g are
-    their rows brought to unit length. The mean is over the n pairs.
+    Row i of Z1 and row i of Z2 are one positive pair, such as two views of one row or two samples
+    of one latent code. f and g are these rows, scaled to unit length.
 
     Parameters
     ----------
     Z1, Z2 : array of shape (n_samples, n_features)
+        First and second features of the pairs.
     alpha : float, default=2.0
-        Exponent of the distance.
+        Exponent of the distance, above 0.
 
     Returns
     -------
@@ -210,11 +214,11 @@ def alignment(Z1, Z2, *, alpha=2.0):
     Raises
     ------
     ValueError
-        If the shapes differ, or if there is NaN or infinity.
+        If the shapes differ, if Z1 or Z2 contains NaN or infinity, or if `alpha` is not above 0.
 
     See Also
     --------
-    uniformity : Features that all coincide are perfectly aligned; look at both.
+    uniformity : Spread of all features. Collapsed features are perfectly aligned, so use both.
 
     References
     ----------
@@ -224,36 +228,36 @@ def alignment(Z1, Z2, *, alpha=2.0):
     Examples
     --------
     >>> from cmim_sklearn.geometry import alignment
-    >>> alignment([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, -1.0]])  # alike, and opposite
+    >>> alignment([[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, -1.0]])  # equal, opposite
     2.0
 
-    As a scorer, for example under noise on the input:
+    Negated, as a scorer for stability under noise on the input:
 
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.decomposition import PCA
     >>> from sklearn.model_selection import cross_val_score
-    >>> def steadiness(est, X, y=None):
+    >>> def stability(est, X, y=None):
     ...     noise = np.random.RandomState(0).normal(scale=0.1, size=X.shape)
     ...     return -alignment(est.transform(X), est.transform(X + noise))
     >>> X, y = load_iris(return_X_y=True)
-    >>> cross_val_score(PCA(2), X, scoring=steadiness).shape
+    >>> cross_val_score(PCA(2), X, scoring=stability).shape
     (5,)
     """
     f, g = _unit(Z1, "Z1"), _unit(Z2, "Z2")
     if f.shape != g.shape:
         raise ValueError(
-            "Z1 and Z2 must have the same shape: row i of both is one pair. Got shapes "
+            "Z1 and Z2 must have the same shape, because row i of both is one pair; got shapes "
             f"{f.shape} and {g.shape}."
         )
     return float((np.linalg.norm(f - g, axis=1) ** alpha).mean())
 
 
 def _unit(Z, name, min_rows=1):
-    """Rows of unit length (n, d), float64; rows of zeros stay as they are."""
+    """Scale rows to unit length, float64 (n, d); rows of zeros stay zero."""
     Z = check_array(Z, dtype=np.float64, input_name=name, ensure_min_samples=min_rows)
-    # By the largest entry first, since the square of a tiny or huge one is 0 or infinite.
-    # scikit-learn's normalize would leave rows shorter than 2e-15 as they are.
+    # Dividing by the largest entry first avoids squares that underflow or overflow. scikit-learn's
+    # normalize would leave rows shorter than 2e-15 unchanged.
     for length in (lambda Z: np.abs(Z).max(1), lambda Z: np.linalg.norm(Z, axis=1)):
         divisor = length(Z)
         Z = Z / np.where(divisor > 0, divisor, 1)[:, None]

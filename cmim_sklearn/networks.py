@@ -1,9 +1,9 @@
-"""Trunks, for encoder and decoder alike.
+"""Networks of encoders and decoders, by name or from a custom callable.
 
-A network is built by ``(n_in, n_out, hidden_layer_sizes, activation) -> nn.Module`` and maps
-(n, n_in) to (n, n_out). It has two submodules: ``body``, up to the last hidden activation, and
-``output``, the linear map from there. Only a decoder needs them, for the embeddings read from its
-hidden state; an encoder of one's own may be any module.
+A network is built by a callable ``(n_in, n_out, hidden_layer_sizes, activation) -> nn.Module`` and
+maps (n, n_in) to (n, n_out). A decoder needs two submodules: ``body``, up to the last hidden
+activation, and ``output``, which maps that to the n_out outputs. Embeddings are read between them.
+A custom encoder may be any module. A new network by name is one class and one line in `NETWORKS`.
 """
 
 import math
@@ -22,32 +22,47 @@ ACTIVATIONS = {
     "tanh": nn.Tanh,
     "identity": nn.Identity,
 }
+"""Activation functions by name. "identity" is none: the network is linear up to layer norms."""
 
-# Building a network of the user's own may draw from torch's global generator, which is put back
-# after: that state belongs to the whole process, so one thread at a time.
+# A custom callable may draw from torch's global generator, whose state is restored afterwards. The
+# state belongs to the whole process, so only one thread at a time may do this.
 _GLOBAL_RANDOM_STATE = fork_safe_lock()
 
 
 class MLP(nn.Module):
-    """Hidden layers of linear map, layer norm and activation, and a linear output.
+    """Multilayer perceptron with layer norm.
 
-    With ``hidden_layer_sizes=()`` it is the linear output alone. The norm acts on a row, not on a
-    batch, so that no row's features depend on another's; it pays on small tables.
+    Each hidden layer is a linear map, a layer norm and an activation; the output is linear. The
+    norm acts on rows, not on the batch, so a row's features do not depend on other rows. It
+    improves results on small tables.
 
     Parameters
     ----------
-    n_in, n_out : int
+    n_in : int
+        Number of inputs.
+    n_out : int
+        Number of outputs.
     hidden_layer_sizes : sequence of int
-    activation : str
-        One of `ACTIVATIONS`.
+        Widths of the hidden layers. ``()``: a linear map from inputs to outputs.
+    activation : {"silu", "relu", "gelu", "elu", "tanh", "identity"}
+        Activation function of the hidden layers, by its name in PyTorch. `"identity"`: none.
     generator : torch.Generator, default=None
-        That draws the weights; None is torch's global one, as for any module.
+        Generator of the initial weights. None: torch's global generator, as for any module.
 
     Attributes
     ----------
     body : nn.Sequential
-        One child for each hidden layer.
+        Hidden layers, one child each.
     output : nn.Linear
+        Output layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from cmim_sklearn.networks import MLP
+    >>> network = MLP(4, 2, (8,), "silu", torch.Generator().manual_seed(0))
+    >>> network(torch.zeros(3, 4)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, n_in, n_out, hidden_layer_sizes, activation, generator=None):
@@ -63,20 +78,20 @@ class MLP(nn.Module):
         reset_parameters(self, generator)
 
     def forward(self, x):
-        """Map (n, n_in) to (n, n_out)."""
+        """Map inputs (n, n_in) to outputs (n, n_out)."""
         return self.output(self.body(x))
 
 
 def linear(n_in, n_out):
-    """Return an `nn.Linear` that has drawn nothing from the global random state.
+    """Return an `nn.Linear` without using the global random state.
 
-    Its parameters are undefined until `reset_parameters`.
+    Its parameters are undefined until `reset_parameters` sets them.
     """
     return nn.utils.skip_init(nn.Linear, n_in, n_out)
 
 
 def reset_parameters(module, generator):
-    """Draw all linear layers' parameters from a generator: U(-1, 1) / sqrt(n_in), torch's own."""
+    """Initialise all linear layers from a generator, by U(-1, 1) / sqrt(n_in), torch's default."""
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.Linear):
@@ -86,26 +101,32 @@ def reset_parameters(module, generator):
 
 
 def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is_decoder):
-    """Build a network and draw its parameters from a generator.
+    """Build a network and initialise it from a generator.
 
     Parameters
     ----------
     network : str or callable
-        A name in `NETWORKS`, or a callable of the same signature as the classes there.
+        Name in `NETWORKS`, or a callable with the same signature as the classes there.
     n_in, n_out, hidden_layer_sizes, activation
-        What it is called with.
+        Arguments of the callable, as in `MLP`.
     generator : torch.Generator
-        On the CPU. A callable finds torch's global generator seeded from it, and leaves that as it
-        was.
+        Generator on the CPU. For a callable, torch's global generator is seeded from it, and its
+        state is restored afterwards.
     is_decoder : bool
-        Whether ``body`` and ``output`` are needed.
+        Whether the network needs ``body`` and ``output``.
+
+    Returns
+    -------
+    nn.Module
+        Network in training mode.
 
     Raises
     ------
     TypeError
-        If a network is given, and no callable that makes one, or the callable makes something else.
+        If `network` is a module instead of a callable, or the callable does not return a module.
     ValueError
-        If it makes one that does not map (n, n_in) to (n, n_out), or a decoder without the two.
+        If the network does not map (n, n_in) to (n, n_out), or is a decoder without ``body`` or
+        ``output``.
     """
     arguments = n_in, n_out, hidden_layer_sizes, activation
     if isinstance(network, str):
@@ -113,8 +134,8 @@ def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is
     role = "decoder" if is_decoder else "encoder"
     if isinstance(network, nn.Module):
         raise TypeError(
-            f"{role} must be a callable that makes a network, anew for each fit. Got a network, a "
-            f"{type(network).__name__}."
+            f"{role} must be a callable that builds a new network for each fit; got a network, "
+            f"{type(network).__name__}. Pass its class or a function."
         )
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
     with _GLOBAL_RANDOM_STATE, torch.random.fork_rng(devices=[]):
@@ -122,26 +143,27 @@ def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is
         module = network(*arguments)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"The {role} that {network!r} made must be a torch.nn.Module. Got a "
-                f"{type(module).__name__}."
+                f"{role} must return a torch.nn.Module; got {type(module).__name__} from "
+                f"{network!r}."
             )
         with torch.no_grad():
             output = module.eval()(torch.zeros(2, n_in))
         module.train()
-    made = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-    if made != (2, n_out):
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != (2, n_out):
         raise ValueError(
-            f"The {role} that {network!r} made must map (n, {n_in}) to (n, {n_out}). Of 2 rows it "
-            f"makes {made}."
+            f"{role} must return a network that maps (n, {n_in}) to (n, {n_out}); got {found} for "
+            f"n = 2, from {network!r}."
         )
     missing = [part for part in ("body", "output") if not hasattr(module, part)]
     if is_decoder and missing:
         raise ValueError(
-            f"The decoder that {network!r} made, a {type(module).__name__}, has no submodule "
-            f"{' and no '.join(missing)}. A decoder needs `body`, up to its last hidden "
-            "activation, and `output`, the map from there to n_out numbers."
+            "decoder must return a network with submodules body (up to the last hidden activation) "
+            f"and output (from there to n_out numbers); got {type(module).__name__} without "
+            f"{' and '.join(missing)}, from {network!r}."
         )
     return module
 
 
 NETWORKS = {"mlp": MLP}
+"""Networks by name."""

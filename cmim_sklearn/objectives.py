@@ -1,7 +1,7 @@
-"""Objectives: pure functions from a `Pass` to named per-row loss terms, in nats.
+"""Objectives of latent models: pure functions from a `Pass` to named loss terms per row, in nats.
 
-The sum of the terms, averaged over rows, is minimised. A new objective is one function and one
-line in `OBJECTIVES`.
+Training minimises the sum of the terms, averaged over the rows of a batch. A new objective is one
+function and one line in `OBJECTIVES`.
 """
 
 import math
@@ -24,13 +24,14 @@ def mim(batch: Pass) -> dict[str, Tensor]:
     Parameters
     ----------
     batch : Pass
-        n rows.
+        Forward pass of n rows.
 
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``distortion`` and ``latent``, in nats. Large negative values are normal: at a small
-        posterior variance each latent component alone contributes about -1.8.
+        Terms in nats. ``distortion``: -log p(x|z), summed over columns. ``latent``: the rest. Large
+        negative values of ``latent`` are normal: with a small posterior variance each latent
+        component contributes about -1.8.
 
     References
     ----------
@@ -41,22 +42,24 @@ def mim(batch: Pass) -> dict[str, Tensor]:
 
 
 def contrast(z: Tensor, temperature: float) -> Tensor:
-    r"""The contrastive term of cMIM: minus the log-probability that z_i belongs to x_i.
+    r"""Contrastive term of cMIM: minus the log-probability that z_i belongs to x_i.
 
     .. math:: \log\left(1 + \operatorname{mean}_{j \ne i} e^{(\cos(z_i, z_j) - 1)/\tau}\right)
 
-    The *mean* over the other rows, where InfoNCE has their sum, is what makes the term depend on
+    InfoNCE has a sum over the other rows where this term has their *mean*. Therefore it depends on
     the batch size only through Jensen's bias, of order 1/n. It lies in [0, log 2].
 
     Parameters
     ----------
     z : Tensor of shape (n, d)
+        Latent codes of a batch.
     temperature : float
+        Temperature of the cosine similarity, above 0.
 
     Returns
     -------
     Tensor of shape (n,)
-        Zero where n is 1: a single row has nothing to be told from. It can be differentiated once.
+        In nats; 0 if n is 1, because there is no other row. It can be differentiated once.
 
     References
     ----------
@@ -65,53 +68,62 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
     n = len(z)
     if n == 1:
         return torch.zeros_like(z[:, 0])
-    with torch.autocast(z.device.type, enabled=False):  # half precision has no digits for it
+    with torch.autocast(z.device.type, enabled=False):  # half precision is too inaccurate here
         z = normalize(z.float() if z.itemsize < 4 else z, dim=1) / math.sqrt(temperature)
-        return torch.log1p(_MeanLikeness.apply(z, 1 / temperature))
+        return torch.log1p(_MeanSimilarity.apply(z, 1 / temperature))
 
 
-class _MeanLikeness(torch.autograd.Function):
-    """mean_{j != i} exp(z_i . z_j - most) of codes z (n, d) with z_i . z_i = most, (n,).
+class _MeanSimilarity(torch.autograd.Function):
+    """mean_{j != i} exp(z_i . z_j - c), (n,), of codes z (n, d) with z_i . z_i = c.
 
-    A pass over n x n numbers costs as much as a layer of the network, and in large batches more
-    than all of it. By hand there are few: the likenesses are made in place, kept once, and their
-    symmetry makes the gradient one product.
+    A pass over n x n numbers costs as much as a layer of the network, in large batches more than
+    the whole network. This implementation needs few passes: similarities are computed in place and
+    stored once, and their symmetry makes the gradient one matrix product.
     """
 
     @staticmethod
-    def forward(ctx, z, most):
-        # No maximum has to be taken off for stability: no product is above `most`.
-        likeness = torch.addmm(z.new_full((1,), -most), z, z.T)
-        likeness.fill_diagonal_(-torch.inf).exp_()
-        ctx.save_for_backward(z, likeness)
-        return likeness.sum(1) / (len(z) - 1)
+    def forward(ctx, z, square):
+        # No maximum has to be subtracted for stability: no product is above z_i . z_i.
+        similarity = torch.addmm(z.new_full((1,), -square), z, z.T)
+        similarity.fill_diagonal_(-torch.inf).exp_()
+        ctx.save_for_backward(z, similarity)
+        return similarity.sum(1) / (len(z) - 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        z, likeness = ctx.saved_tensors
+        z, similarity = ctx.saved_tensors
         share = (gradient / (len(z) - 1)).unsqueeze(1)
+        # z_i occurs in the mean of row i, and in the means of all other rows.
         with torch.autocast(z.device.type, enabled=False):
-            pulled, pulling = (likeness @ torch.cat([z, share * z], 1)).chunk(2, 1)
-        return share * pulled + pulling, None
+            in_own_mean, in_others = (similarity @ torch.cat([z, share * z], 1)).chunk(2, 1)
+        return share * in_own_mean + in_others, None
 
 
 def cmim(batch: Pass, *, contrastive_weight=1.0, temperature=0.1) -> dict[str, Tensor]:
-    """cMIM: A-MIM plus the contrastive term between the batch's codes.
+    r"""cMIM: A-MIM plus a contrastive term between the latent codes of the batch.
+
+    .. math:: L_{\text{A-MIM}} + w \log\left(1 +
+        \operatorname{mean}_{j \ne i} e^{(\cos(z_i, z_j) - 1)/\tau}\right)
 
     Parameters
     ----------
     batch : Pass
-        n rows.
+        Forward pass of n rows.
     contrastive_weight : float, default=1.0
-        Factor of the contrastive term; at 0 this is `mim`, to the bit.
+        Weight w of the contrastive term. 0: the loss is `mim`, to the bit.
     temperature : float, default=0.1
-        Of the cosine similarity; fixed, not learnt.
+        Temperature of the cosine similarity in the contrastive term; not trained.
 
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``distortion``, ``latent`` and, weighted, ``contrast``, in nats.
+        Terms in nats: ``distortion`` and ``latent`` as in `mim`, and ``contrast``, the weighted
+        `contrast`. With a weight of 0 there is no ``contrast``.
+
+    References
+    ----------
+    M. Livne, "Contrastive MIM" (2025), arXiv 2502.19642 and 2509.21511.
     """
     terms = mim(batch)
     if contrastive_weight:
@@ -120,3 +132,4 @@ def cmim(batch: Pass, *, contrastive_weight=1.0, temperature=0.1) -> dict[str, T
 
 
 OBJECTIVES = {"mim": mim, "cmim": cmim}
+"""Objectives by name."""

@@ -47,7 +47,7 @@ def test_uniformity_of_orthonormal_points(n, t):
 @pytest.mark.parametrize("t", [0.5, 2.0, 10.0])
 def test_uniformity_of_even_directions_on_the_circle(t):
     n = 3000
-    with_itself = ive(0, 2 * t)  # exp(-2 t) I0(2 t): what the mean over all pairs, i = j too, is
+    with_itself = ive(0, 2 * t)  # exp(-2 t) I0(2 t): the mean over all pairs, also i = j
     expected = math.log((n * with_itself - 1) / (n - 1))
     assert uniformity(circle(n), t=t) == pytest.approx(expected, rel=1e-9)
     assert uniformity(circle(n), t=t) == pytest.approx(math.log(with_itself), abs=4e-3)
@@ -67,7 +67,7 @@ def test_uniformity_does_not_depend_on_the_blocks(monkeypatch, block):
     assert uniformity(features()) == pytest.approx(expected, rel=1e-12)
 
 
-def test_uniformity_holds_no_matrix_of_all_pairs():
+def test_uniformity_allocates_no_matrix_of_all_pairs():
     Z = features(6000, 2)
     tracemalloc.start()
     uniformity(Z)
@@ -84,7 +84,7 @@ def test_far_pairs_do_not_underflow():
     assert uniformity([[1.0, 0.0], [-1.0, 0.0]], t=1e4) == pytest.approx(-4e4)
 
 
-def test_rows_of_zeros_count_as_one_place_at_the_centre():
+def test_rows_of_zeros_stay_at_the_origin():
     assert uniformity(np.zeros((3, 2))) == pytest.approx(0, abs=1e-12)
     assert uniformity([[0.0, 0.0], [5.0, 0.0]]) == pytest.approx(-2)
     assert tolerance([[0.0, 0.0], [5.0, 0.0]], [1, 1]) == 0.0
@@ -107,7 +107,7 @@ def test_tolerance_of_known_angles():
     assert tolerance([[1.0, 0.0], [1.0, 1.0]], [True, True]) == pytest.approx(math.sqrt(0.5))
 
 
-def test_tolerance_does_not_depend_on_the_names_of_labels():
+def test_tolerance_does_not_depend_on_the_values_of_labels():
     labels = np.random.RandomState(0).randint(3, size=30)
     expected = tolerance(features(), labels)
     assert tolerance(features(), np.array(["z", "b", "m"])[labels]) == pytest.approx(expected)
@@ -171,7 +171,7 @@ def test_order_length_and_rotation_do_not_matter(name):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_frames_and_lists_are_taken(name):
+def test_dataframes_and_lists(name):
     pandas = pytest.importorskip("pandas")
     measure, same = MEASURES[name], np.arange(30)
     expected = measure(features(), same)
@@ -204,10 +204,10 @@ def test_use_as_a_scorer(scoring, best):
         (lambda: uniformity([[1.0], [np.nan]]), "Input Z contains NaN"),
         (lambda: uniformity([[1.0], [np.inf]]), "Input Z contains infinity"),
         (lambda: uniformity(np.eye(2), t=-1.0), "float in the range (0.0, inf). Got -1.0 instead"),
-        (lambda: tolerance(np.eye(3), [0, 0]), "Got 2 labels and 3 rows."),
-        (lambda: tolerance(np.eye(3), [0, 1, 2]), "Got 3 rows with as many different labels"),
+        (lambda: tolerance(np.eye(3), [0, 0]), "got 2 labels and 3 rows."),
+        (lambda: tolerance(np.eye(3), [0, 1, 2]), "got 3 different labels for 3 rows"),
         (lambda: tolerance(np.eye(2), np.eye(2)), "got an array of shape (2, 2) instead"),
-        (lambda: alignment(np.eye(2), np.eye(3)), "Got shapes (2, 2) and (3, 3)."),
+        (lambda: alignment(np.eye(2), np.eye(3)), "got shapes (2, 2) and (3, 3)."),
         (lambda: alignment(np.eye(2), [[1.0, 0.0], [np.nan, 1.0]]), "Input Z2 contains NaN"),
         (lambda: alignment(np.eye(2), np.eye(2), alpha=0), "range (0.0, inf). Got 0 instead"),
     ],
@@ -217,8 +217,8 @@ def test_bad_input(call, message):
         call()
 
 
-def test_missing_labels_are_no_class():
+def test_missing_labels_raise():
     Z = np.eye(4)
     for labels in ([0, 0, np.nan, np.nan], ["a", "a", None, "b"]):
-        with pytest.raises(ValueError, match=r"Got (1|2) missing of 4; leave those rows out"):
+        with pytest.raises(ValueError, match=r"got (1|2) missing of 4\. Drop those"):
             tolerance(Z, np.array(labels, dtype=object))

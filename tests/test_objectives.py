@@ -1,4 +1,4 @@
-"""The loss: closed forms, its limits, and its independence of the batch size."""
+"""Objectives: closed forms, limits, dependence on the batch size."""
 
 import math
 
@@ -35,18 +35,18 @@ def test_contrast_of_uniform_directions(d, temperature, limit):
     log_mean = gammaln(d / 2) + (d / 2 - 1) * math.log(2 / kappa) + math.log(ive(d / 2 - 1, kappa))
     assert math.log1p(math.exp(log_mean)) == pytest.approx(limit, rel=0.01, abs=5e-7)
     term = contrast(directions(4000, d), temperature).mean().item()
-    # The mean over 4,000 directions is off by its own noise, of a size with the few close pairs.
+    # The tolerance covers the sampling noise of 4,000 directions, mostly of the few close pairs.
     assert term == pytest.approx(limit, rel=0.05)
 
 
 def info_nce(z, temperature):
-    """The sum over negatives, which cMIM's mean replaces."""
+    """InfoNCE term: a sum over negatives, where cMIM has a mean."""
     z = torch.nn.functional.normalize(z, dim=1)
     similarity = z @ z.T / temperature
     return torch.logsumexp(similarity, 1) - 1 / temperature
 
 
-def test_contrast_does_not_depend_on_the_batch_size_where_a_sum_does():
+def test_contrast_hardly_depends_on_the_batch_size_unlike_a_sum():
     means = {}
     for size in (8, 512):
         batches = directions(512 * 40, 8).split(size)
@@ -74,7 +74,7 @@ def test_contrast_of_one_row_or_of_zero_codes_is_finite():
     assert torch.isfinite(z.grad).all()
 
 
-def test_contrast_is_bounded_by_the_plain_formula():
+def test_contrast_follows_its_formula():
     z = directions(7, 3)
     unit = z / z.norm(dim=1, keepdim=True)
     cosine = unit @ unit.T
@@ -91,7 +91,7 @@ def test_contrast_has_the_gradient_of_its_formula():
 
 
 @pytest.mark.parametrize("within", [True, False])
-def test_contrast_and_its_gradient_keep_their_digits_under_autocast(within):
+def test_contrast_and_its_gradient_are_accurate_under_autocast(within):
     z, plain = directions(6, 3).float().requires_grad_(), directions(6, 3).float().requires_grad_()
     contrast(plain, 0.1).sum().backward()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -103,13 +103,13 @@ def test_contrast_and_its_gradient_keep_their_digits_under_autocast(within):
     assert_close(z.grad, plain.grad)
 
 
-def test_contrast_of_half_precision_codes_is_that_of_the_same_numbers():
+def test_contrast_of_half_precision_codes_is_computed_in_float32():
     z = directions(6, 3).bfloat16()
     assert_close(contrast(z, 0.1), contrast(z.float(), 0.1))
 
 
-def test_contrast_of_codes_far_apart_keeps_its_digits():
-    """Beside the 1 of each row with itself they would be lost."""
+def test_contrast_of_distant_codes_is_accurate():
+    """A sum that includes the similarity 1 of each row with itself would lose all digits."""
     angle = torch.tensor([0.0, 2.5], requires_grad=True)
     z = torch.stack([angle.cos(), angle.sin()], 1)
     term = contrast(z, 0.05)
@@ -119,7 +119,7 @@ def test_contrast_of_codes_far_apart_keeps_its_digits():
     assert gradient[0].item() == pytest.approx(expected * math.sin(2.5) / 0.05, rel=1e-3, abs=0)
 
 
-def test_contrast_has_no_gradient_with_one_component():
+def test_contrast_has_no_gradient_for_one_component():
     z = torch.randn(6, 1, requires_grad=True)
     contrast(z, 0.1).sum().backward()
     assert_close(z.grad, torch.zeros(6, 1))
@@ -154,9 +154,9 @@ def test_contrastive_weight_zero_is_mim_to_the_bit():
 
 def test_defaults_are_those_of_the_encoder():
     batch = make_pass()
-    told = cmim(batch, contrastive_weight=1.0, temperature=0.1)
+    expected = cmim(batch, contrastive_weight=1.0, temperature=0.1)
     for name, term in cmim(batch).items():
-        assert torch.equal(term, told[name])
+        assert torch.equal(term, expected[name])
 
 
 def test_contrastive_weight_scales_its_term_alone():
@@ -167,7 +167,7 @@ def test_contrastive_weight_scales_its_term_alone():
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_objective_gives_one_number_a_row_and_follows_their_order(name):
+def test_objective_has_one_value_per_row_in_their_order(name):
     batch = make_pass()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     shuffled = Pass(

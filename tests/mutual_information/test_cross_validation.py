@@ -77,14 +77,14 @@ def test_outliers_do_not_dominate_the_estimate(name):
     rng = np.random.RandomState(1)
     X = rng.standard_cauchy((900, 2))
     Z = X + rng.standard_cauchy((900, 2))
-    result = mutual_information(X, Z, name, cv=2, random_state=0, max_iter=200, **NARROW)
+    result = mutual_information(X, Z, name, cv=2, random_state=0, max_iter=100, **NARROW)
     assert min(result.folds) > 0.3
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_independent_sides_have_no_information(name):
     X, Z, _ = correlated(1500, 2, 0.0)
-    options = {} if name == "ksg" else {"max_iter": 200, **NARROW}
+    options = {} if name == "ksg" else {"max_iter": 100, **NARROW}
     result = mutual_information(X, Z, name, cv=2, random_state=0, **options)
     assert result.estimate == pytest.approx(0, abs=0.05)
 

@@ -58,9 +58,12 @@ def test_only_the_objective_of_mine_depends_on_past_batches():
 @pytest.mark.parametrize("name", NEURAL_ESTIMATORS)
 def test_estimate_is_near_the_information_of_a_gaussian(name, critic, pairs):
     X, Z, X_test, Z_test, truth = pairs
-    options = {"separable": {}, "concat": {"batch_size": 32, "hidden_layer_sizes": (32,)}}[critic]
-    options = {"hidden_layer_sizes": (64,), "max_iter": 500, "device": "cpu"} | options
-    estimator = NEURAL_ESTIMATORS[name](critic=critic, random_state=0, **options)
+    options = {
+        "separable": {"hidden_layer_sizes": (64,), "max_iter": 200},
+        "concat": {"hidden_layer_sizes": (32,), "batch_size": 32, "learning_rate_init": 3e-3},
+    }[critic]
+    options = {"max_iter": 250, "random_state": 0, "device": "cpu"} | options
+    estimator = NEURAL_ESTIMATORS[name](critic=critic, **options)
     value = estimator.fit(X, Z).score(X_test, Z_test)
     assert type(value) is float
     assert truth == pytest.approx(1.0217, abs=1e-4)

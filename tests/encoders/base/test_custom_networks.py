@@ -79,7 +79,7 @@ def test_a_decoder_without_body_and_output_raises(mixed, quick):
     def bare(n_in, n_out, hidden_layer_sizes, activation):
         return nn.Linear(n_in, n_out)
 
-    with pytest.raises(ValueError, match="a Linear, has no submodule body and no output"):
+    with pytest.raises(ValueError, match="got Linear without body and output, from"):
         CMIMEncoder(**quick, decoder=bare).fit(mixed)
 
 
@@ -87,10 +87,10 @@ def test_a_decoder_without_body_and_output_raises(mixed, quick):
 @pytest.mark.parametrize(
     ("network", "error", "message"),
     [
-        (nn.Linear(2, 2), TypeError, "must be a callable that makes .* Got a network, a Linear"),
-        (lambda *a: None, TypeError, "made must be a torch.nn.Module. Got a NoneType"),
-        (lambda n_in, n_out, *a: nn.Linear(n_in, n_out + 1), ValueError, r"must map \(n, \d+\) to"),
-        (lambda n_in, n_out, *a: nn.GRU(n_in, n_out), ValueError, r"rows it makes a tuple\."),
+        (nn.Linear(2, 2), TypeError, "must be a callable .*; got a network, Linear"),
+        (lambda *a: None, TypeError, "must return a torch.nn.Module; got NoneType"),
+        (lambda n_in, n_out, *a: nn.Linear(n_in, n_out + 1), ValueError, r"maps \(n, \d+\) to"),
+        (lambda n_in, n_out, *a: nn.GRU(n_in, n_out), ValueError, r"got tuple for n = 2, from"),
     ],
     ids=["instance", "none", "width", "tuple"],
 )
