@@ -16,7 +16,7 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize("spread", [0.3, 1.0, 3.0])
 def test_information_of_gaussian_codes_with_noise(spread):
     """d channels of Gaussian rows: I = d/2 log(1 + S^2)."""
-    d, n = 2, 4000
+    d, n = 2, 2000
     truth = d / 2 * math.log(1 + spread**2)
     for unit in (1.0, 0.01):
         mean, variance = unit * spread * normal(n, d), np.full((n, d), unit**2)
