@@ -32,7 +32,7 @@ def fitted():
 @pytest.fixture(scope="session")
 def trained():
     """CMIMEncoder trained on `make_mixed()` until it imputes well. Copy it before changing it."""
-    encoder = small_encoder(hidden_layer_sizes=(32,), max_iter=400)
+    encoder = small_encoder(hidden_layer_sizes=(32,), max_iter=120, learning_rate_init=0.01)
     return encoder.fit(make_mixed())
 
 
