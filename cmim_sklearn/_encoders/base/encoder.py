@@ -39,10 +39,10 @@ from cmim_sklearn._models.features import TOTAL_VARIANCE, feature_scale
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import read, read_in_parts
 from cmim_sklearn._tables.schema import Table, warn_of_unseen
-from cmim_sklearn._training.callbacks import CallbackSupportMixin, with_callbacks
 from cmim_sklearn._training.net import ObjectiveLoss, check_net_params, net_state
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.forking import begin_alone, new_lock
+from cmim_sklearn._utils.sklearn_compat import CallbackSupportMixin, with_callbacks
 from cmim_sklearn.mutual_information import MutualInformation
 from cmim_sklearn.mutual_information._codes import index_information
 from cmim_sklearn.networks import build as build_network

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
-from cmim_sklearn._training.diagnosis import told_of_columns
+from cmim_sklearn._training.diagnosis import describe_suspect_column
 from cmim_sklearn._training.net import LatentNet, NotFinite, hold_out, net_state
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.stacklevel import users_level
@@ -258,7 +258,7 @@ def make_net(encoder, model, epochs, seed, encoded_val=None, tasks=(), one_cycle
         seed=seed,
         title=type(encoder).__name__,
         one_cycle=one_cycle,
-        origin={
+        fit_spec={
             "class": type(encoder).__name__,
             "seed": None if encoder.random_state is None else seed,
             "parameters": encoder.get_params(deep=False),
@@ -281,7 +281,9 @@ def train(net, table, data, encoded, encoded_val=None):
     try:
         net.partial_fit(data)
     except NotFinite as fault:
-        told = told_of_columns(net.module, table, encoded if fault.training else encoded_val)
+        told = describe_suspect_column(
+            net.module, table, encoded if fault.training else encoded_val
+        )
         raise FloatingPointError(f"{fault} {told}".strip()) from None
 
 
@@ -290,9 +292,10 @@ def train(net, table, data, encoded, encoded_val=None):
 
 def warn_of_faults(encoder, net):
     """Warn of epochs that a net began anew, since the loss was not finite."""
-    if net.faults_:
+    if net.nonfinite_epochs_:
+        epochs = ", ".join(map(str, net.nonfinite_epochs_))
         warnings.warn(
-            f"The loss was not finite in epoch {', '.join(map(str, net.faults_))}. Each time "
+            f"The loss was not finite in epoch {epochs}. Each time "
             "the fit went back to the epoch before, and on at half the learning rate. "
             f"Lower learning_rate_init (now {encoder.learning_rate_init:g}), or look for columns "
             "with extreme values.",

@@ -13,7 +13,7 @@ from cmim_sklearn._encoders.base.fit import (
     warn_of_faults,
 )
 from cmim_sklearn._training.batches import EncodedTable
-from cmim_sklearn._training.net import go_on_from
+from cmim_sklearn._training.net import continue_from
 
 FITTED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
 """What a network learns, beside the columns."""
@@ -51,7 +51,7 @@ def train_on(encoder, X):
     encoder._configure(model)
     net = make_net(encoder, model, 1, seed, one_cycle=False)
     if before is not None:
-        go_on_from(net, before)
+        continue_from(net, before)
     train(net, table, EncodedTable(encoded), encoded)
     attributes = encoder._read_off(net, encoded, seed, partial(_measured, table, frame))
     vars(encoder).update(attributes, table_=table, _built=built, _net=net)
