@@ -1,4 +1,4 @@
-"""Encoded rows as training takes them: whole batches, each one a single lookup."""
+"""Batches of encoded rows: near-equal sizes, one lookup each, from memory or from a stream."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 
 class EncodedTable(Dataset):
-    """An encoded table, float32 (n, C), as the data set that skorch passes around."""
+    """Encoded table in memory, float32 (n, C), as skorch's data set."""
 
     def __init__(self, encoded):
         self.x = torch.as_tensor(encoded)
@@ -20,23 +20,23 @@ class EncodedTable(Dataset):
         return self.x[index], torch.zeros(())
 
     def identity(self):
-        """Arrays by which another process tells whether it has the same rows."""
+        """Named tensors that are equal in another process if, and only if, the rows are."""
         return {"x": self.x}
 
 
 class StreamedTable(Dataset):
-    """An encoded table that is read anew at each pass, a part of its rows at a time.
+    """Encoded table that is read again in each epoch, part by part.
 
     Parameters
     ----------
     n_rows : int
     parts : callable
-        From a seed to an iterator over encoded parts, tensors (m, C), in an order of that seed;
-        all rows together. It is run in a thread of its own.
+        From a seed to an iterator over encoded parts, tensors (m, C), in an order that depends on
+        the seed. The parts together hold each row once. It runs in a thread.
     buffer_rows : int
-        How many rows are shuffled at a time.
+        Number of rows that are shuffled together.
     identity : dict of Tensor
-        By which another process tells whether it has the same rows.
+        See `EncodedTable.identity`.
     """
 
     def __init__(self, n_rows, parts, buffer_rows, identity):
@@ -52,26 +52,26 @@ class StreamedTable(Dataset):
 
 
 def count_batches(n_rows, batch_size):
-    """How many near-equal batches rows make, of two rows or more."""
+    """Number of near-equal batches, each of at least two rows."""
     return max(1, min(math.ceil(n_rows / batch_size), n_rows // 2))
 
 
 class WholeBatches:
     """Iterate over near-equal batches, each one `index_select` from a contiguous tensor.
 
-    n rows make ceil(n / batch_size) batches whose sizes differ by one at most, so that no row's
-    contrastive term depends on how many rows the last batch happened to get; none has a single
-    row, unless there is only one.
+    n rows give ceil(n / batch_size) batches whose sizes differ by at most one. So no row's
+    contrastive term depends on the size of a small last batch, and no batch has a single row
+    unless n is 1.
 
     Parameters
     ----------
     x : Tensor of shape (n, C)
     batch_size : int
-        The most rows of a batch (3 where 2 is asked for and n is odd).
+        Maximum number of rows of a batch (3 if `batch_size` is 2 and n is odd).
     generator : torch.Generator or None
-        Shuffles the rows anew at each pass; None keeps their order.
+        Shuffles the rows in each epoch; None keeps their order.
     device : torch.device or str
-        Where batches go.
+        Device of the batches.
     """
 
     def __init__(self, x, batch_size, generator, device):
@@ -93,16 +93,18 @@ class WholeBatches:
 
 
 class ShuffledBatches:
-    """Iterate over a `StreamedTable` in near-equal batches, as `WholeBatches` are, from a buffer.
+    """Iterate over a `StreamedTable` in near-equal batches, shuffled in a buffer.
 
-    Rows come in an order of parts, and are shuffled among those that the buffer holds at the same
-    time; half of them go before the next are read, so that each meets rows of before and after.
+    Parts come in random order, and the rows in the buffer are shuffled. The buffer is refilled when
+    half of it is used, so that rows of neighbouring parts meet in a batch.
 
     Parameters
     ----------
     table : StreamedTable
-    batch_size, generator, device
-        As in `WholeBatches`; the generator gives each pass its seed.
+    batch_size, device
+        See `WholeBatches`.
+    generator : torch.Generator
+        Gives each epoch its seed.
     """
 
     def __init__(self, table, batch_size, generator, device):
@@ -116,20 +118,20 @@ class ShuffledBatches:
         device = self.generator.device
         seed = int(torch.randint(2**31 - 1, (), generator=self.generator, device=device))
         generator = torch.Generator().manual_seed(seed)
-        parts = ahead(self.table.parts(seed))
+        parts = _prefetched(self.table.parts(seed))
         small, n_larger = divmod(len(self.table), self.n_batches)
         rows, is_all = None, False
         for i in range(self.n_batches):
             size = small + (i < n_larger)
             if not is_all and (rows is None or len(rows) < max(size, self.table.buffer_rows // 2)):
-                rows, is_all = _filled(rows, parts, max(size, self.table.buffer_rows))
+                rows, is_all = _refilled(rows, parts, max(size, self.table.buffer_rows))
                 rows = rows[torch.randperm(len(rows), generator=generator)]
             yield rows[:size].to(self.device)
             rows = rows[size:]
 
 
-def _filled(rows, parts, n_wanted):
-    """Rows and those of the parts that follow, until there are enough; whether these are all."""
+def _refilled(rows, parts, n_wanted):
+    """Rows and those of further parts, until there are n_wanted; whether no part is left."""
     held, n = ([], 0) if rows is None else ([rows], len(rows))
     for part in parts:
         held.append(part)
@@ -139,8 +141,8 @@ def _filled(rows, parts, n_wanted):
     return torch.cat(held), True
 
 
-def ahead(parts):
-    """Each of an iterator's parts, with the next one worked out in a thread meanwhile."""
+def _prefetched(parts):
+    """Iterate over parts, while a thread computes the next one."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, parts, None)
         while (part := coming.result()) is not None:

@@ -1,4 +1,4 @@
-"""What goes on beside the steps of a fit: schedule, early stopping, progress, tasks."""
+"""Callbacks: learning-rate schedule, early stopping, progress, scikit-learn's callbacks."""
 
 import copy
 import math
@@ -12,11 +12,11 @@ from cmim_sklearn._training.batches import count_batches
 
 
 class StopTraining(Exception):
-    """A callback asked for the end of training, which is no interruption by the user."""
+    """A callback ends training; not an interruption by the user."""
 
 
 class OneCycle(Callback):
-    """The learning rate rises for a share of all updates, then falls to nothing, by cosines.
+    """Learning-rate schedule: a cosine rise, then a cosine decay to 0.
 
     Replace it by a callback of the same name, "schedule", or turn it off with
     ``net_params={"callbacks__schedule": None}``.
@@ -24,21 +24,21 @@ class OneCycle(Callback):
     Parameters
     ----------
     warm_up : float, default=0.3
-        The share of updates in which the rate rises, from a 25th.
+        Fraction of all updates in which the rate rises, from 1/25 of its peak.
     """
 
     def __init__(self, warm_up=0.3):
         self.warm_up = warm_up
 
     def on_train_begin(self, net, X=None, **kwargs):
-        """Count the updates ahead and note the peak rate of each parameter group."""
+        """Count the updates and store the peak rate of each parameter group."""
         n_batches = count_batches(len(X), net.batch_size)
         self.n_updates_ = net.max_epochs * n_batches
         self.update_ = 0
         self.peaks_ = [float(group["lr"]) for group in net.optimizer_.param_groups]
 
     def on_batch_begin(self, net, training=False, **kwargs):
-        """Set the rate of this update."""
+        """Set the learning rate of this update."""
         if not training:
             return
         rise = max(1.0, self.warm_up * self.n_updates_)
@@ -51,34 +51,43 @@ class OneCycle(Callback):
             group["lr"] = peak * level
         self.update_ += 1
 
-    def slow_down(self, factor):
+    def scale_learning_rate(self, factor):
         """Multiply the peak rates."""
         self.peaks_ = [peak * factor for peak in self.peaks_]
 
     def state_dict(self):
-        """The position in the schedule."""
+        """Number of updates so far, and peak rates."""
         return {"update": self.update_, "peaks": list(self.peaks_)}
 
     def load_state_dict(self, state):
-        """Go to a position."""
+        """Restore the position in the schedule.
+
+        Raises
+        ------
+        ValueError
+            If the state is not one of this schedule.
+        """
         update, peaks = state["update"], list(state["peaks"])
         is_sound = type(update) is int and update >= 0 and len(peaks) == len(self.peaks_)
         if not is_sound or not all(isinstance(peak, float) for peak in peaks):
-            raise ValueError(f"the schedule is said to stand at {update!r}, with rates {peaks!r}.")
+            raise ValueError(
+                f"expected the schedule to have an update count and {len(self.peaks_)} peak rates; "
+                f"got {update!r} and {peaks!r}."
+            )
         self.update_, self.peaks_ = update, peaks
 
 
 class KeepBest(Callback):
-    """Stop when the held-out loss no longer falls, and bring the best epoch's weights back.
+    """Early stopping on the held-out loss; restores the weights of the best epoch.
 
-    skorch's own `EarlyStopping` takes for best only what gained more than the tolerance.
+    skorch's `EarlyStopping` keeps only weights that improved the loss by more than the tolerance.
 
     Parameters
     ----------
     patience : int
-        Epochs in a row without a gain of `tol` before stopping.
+        Number of epochs in a row without an improvement of `tol` before training stops.
     tol : float
-        In nats a row.
+        Minimum improvement, in nats per row.
     """
 
     _kept = ("misses", "best", "mark", "weights")
@@ -88,12 +97,12 @@ class KeepBest(Callback):
         self.patience, self.tol = patience, tol
 
     def on_train_begin(self, net, **kwargs):
-        """Forget earlier fits."""
+        """Reset the state."""
         self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
         self.shapes_ = _shapes(net.module_.state_dict())
 
     def on_epoch_end(self, net, **kwargs):
-        """Keep the weights if they are the best so far; count epochs without gain."""
+        """Keep the weights if they are the best so far; count epochs without improvement."""
         loss = net.history[-1, "valid_loss"]
         if loss < self.best_:
             self.best_, self.weights_ = loss, copy.deepcopy(net.module_.state_dict())
@@ -105,28 +114,32 @@ class KeepBest(Callback):
             raise StopTraining
 
     def on_train_end(self, net, **kwargs):
-        """Bring the best weights back."""
+        """Restore the best weights."""
         if self.weights_ is not None:
             net.module_.load_state_dict(self.weights_)
             self.weights_ = None
 
     def state_dict(self):
-        """What the best epoch was, and how long ago."""
+        """Best loss and weights, and number of epochs without improvement."""
         return {name: getattr(self, f"{name}_") for name in self._kept}
 
     def load_state_dict(self, state):
-        """Take up from there.
+        """Restore the state.
 
         Raises
         ------
         ValueError
-            If the state is none of this network's, of which the weights are needed at the end only.
+            If the state does not fit the network. The check is here, as the best weights are only
+            used when training ends.
         """
         for name, kind in zip(self._kept, self._kinds, strict=True):
             if not isinstance(state[name], kind):
-                raise ValueError(f"early stopping's {name} is a {type(state[name]).__name__}.")
+                raise ValueError(
+                    f"expected {name!r} of early stopping to be of type {kind}; got "
+                    f"{type(state[name])}."
+                )
         if state["weights"] is not None and _shapes(state["weights"]) != self.shapes_:
-            raise ValueError("early stopping's best weights are those of another network.")
+            raise ValueError("the best weights of early stopping belong to another network.")
         for name in self._kept:
             setattr(self, f"{name}_", state[name])
 
@@ -136,10 +149,10 @@ def _shapes(weights):
 
 
 class Progress(Callback):
-    """Epoch, seconds left and loss terms: one line in place where that works, else plain lines.
+    """Progress line: epoch, seconds left and loss terms.
 
-    A terminal and a notebook get a line that is rewritten, cut to the width there is; a file or a
-    pipe gets some ten lines in all (each epoch at ``verbose=2``).
+    In a terminal or notebook one line is rewritten, cut to the width of the window. A file or pipe
+    gets about ten lines in total, or one per epoch with ``verbose=2``.
     """
 
     def __init__(self, title):
@@ -152,7 +165,7 @@ class Progress(Callback):
         self.line_ = None
 
     def on_epoch_end(self, net, **kwargs):
-        """Show the epoch that ended, or every tenth of the way where lines add up."""
+        """Show the epoch, or only every tenth of training if lines are not rewritten."""
         if not net.verbose:
             return
         done, planned = len(net.history) - self.first_, net.max_epochs
@@ -164,15 +177,15 @@ class Progress(Callback):
         ]
         if "valid_loss" in row:
             terms.insert(1, f"held out {row['valid_loss']:.2f}")
-        # Epochs before a resumed fit's start took none of its time.
-        here = max(1, done - net.n_resumed_)
-        left = (time.monotonic() - self.start_) / here * (planned - done)
+        # Epochs that a checkpoint restored took no time here.
+        n_trained = max(1, done - net.n_resumed_)
+        left = (time.monotonic() - self.start_) / n_trained * (planned - done)
         self.line_ = f"[{self.title}] {done}/{planned}, {left:.0f} s left: {', '.join(terms)}"
         if self.in_place_ or net.verbose > 1 or done == 1 or done % max(1, planned // 10) == 0:
             self._show()
 
     def on_train_end(self, net, **kwargs):
-        """Show the last epoch, if that is still to be done, and leave the cursor on a new line."""
+        """Show the last epoch, unless it was shown, and start a new line."""
         if net.verbose and self.line_:
             self._show()
         if self.in_place_ and self.shown_:
@@ -190,17 +203,17 @@ class Progress(Callback):
 
 
 class EpochTasks(Callback):
-    """Pass the fit and each epoch on to scikit-learn's callbacks (1.9 and later).
+    """Report the fit and each epoch to scikit-learn's callbacks (1.9 and later).
 
     Parameters
     ----------
     context : sklearn.callback.CallbackContext
-        Of the whole fit.
+        Context of the whole fit.
     arguments : dict
-        What scikit-learn's hooks take: the estimator, X and y.
+        Arguments of scikit-learn's hooks: the estimator, X and y.
     fitted : callable
-        Makes the attributes of an encoder fitted so far from the net; called only for a callback
-        that asks for one.
+        From the net to the attributes of an encoder fitted so far. Only called if a callback asks
+        for them.
     """
 
     def __init__(self, context, arguments, fitted):
@@ -208,23 +221,23 @@ class EpochTasks(Callback):
         self.task_ = None
 
     def on_train_begin(self, net, **kwargs):
-        """Open the task of the fit."""
+        """Begin the task of the fit."""
         self.context.call_on_fit_task_begin(**self.arguments)
 
     def end(self, net):
-        """Close the task of the fit, once the estimator is fitted."""
+        """End the task of the fit, once the estimator is fitted."""
         self.context.call_on_fit_task_end(
             **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
         )
 
     def on_epoch_begin(self, net, **kwargs):
-        """Open a sub-task, unless that of an epoch which is begun anew is open."""
+        """Begin a subtask, unless the epoch is repeated after a non-finite loss."""
         if self.task_ is None:
             self.task_ = self.context.subcontext(task_name="epoch")
             self.task_.call_on_fit_task_begin(**self.arguments)
 
     def on_epoch_end(self, net, **kwargs):
-        """Close it, and stop where a callback says so."""
+        """End the subtask; end training if a callback asks for it."""
         task, self.task_ = self.task_, None
         if task.call_on_fit_task_end(
             **self.arguments, reconstruction_attributes=lambda: self.fitted(net)

@@ -1,7 +1,7 @@
-"""Long fits: a callback that writes down where training stands, and goes on from there.
+"""Checkpoint: a callback that saves training state periodically and resumes from it.
 
-The file is one of `cmim_sklearn.archive`: JSON and arrays, written whole or not at all, and read
-without running anything in it.
+Files have the format of `cmim_sklearn.archive`: JSON and arrays, replaced atomically, and read
+without executing anything.
 """
 
 import time
@@ -12,8 +12,13 @@ from pathlib import Path
 import torch
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, ParamMapper
 
-from cmim_sklearn._training.fingerprint import origin_of
-from cmim_sklearn._training.state import restore, to_arrays, to_tensors, training_state
+from cmim_sklearn._training.fingerprint import fit_fingerprint
+from cmim_sklearn._training.state import (
+    arrays_to_tensors,
+    restore,
+    tensors_to_arrays,
+    training_state,
+)
 from cmim_sklearn._utils.archive import (
     clear_parts,
     from_json,
@@ -29,67 +34,67 @@ from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 KIND = "cmim_sklearn checkpoint"
 NAME_DIGITS = 16
-"""Of the hash that tells a fit from others, in a file's name."""
+"""Digits of the fit's hash in a file's name."""
 
 
 class Checkpoint(Callback):
-    """Write down at times where a fit stands, so that it can go on after its process was killed.
+    """Save training state periodically, so that an interrupted fit can be resumed.
 
-    Start the same fit again, with the same rows and parameters, and it goes on from the last
-    checkpoint. On one machine's CPU, with the same number of threads, it then ends with the weights
-    of a fit that was never interrupted, to the bit. Each fit has a file of its own, so that those
-    of a search can share a directory: started again, it takes what had ended as it is.
+    Run the same fit again, with the same rows and parameters, and it resumes from the last
+    checkpoint. On the same machine's CPU, with the same number of threads, it then ends with the
+    weights of a fit that was never interrupted, to the bit. Each fit has a separate file, so all
+    fits of a search can share a directory: a search that runs again reuses complete fits.
 
     Parameters
     ----------
     dirname : str or path-like
-        Directory of the files, one for each fit, ``checkpoint-`` and a hash of its rows and
-        parameters; made where there is none.
-    every_epochs : int, default=None
-        Epochs between checkpoints; None goes by the time alone.
-    every_minutes : float, default=5.0
-        Minutes after which the next epoch's end makes a checkpoint; None goes by the epochs alone.
+        Directory of the files ``checkpoint-HASH.cmim``, one per fit. It is created if needed.
+    every_epochs : int or None, default=None
+        Number of epochs between checkpoints; None counts minutes only.
+    every_minutes : float or None, default=5.0
+        Minutes between checkpoints, written at the end of an epoch; None counts epochs only.
 
     Raises
     ------
     ValueError
-        In fit: if a parameter is out of range or both are None; if `random_state` of the encoder is
-        None, as no second fit would be the same; if the fit had not ended and would not go on as it
-        began, with what differs: versions of this library, torch, skorch, numpy or Python, type of
-        device, initial weights; if a parameter is an object that cannot be told from others; if a
-        callback of skorch, LRScheduler, EarlyStopping, Freezer or their kin, keeps a state that the
-        file does not; if there are two; or in `partial_fit`.
+        In fit, if a parameter is out of range or both intervals are None; if `random_state` of the
+        encoder is None; if a parameter holds a lambda, a local function or class, or an object that
+        cannot be pickled; if the fit is incomplete and its versions (this library, torch, skorch,
+        numpy, Python), type of device or initial weights differ; if another callback is a
+        `Checkpoint`, or a skorch callback whose state is not saved (`LRScheduler`, `EarlyStopping`,
+        `Freezer` and other `ParamMapper`). In `partial_fit`, always.
     cmim_sklearn.archive.EncoderFileError
-        In fit: a ValueError, if what is there is damaged or no checkpoint.
+        In fit, if the file is corrupted or not a checkpoint. It is a ValueError.
     OSError
-        In fit: if the directory cannot be made, or not written to, as the fit begins.
+        In fit, if the directory cannot be created or written to when training begins.
 
     Warns
     -----
     UserWarning
-        If a checkpoint cannot be written later on, as on a full disk; once a fit. Training goes on,
-        the last checkpoint stays, and the next is tried in its time.
+        If a later checkpoint cannot be written, as on a full disk; once per fit. Training
+        continues, the last checkpoint stays, and the next one is tried when it is due.
 
     Notes
     -----
-    The file holds weights, optimizer, position in the schedule, random state, history, state of
-    early stopping, and the critic of `InfoMaxVAEEncoder`; of the rows no more than a hash. It
-    takes the space of some three to five times the weights. It is replaced as a whole: a kill at
-    any moment leaves the one before. After Ctrl-C, SIGTERM or an error it stays as it was.
+    A file holds weights, optimizer, learning-rate schedule, random state, history, state of early
+    stopping, the critic of `InfoMaxVAEEncoder`, and a hash of the rows, but no row. It is three to
+    five times as large as the weights. It is replaced atomically: a kill at any time leaves the
+    previous checkpoint. Ctrl-C, SIGTERM and errors leave it as it is.
 
-    The file of a fit that came to its end remains, too. The same fit then takes its weights at
-    once; where versions, device or initial weights differ, it begins anew and its file replaces the
-    one before. Delete the directory when you need none of them.
+    The file of a complete fit stays. The same fit then takes its weights without training; if
+    versions, device or initial weights differ, it starts from the beginning and replaces the file.
+    Delete the directory when it is no longer needed.
 
-    Parameters are told apart by their values, arrays by a hash, functions and classes of your own
-    by their code (not that of what they call), what they close over, defaults and class attributes,
-    objects and networks by their attributes. Where one has changed, the fit is another and begins
-    at its beginning. With ``verbose=1`` it says why it begins anew. scikit-learn's callbacks see
-    the epochs that are trained, and of those before a resumed fit's start nothing.
+    A fit resumes only if its rows, seed and parameters are equal. Arrays and tensors are compared
+    by their bytes; functions and classes by their qualified name; networks by class, weights and
+    attributes; callbacks by class and parameters; other objects by what pickle would save. The
+    *code* of functions and classes is not compared: if you change it, delete the file or use
+    another directory. With ``verbose=1`` a message says why a fit starts from the beginning.
+    scikit-learn's callbacks see only the epochs that are trained after resuming.
 
-    A callback of your own takes part if it has ``state_dict()`` and ``load_state_dict(state)``,
-    from and to plain values and tensors; one without begins anew. Networks of your own that draw
-    from torch's global random state, as dropout does, do not repeat to the bit.
+    Custom callbacks take part if they have ``state_dict()`` and ``load_state_dict(state)``, with
+    plain values and tensors; others start without state. Custom networks that use torch's global
+    random state, as dropout does, do not repeat to the bit.
 
     Examples
     --------
@@ -101,40 +106,35 @@ class Checkpoint(Callback):
     ...     callbacks = [Checkpoint(folder, every_epochs=2)]
     ...     params = {"max_iter": 5, "random_state": 0, "net_params": {"callbacks": callbacks}}
     ...     first = CMIMEncoder(**params).fit(X)
-    ...     again = CMIMEncoder(**params).fit(X)  # at its end already
+    ...     again = CMIMEncoder(**params).fit(X)  # reads the file, does not train
     >>> again.loss_curve_ == first.loss_curve_
     True
     """
 
-    comes_last = leaves_no_trace = True
+    comes_last = without_effect = True
 
     def __init__(self, dirname, *, every_epochs=None, every_minutes=5.0):
         self.dirname, self.every_epochs, self.every_minutes = dirname, every_epochs, every_minutes
 
     def on_train_begin(self, net, X=None, **kwargs):
-        """Go on from the checkpoint of this fit, or write the first."""
+        """Resume from the checkpoint of this fit, or write the first one."""
         self._check(net)
         self.has_warned_, self.saved_, self.first_ = False, 0, len(net.history)
-        self.origin_ = origin_of(net, X)
+        self.fingerprint_ = fit_fingerprint(net, X)
         folder = Path(self.dirname)
-        self.path_ = folder / f"checkpoint-{self.origin_['fit'][:NAME_DIGITS]}.cmim"
-        found = self._begin(net, folder)
-        if found is not None:
-            self._resume(net, found)
-        self.clock_ = time.monotonic()
-
-    def _begin(self, net, folder):
-        """What there is to go on from; where there is nothing, write the first."""
+        self.path_ = folder / f"checkpoint-{self.fingerprint_['fit'][:NAME_DIGITS]}.cmim"
         folder.mkdir(parents=True, exist_ok=True)
         clear_parts(self.path_)
         found = self._read(net)
         if found is None:
-            # Also a test of the directory, at once and not after the first hour.
+            # Write at once: a directory that is not writable must not show after an hour.
             write_bytes(self.path_, self._packed(net))
-        return found
+        else:
+            self._resume(net, found)
+        self.clock_ = time.monotonic()
 
     def on_epoch_end(self, net, **kwargs):
-        """Write a checkpoint if it is time."""
+        """Write a checkpoint if it is due."""
         epochs, minutes = self._n_done(net) - self.saved_, (time.monotonic() - self.clock_) / 60
         if (self.every_epochs is not None and epochs >= self.every_epochs) or (
             self.every_minutes is not None and minutes >= self.every_minutes
@@ -142,43 +142,45 @@ class Checkpoint(Callback):
             self._write(net)
 
     def on_train_end(self, net, **kwargs):
-        """Write the last one, where training came to its end."""
+        """Write the last checkpoint if training is complete."""
         if net.has_ended_:
             self._write(net, has_ended=True)
 
     def _check(self, net):
         if self.every_epochs is None and self.every_minutes is None:
             raise ValueError("Checkpoint needs every_epochs or every_minutes; both are None.")
-        for name, kind, told in (
+        for name, kind, expected in (
             ("every_epochs", Integral, "an int of at least 1"),
             ("every_minutes", Real, "a number above 0"),
         ):
             value = getattr(self, name)
             is_number = isinstance(value, kind) and not isinstance(value, bool) and value > 0
             if value is not None and not is_number:
-                raise ValueError(f"{name} of Checkpoint must be {told}, or None. Got {value!r}.")
-        if net.origin is None or net.origin["seed"] is None:
+                raise ValueError(
+                    f"{name} of Checkpoint must be {expected}, or None; got {value!r}."
+                )
+        if net.fit_spec is None or net.fit_spec["seed"] is None:
             raise ValueError(
-                "Checkpoint needs an encoder with random_state, an int: without it the fit that is "
-                "started again is another one."
+                "Checkpoint needs an encoder with a random_state; got None. Set random_state to an "
+                "int, so that the fit can be repeated."
             )
         if not net.one_cycle:
             raise ValueError(
-                "Checkpoint is for fit. Between two calls of partial_fit, save the encoder: "
+                "Checkpoint does not work with partial_fit. Save the encoder between two calls: "
                 "encoder.save(path)."
             )
         if sum(isinstance(callback, Checkpoint) for _, callback in net.callbacks_) > 1:
-            raise ValueError("A fit takes one Checkpoint; there are several among its callbacks.")
+            raise ValueError("net_params['callbacks'] must contain at most one Checkpoint.")
         for name, callback in net.callbacks_:
             if isinstance(callback, LRScheduler | EarlyStopping | ParamMapper):
                 raise ValueError(
-                    f"Checkpoint does not hold the state of {name!r}, skorch's "
-                    f"{type(callback).__name__}: a fit that goes on would be another. Take the "
-                    "schedule that there is, and early_stopping=True, or leave Checkpoint out."
+                    f"Checkpoint cannot save the state of the callback {name!r}, a "
+                    f"{type(callback).__name__}. Use the default schedule and early_stopping=True, "
+                    "or remove Checkpoint."
                 )
 
     def _n_done(self, net):
-        """Epochs of this fit."""
+        """Number of epochs of this fit."""
         return len(net.history) - self.first_
 
     # -- writing -----------------------------------------------------------------------------------
@@ -188,13 +190,13 @@ class Checkpoint(Callback):
             write_bytes(self.path_, self._packed(net, has_ended))
             self.saved_ = self._n_done(net)
         except Exception as error:
-            # A long fit is worth more than its checkpoint.
+            # A failing checkpoint must not end a long fit.
             if not self.has_warned_:
                 self.has_warned_ = True
                 warnings.warn(
                     f"The checkpoint of epoch {self._n_done(net)} could not be written: {error}. "
-                    f"Training goes on; {self.path_} is still that of epoch {self.saved_}, and the "
-                    "next is tried in its time.",
+                    f"Training continues; {self.path_} still holds epoch {self.saved_}. Further "
+                    "checkpoints will be tried without a warning.",
                     UserWarning,
                     stacklevel=user_stacklevel(),
                 )
@@ -202,15 +204,15 @@ class Checkpoint(Callback):
 
     def _packed(self, net, has_ended=False):
         state = {
-            **to_arrays(training_state(net)),
-            "faults": list(net.faults_),
+            **tensors_to_arrays(training_state(net)),
+            "nonfinite_epochs": list(net.nonfinite_epochs_),
             "generator": net.generator_.get_state().numpy().copy(),
             "history": [{k: v for k, v in row.items() if k != "batches"} for row in net.history],
         }
         arrays = {}
         content = {
-            "versions": self.origin_["versions"],
-            "origin": self.origin_,
+            "versions": self.fingerprint_["versions"],
+            "fingerprint": self.fingerprint_,
             "n_done": self._n_done(net),
             "has_ended": has_ended,
             "state": to_json(state, "state", arrays),
@@ -220,73 +222,77 @@ class Checkpoint(Callback):
     # -- reading -----------------------------------------------------------------------------------
 
     def _read(self, net):
-        """The manifest of a checkpoint of this fit, with its state; None where another is due."""
+        """Manifest and state of this fit's checkpoint; None to start from the beginning."""
         try:
             data = read_bytes(self.path_)
         except FileNotFoundError:
             if n_others := len(list(self.path_.parent.glob("checkpoint-*.cmim"))):
-                told = f"none of the {n_others} checkpoints in {self.dirname} is of this fit"
-                _print_beginning(net, told)
+                _print_start(
+                    net, f"none of the {n_others} checkpoints in {self.dirname} is its own"
+                )
             return None
         with reading(self.path_):
             manifest, arrays = unpack(data, KIND)
-            differences = list(_differences(manifest["origin"], self.origin_))
+            differences = list(_differences(manifest["fingerprint"], self.fingerprint_))
             n_done, has_ended = manifest["n_done"], manifest["has_ended"]
             if not isinstance(n_done, int) or not 0 <= n_done <= net.max_epochs:
-                differences = differences or [f"it has {n_done} epochs of {net.max_epochs}"]
+                differences = differences or [f"it has {short(n_done)} of {net.max_epochs} epochs"]
             state = from_json(manifest["state"], arrays)
         if not differences:
             return manifest | {"state": state}
         if has_ended:
-            told = f"{self.path_} is of this fit, which had ended, but {'; '.join(differences)}"
-            _print_beginning(net, told)
+            _print_start(net, f"{self.path_} is complete, but {'; '.join(differences)}")
             return None
         raise ValueError(
-            f"{self.path_} is of a fit that has not ended, after {n_done} epochs, and would not go "
-            f"on as it began: {'; '.join(differences)}. Start it as it was, give this one another "
-            "directory, or delete the file."
+            f"The fit cannot be resumed from {self.path_}, saved after {n_done} epochs: "
+            f"{'; '.join(differences)}. Restore the earlier setting, use another directory or "
+            "delete the file."
         )
 
     def _resume(self, net, found):
         state = found["state"]
         with reading(self.path_):
-            restore(net, to_tensors({k: state[k] for k in ("weights", "optimizer", "callbacks")}))
+            parts = {k: state[k] for k in ("weights", "optimizer", "callbacks")}
+            restore(net, arrays_to_tensors(parts))
             net.generator_.set_state(torch.tensor(state["generator"]))
-            rows, faults = [{**row, "batches": []} for row in state["history"]], state["faults"]
-            if len(rows) != self.first_ + found["n_done"]:
-                raise ValueError(f"its history has {len(rows)} epochs.")
+            rows = [{**row, "batches": []} for row in state["history"]]
+            nonfinite_epochs, n_epochs = state["nonfinite_epochs"], self.first_ + found["n_done"]
+            if len(rows) != n_epochs:
+                raise ValueError(f"expected a history of {n_epochs} epochs; got {len(rows)}.")
             if not all(isinstance(row.get("train_loss", 0.0), float) for row in rows):
-                raise ValueError("its history has losses that are no numbers.")
-            if not all(type(epoch) is int for epoch in faults):
-                raise ValueError(f"its faults are those of epochs {short(faults)}.")
-        net.faults_ = faults
+                raise ValueError("expected each train_loss of the history to be a float.")
+            if not all(type(epoch) is int for epoch in nonfinite_epochs):
+                raise ValueError(
+                    f"expected nonfinite_epochs to be ints; got {short(nonfinite_epochs)}."
+                )
+        net.nonfinite_epochs_ = nonfinite_epochs
         net.history.clear()
         net.history.extend(rows)
         self.saved_ = self._n_done(net)
         net.n_resumed_ = net.max_epochs if found["has_ended"] else found["n_done"]
         if net.verbose:
             print(
-                f"[{net.title}] goes on from {self.path_}, after {self.saved_} epochs", flush=True
+                f"[{net.title}] resumes from {self.path_}, after {self.saved_} epochs", flush=True
             )
 
 
-def _print_beginning(net, told):
+def _print_start(net, reason):
     if net.verbose:
-        print(f"[{net.title}] begins anew: {told}", flush=True)
+        print(f"[{net.title}] starts from the beginning: {reason}", flush=True)
 
 
-def _differences(there, here):
-    """In what two origins differ, in words."""
-    if there["fit"] != here["fit"]:
-        yield "it is of other rows or parameters, under this one's name"
-    if there["device"] != here["device"]:
-        yield f"device was {short(there['device'])}, is {here['device']!r} now"
+def _differences(before, now):
+    """Differences between two fingerprints, in words."""
+    if before["fit"] != now["fit"]:
+        yield "it was renamed, and belongs to other rows or parameters"
+    if before["device"] != now["device"]:
+        yield f"device was {short(before['device'])}, is now {now['device']!r}"
     versions = [
-        f"{name} was {short(was)}, is {now!r} now"
-        for name, now in here["versions"].items()
-        if (was := there["versions"].get(name)) != now
+        f"{name} was {short(was)}, is now {version!r}"
+        for name, version in now["versions"].items()
+        if (was := before["versions"].get(name)) != version
     ]
     if versions:
-        yield f"its versions differ: {', '.join(versions)}"
-    if there["weights"] != here["weights"] and there | {"weights": here["weights"]} == here:
-        yield "the network began with other weights, as a warm start or a changed function does"
+        yield f"versions differ: {', '.join(versions)}"
+    if before["weights"] != now["weights"] and before | {"weights": now["weights"]} == now:
+        yield "initial weights differ, as after a warm start or a change of the network's code"

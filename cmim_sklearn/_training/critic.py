@@ -1,21 +1,26 @@
-"""A second net beside the one that trains a model: a critic, for `InfoMaxVAEEncoder`."""
+"""Critic: a second net that is trained beside a model, for `InfoMaxVAEEncoder`."""
 
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from cmim_sklearn._training.state import restore, slow_down_optimizer, take_over, training_state
+from cmim_sklearn._training.state import (
+    copy_optimizer_state,
+    restore,
+    scale_optimizer_rate,
+    training_state,
+)
 
 CIRCLE_SEED = 0
 
 
 class CriticNet(NeuralNet):
-    """A second net beside a `LatentNet`: a critic, trained to raise a bound on information.
+    """Net of a critic, trained to raise a lower bound on mutual information.
 
     Parameters
     ----------
     module : nn.Module
-        A function f of encoder inputs (n, W) and codes (n, d), (n,).
+        Function f of encoder inputs (n, W) and latent codes (n, d), with values (n,).
     criterion : nn.Module
         From f at pairs and f at shuffled pairs, each (n,), to the bound, (n,).
     **kwargs : dict
@@ -23,7 +28,7 @@ class CriticNet(NeuralNet):
     """
 
     def train_step_single(self, batch, **fit_params):
-        """One backward pass over inputs and codes, without gradients to either."""
+        """One backward pass over inputs and latent codes, without gradients to either."""
         self._set_training(True)
         bound = self.criterion_(*critic_values(self.module_, *batch))
         loss = -bound.mean()
@@ -32,9 +37,9 @@ class CriticNet(NeuralNet):
 
 
 def critic_values(critic, inputs, z):
-    """A critic at pairs (x_i, z_i), and at the pairs of each x with the code of another row."""
-    # Each row with the next of a random circle, so that none meets itself. Held-out rows come in
-    # their own order, in which neighbours may be alike. The circle is the same for every batch.
+    """Values of a critic at pairs (x_i, z_i), and at pairs of each x_i with another row's code."""
+    # Each row is paired with the next of a random circle, so never with itself. Neighbours in the
+    # table may be similar: held-out rows are not shuffled. The circle is the same for every batch.
     circle = torch.randperm(len(z), generator=torch.Generator().manual_seed(CIRCLE_SEED))
     other = torch.empty_like(circle)
     other[circle] = circle.roll(1)
@@ -42,7 +47,7 @@ def critic_values(critic, inputs, z):
 
 
 class TrainCritic(Callback):
-    """Give a critic one step on the same codes after each step of the model.
+    """Train a critic by one step after each step of the model, on the same batch.
 
     Parameters
     ----------
@@ -54,26 +59,26 @@ class TrainCritic(Callback):
         self.critic = critic
 
     def on_batch_end(self, net, training=False, passed=None, **kwargs):
-        """Train the critic on the batch that the model was trained on."""
+        """Train the critic on the inputs and latent codes of the model's batch."""
         if training:
             self.critic.train_step((passed.inputs.detach(), passed.z.detach()))
 
-    def slow_down(self, factor):
-        """Multiply the critic's rate."""
-        slow_down_optimizer(self.critic.optimizer_, factor)
+    def scale_learning_rate(self, factor):
+        """Multiply the critic's learning rate."""
+        scale_optimizer_rate(self.critic.optimizer_, factor)
 
     def state_dict(self):
-        """The critic's weights and optimizer."""
+        """State of the critic: weights and optimizer."""
         return training_state(self.critic)
 
     def load_state_dict(self, state):
-        """Put them back."""
+        """Restore the critic."""
         restore(self.critic, state)
 
-    def _go_on_from(self, before):
-        """Take over what another `TrainCritic` has learnt, unless the critic's sizes were set."""
+    def continue_from(self, before):
+        """Copy weights and optimizer of another `TrainCritic`, unless the sizes differ."""
         own, other = self.critic, before.critic
         shapes = [[w.shape for w in net.module_.parameters()] for net in (own, other)]
         if shapes[0] == shapes[1]:
             own.module_.load_state_dict(other.module_.state_dict())
-            take_over(own.optimizer_, other.optimizer_)
+            copy_optimizer_state(other.optimizer_, own.optimizer_)

@@ -1,4 +1,4 @@
-"""What is told of a fit whose loss was not finite: which column it may be."""
+"""Diagnosis of a non-finite loss: the column that probably caused it."""
 
 import numpy as np
 
@@ -7,11 +7,12 @@ from cmim_sklearn._models.inference import on_rows
 PART_ROWS = 2**14
 
 
-def told_of_columns(model, table, encoded):
-    """A sentence with the column that a loss most likely broke at.
+def describe_suspect_column(model, table, encoded):
+    """A sentence that names the column which probably made the loss non-finite.
 
-    With a decoder that of the least log p(x_c | z) of all cells, at the codes' means; without one
-    that of the largest number. Rows are gone through in parts: one may be to blame.
+    With a decoder: the column with the lowest log p(x_c | z) of any cell, at the posterior means.
+    Without: the numeric column with the largest absolute value. All rows are searched, in parts, as
+    one row may be the cause.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ def told_of_columns(model, table, encoded):
     Returns
     -------
     str
-        Empty where there is no decoder and no number.
+        Empty if there is neither a decoder nor a numeric column.
     """
     names = table.encoded_names()
     parts = [encoded[start : start + PART_ROWS] for start in range(0, len(encoded), PART_ROWS)]
@@ -39,7 +40,7 @@ def told_of_columns(model, table, encoded):
         c = int(lowest.argmin())
         return (
             f"At the last weights with a finite loss, column {names[c]!r} has the least likely "
-            f"cell, of {lowest[c]:.3g} nats."
+            f"cell, with {lowest[c]:.3g} nats."
         )
     is_number = np.repeat(
         [not block.has_levels for block in table.likelihood.blocks],
@@ -49,11 +50,9 @@ def told_of_columns(model, table, encoded):
         return ""
     largest = np.max([np.nan_to_num(np.abs(part)).max(0) for part in parts], 0)
     c = int(np.where(is_number, largest, -1).argmax())
-    return (
-        f"Column {names[c]!r} has the largest numbers, up to {largest[c]:.3g} as they are scaled."
-    )
+    return f"Column {names[c]!r} has the largest scaled values, up to {largest[c]:.3g}."
 
 
 def _lowest(log_px):
-    """The least of each column of log p (n, C)."""
+    """Minimum of each column of log p (n, C)."""
     return np.nan_to_num(log_px, nan=-np.inf, posinf=-np.inf, neginf=-np.inf).min(0)

@@ -1,7 +1,4 @@
-"""Training: a skorch net that reads whole batches and looks at its losses once an epoch.
-
-skorch is used as an engine, behind the estimator: here and by the callbacks alone.
-"""
+"""skorch net that trains a model in whole batches and reads its losses once per epoch."""
 
 import math
 from inspect import signature
@@ -19,17 +16,19 @@ from cmim_sklearn._training.batches import (
     WholeBatches,
 )
 from cmim_sklearn._training.callbacks import EpochTasks, OneCycle, Progress, StopTraining
-from cmim_sklearn._training.state import copied, restore, slow_down, take_over, training_state
+from cmim_sklearn._training.state import (
+    copy_optimizer_state,
+    copy_tensors,
+    restore,
+    scale_learning_rate,
+    training_state,
+)
 
 VALIDATION_SEED = 0
-
-
 MAX_BACK_OFFS = 3
-"""How often a fit goes back to its last good epoch and halves its rate."""
-
-
+"""How often a fit returns to the last epoch with a finite loss and halves its learning rate."""
 TABLE_SHARE_OF_FREE_MEMORY = 0.25
-
+"""Fraction of free GPU memory up to which the whole table is moved to the GPU."""
 
 OWNED_NET_PARAMS = {
     "module": "hidden_layer_sizes, encoder, decoder",
@@ -47,16 +46,16 @@ OWNED_NET_PARAMS = {
     "verbose": "verbose",
     "seed": "random_state",
     "title": "verbose",
-    "origin": "random_state and all others",
+    "fit_spec": "random_state",
     "one_cycle": "net_params={'callbacks__schedule': None}",
     "dataset": "X",
     "predict_nonlinearity": "embedding",
 }
-"""Parameters of the net that the estimator sets, and which of its own stands for each."""
+"""Net parameters that the estimator sets, with the estimator's parameters to use instead."""
 
 
 class ObjectiveLoss(nn.Module):
-    """An objective with its options, as the criterion that skorch holds."""
+    """Objective with its options, as skorch's criterion."""
 
     def __init__(self, objective, **options):
         super().__init__()
@@ -72,13 +71,13 @@ class ObjectiveLoss(nn.Module):
 
 
 class NotFinite(FloatingPointError):
-    """A loss was not finite, also at lower rates; the net has its last weights with a finite one.
+    """Non-finite loss, also at lower rates; the net has its last weights with a finite loss.
 
     Parameters
     ----------
     message : str
     training : bool
-        False where it was that of rows held out.
+        True for the training loss, False for the held-out loss.
     """
 
     def __init__(self, message, training):
@@ -87,7 +86,7 @@ class NotFinite(FloatingPointError):
 
 
 class LatentNet(NeuralNet):
-    """A skorch net for a `LatentModel`: its batches are encoded rows, its losses named terms.
+    """skorch net for a `LatentModel`: batches are encoded rows, losses are named terms.
 
     Each epoch of the history holds ``train_loss``, ``valid_loss``, ``dur`` and the loss terms under
     ``train_`` and ``valid_`` names, all read from the device once, at the epoch's end.
@@ -95,31 +94,32 @@ class LatentNet(NeuralNet):
     Parameters
     ----------
     module : LatentModel
-        An instance, with its parameters drawn.
+        Instance with initial weights.
     criterion : ObjectiveLoss
-        An instance.
+        Instance.
     seed : int, default=0
-        Of the local generator behind shuffling and noise.
+        Seed of the local generator for shuffling and noise.
     autocast : {"bfloat16", "float16"} or None, default=None
-        Mixed precision in the forward pass. float16 has no gradient scaling here.
+        Data type of the forward pass in mixed precision; None trains in float32. There is no
+        gradient scaling for "float16".
     title : str, default="LatentNet"
-        What the progress line calls the model.
+        Name of the model in progress lines.
     one_cycle : bool, default=True
-        Whether the learning rate goes by `OneCycle`; else it is constant.
-    origin : dict, default=None
-        What the fit was asked for, by which a checkpoint tells whether it is of the same fit.
+        Whether the learning rate follows `OneCycle`; otherwise it is constant.
+    fit_spec : dict, default=None
+        Class, seed and parameters of the estimator, for the fingerprint of a checkpoint.
     **kwargs : dict
         See `skorch.NeuralNet`.
 
     Attributes
     ----------
     n_resumed_ : int
-        Epochs of this fit that were trained before it was resumed; set by a callback at the
-        beginning of training, ``max_epochs`` where nothing is left to do.
+        Number of epochs restored from a checkpoint; set by a callback as training begins,
+        ``max_epochs`` if nothing is left to train.
     has_ended_ : bool
-        False until training has come to its end, by itself or by early stopping.
-    faults_ : list of int
-        Epochs of the last fit in which the loss was not finite, so that they were begun anew.
+        Whether training is complete, by the number of epochs or by early stopping.
+    nonfinite_epochs_ : list of int
+        Epochs of the last fit that were repeated because the loss was not finite.
     """
 
     def __init__(
@@ -130,20 +130,20 @@ class LatentNet(NeuralNet):
         seed=0,
         autocast=None,
         title="LatentNet",
-        origin=None,
+        fit_spec=None,
         one_cycle=True,
         **kwargs,
     ):
         if autocast not in (None, "bfloat16", "float16"):
             raise ValueError(
-                f"net_params['autocast'] must be 'bfloat16', 'float16' or None. Got {autocast!r}."
+                f"net_params['autocast'] must be 'bfloat16', 'float16' or None; got {autocast!r}."
             )
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
-        self.origin, self.one_cycle = origin, one_cycle
+        self.fit_spec, self.one_cycle = fit_spec, one_cycle
 
     def __repr__(self):
-        """Short, as a notebook's table of fitted attributes needs it; ``module`` shows the rest."""
+        """Short text, as scikit-learn's HTML shows it in a table of fitted attributes."""
         n_weights = sum(weight.numel() for weight in self.module.parameters())
         return f"{type(self).__name__}({n_weights:,} weights)"
 
@@ -157,13 +157,13 @@ class LatentNet(NeuralNet):
         return [*callbacks, ("progress", Progress(self.title))]
 
     def initialize_callbacks(self):
-        """Make the list of callbacks; one that sees what all others did has ``comes_last``."""
+        """Make the list of callbacks; those with ``comes_last`` run after all others."""
         super().initialize_callbacks()
         self.callbacks_.sort(key=lambda pair: getattr(pair[1], "comes_last", False))
         return self
 
     def get_iterator(self, dataset, training=False):
-        """Return `WholeBatches` over a data set, shuffled in training; of a stream, its batches."""
+        """`WholeBatches` of an `EncodedTable`, or `ShuffledBatches` of a `StreamedTable`."""
         if isinstance(dataset, StreamedTable):
             return ShuffledBatches(dataset, self.batch_size, self.generator_, self.device)
         x = dataset.x
@@ -175,20 +175,20 @@ class LatentNet(NeuralNet):
         return WholeBatches(x, self.batch_size, generator, self.device)
 
     def on_epoch_begin(self, net, **kwargs):
-        """Open the epoch's record, and in it one for all its batches.
+        """Add the epoch's record to the history, with one record for all its batches.
 
-        skorch's Checkpoint and ProgressBar look for the latter; none is written to by us.
+        skorch's Checkpoint and ProgressBar expect a batch record; it stays empty.
         """
-        # Here and not as an epoch ends, where callbacks have still to see it.
-        self.good_ = copied(training_state(self))
+        # Not at the end of the epoch, when some callbacks have still to run.
+        self.last_good_state_ = copy_tensors(training_state(self))
         super().on_epoch_begin(net, **kwargs)
         self.history.new_batch()
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
-        """Open no record for the batch: the history is by epoch."""
+        """Add no record of the batch: the history is per epoch."""
 
     def infer(self, x, **fit_params):
-        """Draw the noise of a batch x (n, C) and run the model on it."""
+        """Sample the noise for a batch x (n, C) and run the model."""
         noise = self.module_.draw_noise(x, self.generator_)
         kind = torch.device(self.device).type
         dtype = getattr(torch, self.autocast) if self.autocast else None
@@ -197,7 +197,7 @@ class LatentNet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         """One forward and backward pass over a batch x (n, C)."""
-        if not self.module_.training:  # which takes as long as a layer: it asks every submodule
+        if not self.module_.training:  # `_set_training` visits all submodules: as slow as a layer
             self._set_training(True)
         passed = self.infer(batch)
         terms = self.criterion_(passed)
@@ -206,7 +206,7 @@ class LatentNet(NeuralNet):
         return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):
-        """The terms of a held-out batch x (n, C)."""
+        """Loss terms of a held-out batch x (n, C)."""
         self._set_training(False)
         with torch.no_grad():
             terms = self.criterion_(self.infer(batch))
@@ -215,9 +215,8 @@ class LatentNet(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Run over all batches and write the mean of each term to the history.
 
-        skorch's own reads the loss back to Python after each batch; this one adds terms up on the
-        device. Held-out noise is the same at every epoch, so that losses differ by the weights
-        alone.
+        Terms are summed on the device; skorch's method reads the loss after each batch. Held-out
+        noise is the same in every epoch, so that losses depend on the weights only.
         """
         if iterator is None:
             return
@@ -235,16 +234,16 @@ class LatentNet(NeuralNet):
             self.notify("on_batch_end", batch=(batch, None), training=training, **step)
         self.generator_ = shared
         if training:
-            # The last step may break weights when the losses before it were finite.
+            # The last step may give non-finite weights although all losses were finite.
             total = torch.where(self._weights_are_finite(), total, torch.nan)
         means = [value / n_rows for value in total.tolist()]
         loss = sum(means)
         if not math.isfinite(loss):
             raise NotFinite(
                 f"The {'training' if training else 'held-out'} loss is {loss} in epoch "
-                f"{len(self.history)}, also after the learning rate was halved {MAX_BACK_OFFS} "
-                f"times. Lower learning_rate_init (now {self.optimizer__lr:g}), or look for "
-                "columns with extreme values and scale them with numeric_scaling='quantile'.",
+                f"{len(self.history)}, even after halving the learning rate {MAX_BACK_OFFS} times. "
+                f"Lower learning_rate_init (now {self.optimizer__lr:g}), or look for columns with "
+                "extreme values and scale them with numeric_scaling='quantile'.",
                 training,
             )
         earlier = [row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row]
@@ -261,7 +260,7 @@ class LatentNet(NeuralNet):
                 callback.end(self)
 
     def forget_data(self):
-        """Let go of held-out rows and of the table that scikit-learn's callbacks were shown."""
+        """Drop the held-out rows, and the table that scikit-learn's callbacks receive."""
         self.train_split = None
         self.callbacks_ = [c for c in self.callbacks_ if not isinstance(c[1], EpochTasks)]
         self.callbacks = [c for c in self.callbacks if not isinstance(c, EpochTasks)]
@@ -269,8 +268,8 @@ class LatentNet(NeuralNet):
     def notify(self, method_name, **cb_kwargs):
         """Call a hook of the net and of its callbacks.
 
-        skorch's EarlyStopping ends training by a KeyboardInterrupt. That one alone is taken for an
-        end: any other is the user's, wherever it strikes.
+        skorch's EarlyStopping ends training by a KeyboardInterrupt, which becomes `StopTraining`.
+        Any other KeyboardInterrupt comes from the user.
         """
         getattr(self, method_name)(self, **cb_kwargs)
         for _, callback in self.callbacks_:
@@ -282,16 +281,16 @@ class LatentNet(NeuralNet):
                 raise
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for ``max_epochs`` on an `EncodedTable`; Ctrl-C restores the best weights first.
+        """Train for ``max_epochs`` on an `EncodedTable` or `StreamedTable`.
 
-        skorch's own swallows KeyboardInterrupt, so that a search would go on with the next
-        candidate.
+        A KeyboardInterrupt restores the best weights and is raised. skorch's method catches it, so
+        that a search would continue with its next candidate.
         """
         if not self.initialized_:
             self.initialize()
         self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
-        self.n_resumed_, self.has_ended_, self.faults_ = 0, False, []
-        end, self.good_ = len(self.history) + self.max_epochs, None
+        self.n_resumed_, self.has_ended_, self.nonfinite_epochs_ = 0, False, []
+        end, self.last_good_state_ = len(self.history) + self.max_epochs, None
         self.notify("on_train_begin", X=X, y=y)
         n_left = self.max_epochs - self.n_resumed_
         try:
@@ -299,38 +298,38 @@ class LatentNet(NeuralNet):
                 try:
                     self.fit_loop(X, y, epochs=n_left, **fit_params)
                     self.has_ended_ = True
-                except NotFinite as fault:
-                    self._back_off(fault)
+                except NotFinite as error:
+                    self._back_off(error)
                     n_left = end - len(self.history)
         except StopTraining:
             self.has_ended_ = True
         except KeyboardInterrupt:
-            if self.good_ is not None and not self._weights_are_finite():
-                restore(self, self.good_)
+            if self.last_good_state_ is not None and not self._weights_are_finite():
+                restore(self, self.last_good_state_)
             raise
         finally:
             self.notify("on_train_end", X=X, y=y)
-            del self.generator_, self.good_
+            del self.generator_, self.last_good_state_
         return self
 
-    def _back_off(self, fault):
-        """Go back to the last good epoch, at half the rate; raise the fault if that was in vain."""
-        restore(self, self.good_)
-        self.faults_.append(len(self.history))
+    def _back_off(self, error):
+        """Restore the state before the epoch and halve the rate; raise after too many times."""
+        restore(self, self.last_good_state_)
+        self.nonfinite_epochs_.append(len(self.history))
         del self.history[-1]
-        if len(self.faults_) > MAX_BACK_OFFS:
-            raise fault
-        slow_down(self, 0.5)
+        if len(self.nonfinite_epochs_) > MAX_BACK_OFFS:
+            raise error
+        scale_learning_rate(self, 0.5)
 
     def _weights_are_finite(self):
-        """A tensor, on the device: reading it waits for all that goes on there."""
+        """Boolean tensor on the device; reading its value waits for the device."""
         sums = [weight.detach().sum() for weight in self.module_.parameters()]
         return torch.stack(sums).isfinite().all()
 
 
 NET_PARAMS = {name for cls in (NeuralNet, LatentNet) for name in signature(cls).parameters}
 NET_PARAMS -= {"kwargs"}
-"""Names of all parameters of `LatentNet`, without those of its optimizer, module, ..."""
+"""Names of the parameters of `LatentNet`; those of its parts add ``__`` and a name."""
 
 
 def check_net_params(net_params, owner):
@@ -348,40 +347,43 @@ def check_net_params(net_params, owner):
         owned = name if name in OWNED_NET_PARAMS else name.split("__")[0]
         if owned in OWNED_NET_PARAMS:
             raise ValueError(
-                f"net_params may not hold {name!r}: {owner} sets it. Use the parameter "
+                f"net_params must not contain {name!r}: {owner} sets it. Use the parameter "
                 f"{OWNED_NET_PARAMS[owned]} instead."
             )
         if name.split("__")[0] not in free:
             raise ValueError(
-                f"net_params has an unknown parameter {name!r}. It takes {', '.join(sorted(free))} "
-                "and their own parameters, such as optimizer__betas."
+                f"net_params has an unknown parameter {name!r}. Known are "
+                f"{', '.join(sorted(free))}, and their parameters, as in optimizer__betas."
             )
     callbacks = net_params.get("callbacks")
     if not isinstance(callbacks, list | tuple | type(None)):
-        raise TypeError(f"net_params['callbacks'] must be a list. Got {callbacks!r} instead.")
+        raise TypeError(f"net_params['callbacks'] must be a list or None; got {callbacks!r}.")
     for callback in callbacks or ():
         own = callback[-1] if isinstance(callback, tuple) else callback
         if not hasattr(own, "on_train_begin"):
-            raise TypeError(f"net_params['callbacks'] must hold skorch callbacks. Got {own!r}.")
+            raise TypeError(
+                "net_params['callbacks'] must contain skorch callbacks, or pairs of a name and a "
+                f"callback; got {own!r}."
+            )
 
 
-def go_on_from(net, before):
-    """Take over what a net has that trained the same weights: history, optimizer, callbacks."""
+def continue_from(net, before):
+    """Copy history, optimizer state and critic of the net that trained the same weights before."""
     net.history.extend(before.history)
-    take_over(net.optimizer_, before.optimizer_)
-    there = dict(before.callbacks_)
+    copy_optimizer_state(before.optimizer_, net.optimizer_)
+    callbacks_before = dict(before.callbacks_)
     for name, callback in net.callbacks_:
-        if name in there and hasattr(callback, "_go_on_from"):
-            callback._go_on_from(there[name])
+        if name in callbacks_before and hasattr(callback, "continue_from"):
+            callback.continue_from(callbacks_before[name])
 
 
 def hold_out(encoded):
-    """Return skorch's train_split for held-out encoded rows (n, C)."""
+    """Held-out encoded rows (n, C) as skorch's `train_split`."""
     return predefined_split(EncodedTable(encoded))
 
 
 def net_state(net):
-    """What is kept of a trained net, as JSON values and numpy arrays: weights and history."""
+    """State of a trained net as JSON values and numpy arrays: weights and history."""
     weights = net.module.state_dict()
     return {
         "weights": {name: weight.detach().cpu().numpy().copy() for name, weight in weights.items()},

@@ -1,7 +1,7 @@
-"""What training goes by besides its data: taken off a net between two epochs, and put back.
+"""Training state (weights, optimizer, callbacks): save, restore, copy, scale learning rates.
 
 A callback takes part by ``state_dict()`` and ``load_state_dict(state)``, as torch's optimizers do;
-skorch's `LRScheduler` by those of the scheduler of torch that it holds.
+skorch's `LRScheduler` by those of the torch scheduler that it holds.
 """
 
 import copy
@@ -13,34 +13,34 @@ import torch
 def training_state(net):
     """Weights, optimizer and callbacks of a net, as nested dicts and lists with live tensors.
 
-    Whoever keeps it copies it: the next step changes its tensors.
+    The next step changes the tensors: copy what is kept.
     """
     return {
         "weights": net.module_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
-        "callbacks": {name: part.state_dict() for name, part in _with_state(net)},
+        "callbacks": {name: part.state_dict() for name, part in _parts_with_state(net)},
     }
 
 
 def restore(net, state):
-    """Put back what `training_state` gave; the net takes the optimizer's tensors for its own.
+    """Restore what `training_state` returned; the optimizer keeps the tensors of the state.
 
     Raises
     ------
     KeyError, RuntimeError, ValueError
-        If the state is that of another network, optimizer or list of callbacks.
+        If the state belongs to another network, optimizer or list of callbacks.
     """
     _check_fused(net.optimizer_, state["optimizer"])
     net.module_.load_state_dict(state["weights"])
     net.optimizer_.load_state_dict(state["optimizer"])
-    for name, part in _with_state(net):
-        part.load_state_dict(copy.deepcopy(state["callbacks"][name]))  # torch's takes lists as own
+    for name, part in _parts_with_state(net):
+        part.load_state_dict(copy.deepcopy(state["callbacks"][name]))  # torch's keep the lists
 
 
 def _check_fused(optimizer, state):
-    """Raise where the state of a fused optimizer does not fit: its kernels trust the sizes.
+    """Raise if tensors of a fused optimizer's state have wrong shapes.
 
-    torch takes moments of any shape, and the next step would write beyond their ends.
+    torch accepts any shape here, and the fused kernels would write past the end.
     """
     groups = [*optimizer.param_groups, *state["param_groups"]]
     if not any(group.get("fused") for group in groups):
@@ -48,37 +48,38 @@ def _check_fused(optimizer, state):
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     places = [i for group in state["param_groups"] for i in group["params"]]
     if places != list(range(len(own))) or not set(state["state"]) <= set(places):
-        raise ValueError(f"the optimizer's state is of {len(places)} weights, not of {len(own)}.")
+        raise ValueError(f"expected an optimizer state of {len(own)} weights; got {len(places)}.")
     for i, values in state["state"].items():
         for name, value in values.items():
             shape = torch.Size([]) if name == "step" else own[i].shape
             if not isinstance(value, torch.Tensor) or value.shape != shape:
                 found = getattr(value, "shape", value)
                 raise ValueError(
-                    f"the optimizer's {name!r} of weight {i} has shape {found}, not {shape}."
+                    f"expected the optimizer's {name!r} of weight {i} to have shape {shape}; got "
+                    f"{found}."
                 )
 
 
-def slow_down(net, factor):
-    """Multiply the learning rate by a factor, and what callbacks will set it to."""
-    slow_down_optimizer(net.optimizer_, factor)
+def scale_learning_rate(net, factor):
+    """Multiply the learning rate by a factor, also in the callbacks that will set it."""
+    scale_optimizer_rate(net.optimizer_, factor)
     for _, callback in net.callbacks_:
-        if hasattr(callback, "slow_down"):
-            callback.slow_down(factor)
+        if hasattr(callback, "scale_learning_rate"):
+            callback.scale_learning_rate(factor)
         elif hasattr(callback, "lr_scheduler_"):
-            _slow_down_scheduler(callback.lr_scheduler_, factor)
+            _scale_scheduler_rate(callback.lr_scheduler_, factor)
 
 
-def slow_down_optimizer(optimizer, factor):
-    """Multiply the rates of a torch optimizer by a factor, those that schedulers go by as well."""
+def scale_optimizer_rate(optimizer, factor):
+    """Multiply the rates of a torch optimizer by a factor, with those that schedulers read."""
     for group in optimizer.param_groups:
         for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two of torch's OneCycleLR
             if name in group:
                 group[name] *= factor
 
 
-def _slow_down_scheduler(scheduler, factor):
-    """Multiply what a scheduler of torch computes rates from, and those that it holds."""
+def _scale_scheduler_rate(scheduler, factor):
+    """Multiply the rates that a torch scheduler holds."""
     for name in ("base_lrs", "max_lrs", "_last_lr"):
         if hasattr(scheduler, name):
             setattr(scheduler, name, [factor * rate for rate in getattr(scheduler, name)])
@@ -86,33 +87,33 @@ def _slow_down_scheduler(scheduler, factor):
         if hasattr(scheduler, name):
             setattr(scheduler, name, factor * getattr(scheduler, name))
     for part in getattr(scheduler, "_schedulers", ()):
-        _slow_down_scheduler(part, factor)
+        _scale_scheduler_rate(part, factor)
 
 
-def take_over(optimizer, before):
-    """Moments and step counts of another optimizer of the same class; rates stay."""
-    if type(optimizer) is type(before):
-        state = copied(before.state_dict()["state"])
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+def copy_optimizer_state(source, target):
+    """Copy moments and step counts between optimizers of one class; rates stay."""
+    if type(target) is type(source):
+        state = copy_tensors(source.state_dict()["state"])
+        target.load_state_dict(target.state_dict() | {"state": state})
 
 
-def copied(tree):
+def copy_tensors(tree):
     """Nested dicts, lists and tuples with copies of their tensors."""
     return _mapped(tree, torch.Tensor, lambda tensor: tensor.detach().clone())
 
 
-def to_arrays(tree):
-    """Nested dicts, lists and tuples with numpy arrays in the place of tensors; copies."""
+def tensors_to_arrays(tree):
+    """Nested dicts, lists and tuples with numpy arrays instead of tensors; copies."""
     return _mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy().copy())
 
 
-def to_tensors(tree):
-    """Nested dicts, lists and tuples with tensors in the place of numpy arrays; copies."""
+def arrays_to_tensors(tree):
+    """Nested dicts, lists and tuples with tensors instead of numpy arrays; copies."""
     return _mapped(tree, np.ndarray, torch.tensor)
 
 
-def _with_state(net):
-    """Names of callbacks, and what of each has a state."""
+def _parts_with_state(net):
+    """Pairs of a callback's name and the object that holds its state."""
     parts = [
         (name, getattr(callback, "lr_scheduler_", callback)) for name, callback in net.callbacks_
     ]
@@ -123,7 +124,7 @@ def _mapped(tree, kind, function):
     if isinstance(tree, kind):
         return function(tree)
     if isinstance(tree, dict):
-        out = copy.copy(tree)  # of its own kind, as a scheduler's Counter
+        out = copy.copy(tree)  # keeps the class, as a scheduler's Counter
         for name, value in tree.items():
             out[name] = _mapped(value, kind, function)
         return out

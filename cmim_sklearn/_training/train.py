@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cmim_sklearn._tables.schema import Table
-from cmim_sklearn._training.diagnosis import told_of_columns
+from cmim_sklearn._training.diagnosis import describe_suspect_column
 from cmim_sklearn._training.net import LatentNet, NotFinite
 
 
@@ -82,7 +82,7 @@ def train(net: LatentNet, rows: Rows, summarise: Callable) -> Trained:
             net.partial_fit(rows.data)
         except NotFinite as error:
             encoded = rows.encoded if error.training else rows.held_out
-            column = told_of_columns(net.module, rows.table, encoded)
+            column = describe_suspect_column(net.module, rows.table, encoded)
             raise FloatingPointError(f"{error} {column}".strip()) from None
         return Trained(net, summarise(net, rows), None)
     except KeyboardInterrupt as interruption:

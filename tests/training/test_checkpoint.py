@@ -1,19 +1,13 @@
-"""Checkpoints: fits that were killed end with the weights of fits that were not."""
+"""Checkpoints: interrupted fits end with the weights of fits that were not interrupted."""
 
 import errno
 import json
-import logging
 import os
 import pickle
-import random
 import re
 import signal
 import subprocess
 import sys
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from enum import Enum
-from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,68 +18,48 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, Freezer, GradientNormClipping, LRScheduler
 
-import cmim_sklearn
-from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder
-from cmim_sklearn._training import checkpoint
-from cmim_sklearn._training import fingerprint as origin
+from cmim_sklearn import Checkpoint, CMIMEncoder
+from cmim_sklearn._training import checkpoint, fingerprint
 from cmim_sklearn._training.net import LatentNet
-from cmim_sklearn._training.state import copied, restore, training_state
 from cmim_sklearn._utils import archive
 from cmim_sklearn._utils.archive import EncoderFileError, from_json, to_json
-from cmim_sklearn.networks import MLP
+from tests.conftest import make_mixed
+from tests.training.helpers import ENCODERS, KILL, small, weights, whole
 
 ROOT = Path(__file__).parents[2]
-ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
-SMALL = {
-    "max_iter": 6, "hidden_layer_sizes": (8,), "n_components": 3, "batch_size": 50,
-    "random_state": 0, "device": "cpu",
-}  # fmt: skip
-
-
-DEATH = {"epoch": None, "error": RuntimeError}
-"""Of the fits to come. No attribute of a callback, by which they would be other fits."""
-
-
-class Dies(Callback):
-    """Ends training in the second batch of an epoch, as a kill would, if told so."""
-
-    def on_batch_begin(self, net, training=False, **kwargs):
-        self.count_ = getattr(self, "count_", 0) + 1
-        if len(net.history) == DEATH["epoch"] and self.count_ % 2 == 0:
-            raise DEATH["error"]("killed")
+STOPPING = {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 5, "max_iter": 50}
+"""Five epochs without an improvement of tol, after a first epoch that always improves."""
 
 
 @pytest.fixture
-def dies(monkeypatch):
-    """Whether and how the next fits die: call it with an epoch, or None."""
+def kill(monkeypatch):
+    """Function from an epoch, or None, to set when and how the next fits end."""
 
     def at(epoch, error=RuntimeError):
-        monkeypatch.setitem(DEATH, "epoch", epoch)
-        monkeypatch.setitem(DEATH, "error", error)
+        monkeypatch.setitem(KILL, "epoch", epoch)
+        monkeypatch.setitem(KILL, "error", error)
 
     return at
 
 
-def small(name="CMIMEncoder", folder=None, every_epochs=1, **parameters):
-    cls = getattr(cmim_sklearn, name)
-    own = {"projector_layer_sizes": (5, 4), "critic_hidden_layer_sizes": (7,)}
-    own = {k: v for k, v in own.items() if k in cls._get_param_names()}
-    callbacks = [Dies()]
-    if folder is not None:
-        # Not the last in the list: it is called last all the same.
-        callbacks.insert(0, Checkpoint(folder, every_epochs=every_epochs))
-    return cls(**SMALL | own | {"net_params": {"callbacks": callbacks}} | parameters)
+@pytest.fixture
+def fit_killed(kill):
+    """Function that kills the fit of an encoder in an epoch."""
+
+    def fit(encoder, X, epoch=4):
+        kill(epoch)
+        with pytest.raises(RuntimeError, match="killed"):
+            encoder.fit(X)
+        kill(None)
+
+    return fit
 
 
 def the_file(folder):
-    """The one checkpoint in a directory, which has nothing else."""
+    """Path of the only file in a directory, a checkpoint."""
     (path,) = folder.iterdir()
     assert re.fullmatch("checkpoint-[0-9a-f]{16}.cmim", path.name)
     return path
-
-
-def weights(encoder):
-    return {k: v.numpy().tobytes() for k, v in encoder.net_.module.state_dict().items()}
 
 
 def assert_same_fit(one, other, X):
@@ -99,16 +73,12 @@ def assert_same_fit(one, other, X):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_every_encoder_resumes_to_the_bit(name, mixed, tmp_path, dies):
-    whole = small(name).fit(mixed)
+def test_every_encoder_resumes_to_the_bit(name, mixed, tmp_path, fit_killed):
     for epoch in (2, 5):
-        dies(epoch)
-        with pytest.raises(RuntimeError, match="killed"):
-            small(name, tmp_path).fit(mixed)
-    dies(None)
+        fit_killed(small(name, tmp_path), mixed, epoch)
     resumed = small(name, tmp_path).fit(mixed)
     assert resumed.net_.n_resumed_ == 4
-    assert_same_fit(resumed, whole, mixed)
+    assert_same_fit(resumed, whole(name), mixed)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +91,7 @@ def test_every_encoder_resumes_to_the_bit(name, mixed, tmp_path, dies):
     ],
     ids=["early stopping", "another optimizer", "no schedule", "linear"],
 )
-def test_every_way_of_training_resumes_to_the_bit(parameters, mixed, tmp_path, dies):
+def test_every_way_of_training_resumes_to_the_bit(parameters, mixed, tmp_path, fit_killed):
     def make(folder=None):
         encoder = small(folder=folder, every_epochs=2)
         for name, value in parameters.items():
@@ -131,179 +101,181 @@ def test_every_way_of_training_resumes_to_the_bit(parameters, mixed, tmp_path, d
                 encoder.set_params(**{name: value})
         return encoder
 
-    whole = make().fit(mixed)
-    dies(6)
-    with pytest.raises(RuntimeError, match="killed"):
-        make(tmp_path).fit(mixed)
-    dies(None)
+    fit_killed(make(tmp_path), mixed, 6)
     resumed = make(tmp_path).fit(mixed)
     assert resumed.net_.n_resumed_ == 4
-    assert_same_fit(resumed, whole, mixed)
+    assert_same_fit(resumed, make().fit(mixed), mixed)
 
 
-def test_early_stopping_counts_misses_before_and_after(mixed, tmp_path, dies):
-    """No epoch after the first gains as much as tol: five misses, whenever it was killed."""
-    parameters = {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 5, "max_iter": 50}
+def test_early_stopping_counts_epochs_before_and_after(mixed, tmp_path, fit_killed):
     for epoch in (3, 5):
-        dies(epoch)
-        with pytest.raises(RuntimeError, match="killed"):
-            small(folder=tmp_path, **parameters).fit(mixed)
-    dies(None)
-    resumed = small(folder=tmp_path, **parameters).fit(mixed)
+        fit_killed(small(folder=tmp_path, **STOPPING), mixed, epoch)
+    resumed = small(folder=tmp_path, **STOPPING).fit(mixed)
     assert (resumed.net_.n_resumed_, resumed.n_iter_) == (4, 6)
 
 
-def test_a_fit_that_goes_on_trains_what_is_left_and_no_more(
-    mixed, tmp_path, dies, capsys, monkeypatch
+def test_only_the_remaining_epochs_are_trained_and_shown(
+    mixed, tmp_path, fit_killed, capsys, monkeypatch
 ):
-    dies(5)
-    with pytest.raises(RuntimeError, match="killed"):
-        small(folder=tmp_path, every_epochs=3).fit(mixed)
-    dies(None)
-    begun, whole = [], LatentNet.on_epoch_begin
+    fit_killed(small(folder=tmp_path, every_epochs=3), mixed, 5)
+    begun, on_epoch_begin = [], LatentNet.on_epoch_begin
 
-    def on_epoch_begin(self, net, **kwargs):
-        whole(self, net, **kwargs)
+    def noting(self, net, **kwargs):
+        on_epoch_begin(self, net, **kwargs)
         begun.append(len(net.history))
 
-    monkeypatch.setattr(LatentNet, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(LatentNet, "on_epoch_begin", noting)
     encoder = small(folder=tmp_path, every_epochs=3, verbose=2).fit(mixed)
     assert begun == [4, 5, 6]
     assert encoder.n_iter_ == 6
     out = capsys.readouterr().out
-    assert f"goes on from {the_file(tmp_path)}, after 3 epochs" in out
+    assert f"resumes from {the_file(tmp_path)}, after 3 epochs" in out
     assert re.findall(r"\] (\d)/6", out) == ["4", "5", "6"]
 
 
-def test_a_fit_at_its_end_is_taken_as_it_is(mixed, tmp_path, dies):
+def test_a_complete_fit_is_not_trained_again(mixed, tmp_path, kill):
     first = small(folder=tmp_path, early_stopping=True).fit(mixed)
     for epoch in (1, len(first.loss_curve_) + 1):  # no batch is trained
-        dies(epoch)
+        kill(epoch)
         assert_same_fit(small(folder=tmp_path, early_stopping=True).fit(mixed), first, mixed)
 
 
-def test_fits_that_share_a_directory_leave_each_other_alone(mixed, tmp_path, dies, capsys):
-    """One killed, one that has ended, one begun anew; and what others are writing stays."""
-    dies(4)
-    with pytest.raises(RuntimeError, match="killed"):
-        small(folder=tmp_path).fit(mixed)
-    dies(None)
+def test_fits_in_one_directory_do_not_touch_each_other(mixed, tmp_path, fit_killed, capsys):
+    """One is killed, others start and end; files that other processes write stay."""
+    fit_killed(small(folder=tmp_path), mixed)
     path = the_file(tmp_path)
     before = path.read_bytes()
     part = tmp_path / archive._part_name(path, "0123abcd")
     part.write_bytes(b"of another process")
     other = small(folder=tmp_path, alpha=0.1, verbose=1).fit(mixed)
-    assert "begins anew: none of the 1 checkpoints in" in capsys.readouterr().out
+    assert "starts from the beginning: none of the 1 checkpoints in" in capsys.readouterr().out
     assert_same_fit(other, small(alpha=0.1).fit(mixed), mixed)
-    assert_same_fit(
-        small(folder=tmp_path, random_state=1).fit(mixed[:150]),
-        small(random_state=1).fit(mixed[:150]),
-        mixed,
-    )
     assert path.read_bytes() == before
-    assert_same_fit(small(folder=tmp_path).fit(mixed), small().fit(mixed), mixed)
-    assert len(list(tmp_path.glob("checkpoint-*.cmim"))) == 3
+    assert_same_fit(small(folder=tmp_path).fit(mixed), whole(), mixed)
+    assert len(list(tmp_path.glob("checkpoint-*.cmim"))) == 2
     assert part.exists()
-    os.utime(part, (0, 0))  # none writes for so long
+    os.utime(part, (0, 0))  # too old to be in use
     small(folder=tmp_path).fit(mixed)
     assert not part.exists()
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
-def test_a_search_shares_a_directory_and_goes_on(backend, mixed, tmp_path, dies):
+def test_a_search_shares_a_directory_and_resumes(backend, mixed, tmp_path, kill):
     def search(folder, n_jobs=2):
         grid = {"contrastive_weight": [0, 1], "alpha": [1e-4, 1e-2]}
         encoder = small(folder=folder, max_iter=2)
         return GridSearchCV(encoder, grid, cv=2, n_jobs=n_jobs, scoring=scored, refit=False)
 
     with parallel_config(backend):
-        whole = search(None).fit(mixed).cv_results_["mean_test_score"]
+        expected = search(None).fit(mixed).cv_results_["mean_test_score"]
         found = search(tmp_path).fit(mixed).cv_results_["mean_test_score"]
-        np.testing.assert_array_equal(found, whole)
+        np.testing.assert_array_equal(found, expected)
         assert len(list(tmp_path.iterdir())) == 8
-    dies(1)  # no batch is trained
+    kill(1)  # no batch is trained
     again = search(tmp_path, n_jobs=1).fit(mixed)
-    np.testing.assert_array_equal(again.cv_results_["mean_test_score"], whole)
+    np.testing.assert_array_equal(again.cv_results_["mean_test_score"], expected)
 
 
 def scored(encoder, X, y=None):
     return float(encoder.transform(X).mean())
 
 
-def test_a_warm_start_resumes_too(mixed, tmp_path, dies):
-    first = small().fit(mixed)
-    whole = pickle.loads(pickle.dumps(first)).set_params(warm_start=True).fit(mixed)
-    callbacks = {"callbacks": [Checkpoint(tmp_path, every_epochs=1), Dies()]}
-    parts = pickle.loads(pickle.dumps(first)).set_params(warm_start=True, net_params=callbacks)
-    dies(9)
+def test_a_warm_start_resumes_too(mixed, tmp_path, kill):
+    continued = pickle.loads(pickle.dumps(whole())).set_params(warm_start=True).fit(mixed)
+    net_params = small(folder=tmp_path).net_params
+    parts = pickle.loads(pickle.dumps(whole())).set_params(warm_start=True, net_params=net_params)
+    kill(9)
     with pytest.raises(RuntimeError, match="killed"):
         parts.fit(mixed)
-    assert weights(parts) == weights(first)
-    dies(None)
-    assert_same_fit(parts.fit(mixed), whole, mixed)
+    assert weights(parts) == weights(whole())
+    kill(None)
+    assert_same_fit(parts.fit(mixed), continued, mixed)
     assert parts.net_.n_resumed_ == 2
     assert parts.n_iter_ == 12
 
 
-def test_a_callback_of_ones_own_takes_part(mixed, tmp_path, dies):
-    class Counts(Callback):
-        def initialize(self):
-            self.n_ = 0
-            return self
+class Counts(Callback):
+    def initialize(self):
+        self.n_ = 0
+        return self
 
-        def on_epoch_end(self, net, **kwargs):
-            self.n_ += 1
+    def on_epoch_end(self, net, **kwargs):
+        self.n_ += 1
 
-        def state_dict(self):
-            return {"n": self.n_}
+    def state_dict(self):
+        return {"n": self.n_}
 
-        def load_state_dict(self, state):
-            self.n_ = state["n"]
-
-    def fit():
-        encoder, counts = small(folder=tmp_path), Counts()
-        encoder.net_params["callbacks"].append(counts)
-        encoder.fit(mixed)
-        return counts
-
-    dies(4)
-    with pytest.raises(RuntimeError, match="killed"):
-        fit()
-    dies(None)
-    assert fit().n_ == 6
+    def load_state_dict(self, state):
+        self.n_ = state["n"]
 
 
-def test_by_the_clock(mixed, tmp_path, monkeypatch):
-    now, written = [0.0], []
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
-    whole = checkpoint.write_bytes
-    monkeypatch.setattr(
-        checkpoint, "write_bytes", lambda *args: written.append(now[0]) or whole(*args)
-    )
+def test_a_custom_callback_with_a_state_takes_part(mixed, tmp_path, fit_killed):
+    def make():
+        encoder = small(folder=tmp_path)
+        encoder.net_params["callbacks"].append(Counts())
+        return encoder
 
-    class Slow(Callback):
-        def on_epoch_begin(self, net, **kwargs):
-            now[0] += 60
+    fit_killed(make(), mixed)
+    assert make().fit(mixed).net_params["callbacks"][-1].n_ == 6
 
+
+CLOCK = {"seconds": 0.0}
+
+
+class Slow(Callback):
+    """Let each epoch take a minute on the tests' clock."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        CLOCK["seconds"] += 60
+
+
+def test_checkpoints_are_written_after_some_minutes(mixed, tmp_path, monkeypatch):
+    monkeypatch.setitem(CLOCK, "seconds", 0.0)
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: CLOCK["seconds"])
+    written, write_bytes = [], checkpoint.write_bytes
+
+    def noting(*args):
+        written.append(CLOCK["seconds"])
+        write_bytes(*args)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", noting)
     callbacks = [Slow(), Checkpoint(tmp_path, every_minutes=2)]
     small(net_params={"callbacks": callbacks}).fit(mixed)
     assert written == [0, 120, 240, 360, 360]  # begin, 2, 4 and 6 minutes, end
 
 
-# -- refusals --------------------------------------------------------------------------------------
+# -- other fits and broken files -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def file_of_killed(tmp_path_factory):
+    """Functions from parameters to name and content of the file of a fit killed in epoch 4."""
+    found = {}
+
+    def make(**parameters):
+        key = json.dumps(parameters)
+        if key not in found:
+            folder = tmp_path_factory.mktemp("killed")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(KILL, "epoch", 4)
+                with pytest.raises(RuntimeError, match="killed"):
+                    small(folder=folder, **parameters).fit(make_mixed())
+            found[key] = the_file(folder).name, the_file(folder).read_bytes()
+        return found[key]
+
+    return make
 
 
 @pytest.fixture
-def unfinished(mixed, tmp_path, dies):
-    dies(4)
-    with pytest.raises(RuntimeError, match="killed"):
-        small(folder=tmp_path).fit(mixed)
-    dies(None)
-    return the_file(tmp_path)
+def unfinished(file_of_killed, tmp_path):
+    """Path of the checkpoint of a fit that was killed in its fourth epoch."""
+    name, data = file_of_killed()
+    (tmp_path / name).write_bytes(data)
+    return tmp_path / name
 
 
 def forge(path, edit):
-    """Change a checkpoint as someone would who knows the format."""
+    """Change a checkpoint, with valid checksums."""
     manifest, arrays = archive.unpack(path.read_bytes(), checkpoint.KIND)
     edit(manifest, arrays)
     own = {k: v for k, v in manifest.items() if k not in ("format", "version", "arrays", "sha256")}
@@ -317,85 +289,102 @@ def forge(path, edit):
         {"early_stopping": True}, {"net_params": {"callbacks": [GradientNormClipping(1.0)]}},
     ],
 )  # fmt: skip
-def test_a_fit_with_other_parameters_begins_anew(change, mixed, unfinished):
+def test_a_fit_with_other_parameters_starts_from_the_beginning(change, mixed, unfinished):
     before = unfinished.read_bytes()
     encoder = small(**change)
-    whole = clone(encoder).fit(mixed)
+    expected = clone(encoder).fit(mixed)
     callbacks = [Checkpoint(unfinished.parent), *encoder.net_params["callbacks"]]
-    assert_same_fit(
-        encoder.set_params(net_params={"callbacks": callbacks}).fit(mixed), whole, mixed
-    )
+    encoder.set_params(net_params={"callbacks": callbacks}).fit(mixed)
+    assert_same_fit(encoder, expected, mixed)
+    assert encoder.net_.n_resumed_ == 0
     assert unfinished.read_bytes() == before
     assert len(list(unfinished.parent.iterdir())) == 2
 
 
-def test_an_encoder_with_another_activation_is_not_the_one_that_had_ended(mixed, tmp_path):
-    """It has the same weights at the beginning, and code that reads the same."""
-
-    def network(act):
-        class Net(MLP):
-            def forward(self, x):
-                return act(super().forward(x))
-
-        return lambda *sizes: Net(*sizes)
-
-    for act in (torch.tanh, torch.relu):
-        found = small(folder=tmp_path, encoder=network(act)).fit(mixed)
-        assert weights(found) == weights(small(encoder=network(act)).fit(mixed))
-    assert len(list(tmp_path.iterdir())) == 2
+def one_cell(X):
+    X.loc[7, "income"] *= 1.001
+    return {"X": X}
 
 
-def test_a_fit_that_had_ended_with_other_versions_begins_anew_and_says_so(
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda X: {"X": X[:150]}, lambda X: {"X": X[::-1]}, one_cell,
+        lambda X: {"X": X, "X_val": X[:20]},
+    ],
+    ids=["fewer", "another order", "one cell", "held out"],
+)  # fmt: skip
+def test_a_fit_to_other_rows_starts_from_the_beginning(rows, mixed, unfinished):
+    before, rows = unfinished.read_bytes(), rows(mixed)
+    encoder = small(folder=unfinished.parent).fit(**rows)
+    assert encoder.net_.n_resumed_ == 0
+    assert weights(encoder) == weights(small().fit(**rows))
+    assert unfinished.read_bytes() == before
+
+
+def test_a_complete_fit_with_other_versions_starts_from_the_beginning_with_a_message(
     mixed, tmp_path, monkeypatch, capsys
 ):
     first = small(folder=tmp_path).fit(mixed)
     path = the_file(tmp_path)
     before = path.read_bytes()
-    monkeypatch.setattr(origin.np, "__version__", "999")
+    monkeypatch.setattr(fingerprint.np, "__version__", "999")
     again = small(folder=tmp_path, verbose=1).fit(mixed)
-    told = capsys.readouterr().out
-    assert f"begins anew: {path} is of this fit, which had ended, but its versions differ:" in told
-    assert "is '999' now" in told
-    assert "none of the" not in told
+    message = capsys.readouterr().out
+    assert f"starts from the beginning: {path} is complete, but versions differ:" in message
+    assert "is now '999'" in message
+    assert "none of the" not in message
     assert_same_fit(again, first, mixed)
     assert the_file(tmp_path).read_bytes() != before
 
 
-def test_other_versions_and_devices_are_refused(mixed, unfinished, monkeypatch):
+def test_an_incomplete_fit_does_not_resume_with_other_versions_or_devices(
+    mixed, unfinished, monkeypatch
+):
     before = unfinished.read_bytes()
-    monkeypatch.setattr(origin, "__version__", "999")
-    with pytest.raises(ValueError, match=r"after 3 epochs, .*: cmim_sklearn was .*, is '999' now"):
+    monkeypatch.setattr(fingerprint, "__version__", "999")
+    with pytest.raises(ValueError, match=r"after 3 epochs: .*: cmim_sklearn was .*, is now '999'"):
         small(folder=unfinished.parent).fit(mixed)
     assert unfinished.read_bytes() == before
     monkeypatch.undo()
-    forge(unfinished, lambda manifest, arrays: manifest["origin"].update(device="tpu"))
-    with pytest.raises(ValueError, match=r"device was 'tpu', is 'cpu' now.*delete the file"):
+    forge(unfinished, lambda manifest, arrays: manifest["fingerprint"].update(device="tpu"))
+    with pytest.raises(ValueError, match=r"device was 'tpu', is now 'cpu'.*delete the file"):
         small(folder=unfinished.parent).fit(mixed)
 
 
-def test_a_file_under_the_name_of_another_fit_is_refused(mixed, unfinished):
+@pytest.mark.parametrize("library", ["torch", "skorch", "numpy", "python"])
+def test_every_version_counts(library, mixed, unfinished):
+    def edit(manifest, arrays):
+        manifest["fingerprint"]["versions"][library] = "0.1"
+
+    forge(unfinished, edit)
+    with pytest.raises(ValueError, match=f"versions differ: {library} was '0.1', is now '"):
+        small(folder=unfinished.parent).fit(mixed)
+
+
+def test_a_file_with_the_name_of_another_fit_raises(mixed, unfinished):
     small(folder=unfinished.parent / "other", alpha=0.1).fit(mixed)
     os.replace(unfinished, the_file(unfinished.parent / "other"))
-    with pytest.raises(ValueError, match="other rows or parameters, under this one's name"):
+    with pytest.raises(ValueError, match="was renamed, and belongs to other rows or parameters"):
         small(folder=unfinished.parent / "other", alpha=0.1).fit(mixed)
 
 
-def test_other_initial_weights_are_refused(mixed, unfinished):
-    encoder = small().fit(mixed).set_params(warm_start=True)
+def test_other_initial_weights_raise(mixed, unfinished):
+    encoder = pickle.loads(pickle.dumps(whole())).set_params(warm_start=True)
     encoder.net_params["callbacks"].insert(0, Checkpoint(unfinished.parent, every_epochs=1))
-    with pytest.raises(ValueError, match=r"began with other weights"):
+    with pytest.raises(ValueError, match=r"initial weights differ"):
         encoder.fit(mixed)
 
 
-def test_what_shows_in_nothing_trained_may_change(mixed, unfinished):
-    changed = small(folder=unfinished.parent, embedding="mean", latent_prior="normal").fit(mixed)
-    own = {"embedding": "mean", "latent_prior": "normal"}
-    assert changed.net_.n_resumed_ == 3
-    assert weights(changed) == weights(small(**own).fit(mixed))
+def test_parameters_without_effect_on_training_may_change(mixed, unfinished):
+    changed = {"embedding": "mean", "latent_prior": "normal"}
+    resumed = small(folder=unfinished.parent, **changed).fit(mixed)
+    assert resumed.net_.n_resumed_ == 3
+    assert weights(resumed) == weights(small(**changed).fit(mixed))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         ("cut", "it is truncated, or"),
         ("flipped", "Bad CRC-32"),
@@ -404,7 +393,7 @@ def test_what_shows_in_nothing_trained_may_change(mixed, unfinished):
         ("empty", "it is truncated, or"),
     ],
 )
-def test_a_file_that_is_no_checkpoint_is_refused(damage, told, mixed, unfinished):
+def test_a_broken_file_raises_and_stays(damage, message, mixed, unfinished):
     data = unfinished.read_bytes()
     if damage == "cut":
         unfinished.write_bytes(data[: len(data) // 2])
@@ -418,7 +407,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(damage, told, mixed, unfinished
     else:
         unfinished.write_bytes(b"")
     before = unfinished.read_bytes()
-    with pytest.raises(EncoderFileError, match=rf"[0-9a-f]+\.cmim cannot be loaded: .*({told})"):
+    with pytest.raises(EncoderFileError, match=rf"[0-9a-f]+\.cmim cannot be loaded: .*({message})"):
         small(folder=unfinished.parent).fit(mixed)
     assert unfinished.read_bytes() == before
 
@@ -428,45 +417,49 @@ def best(state):
 
 
 FORGED = {
-    "best weights of another shape": lambda state: best(state)["weights"].popitem(),
-    "no best weights": lambda state: best(state).update(weights=[]),
-    "misses": lambda state: best(state).update(misses="many"),
-    "mark": lambda state: best(state).update(mark=None),
-    "no early stopping": lambda state: state["callbacks"].pop("early_stopping"),
-    "schedule": lambda state: state["callbacks"]["schedule"].update(peaks=[]),
-    "update": lambda state: state["callbacks"]["schedule"].update(update=-1),
-    "peaks": lambda state: state["callbacks"]["schedule"].update(peaks=["a"]),
-    "moments": lambda state: state["optimizer"]["state"][0].update(exp_avg=np.zeros(1)),
-    "generator": lambda state: state.update(generator=[1]),
-    "epochs": lambda state: state["history"].pop(),
-    "history": lambda state: state.update(history=[1, 2, 3]),
-    "losses": lambda state: state["history"][0].update(train_loss="a"),
-    "faults": lambda state: state.update(faults=["a"]),
-}
+    "best weights of another shape": (
+        lambda state: best(state)["weights"].popitem(), "belong to another network"),
+    "no best weights": (lambda state: best(state).update(weights=[]), "'weights' of early stop"),
+    "misses": (lambda state: best(state).update(misses="many"), "'misses' of early stop.*'str'"),
+    "mark": (lambda state: best(state).update(mark=None), "'mark' of early stopping.*NoneType"),
+    "no early stopping": (lambda state: state["callbacks"].pop("early_stopping"), "KeyError"),
+    "schedule": (lambda state: state["callbacks"]["schedule"].update(peaks=[]), r"rates.*\[\]"),
+    "update": (lambda state: state["callbacks"]["schedule"].update(update=-1), "got -1 and"),
+    "peaks": (lambda state: state["callbacks"]["schedule"].update(peaks=["a"]), r"and \['a'\]"),
+    "moments": (lambda state: state["optimizer"]["state"][0].update(exp_avg=np.zeros(1)),
+                "'exp_avg' of weight 0"),
+    "generator": (lambda state: state.update(generator=[1]), "RNG|TypeError"),
+    "epochs": (lambda state: state["history"].pop(), "history of 3 epochs; got 2"),
+    "history": (lambda state: state.update(history=[1, 2, 3]), "not a mapping"),
+    "losses": (lambda state: state["history"][0].update(train_loss="a"), "train_loss .* a float"),
+    "epochs that were repeated": (
+        lambda state: state.update(nonfinite_epochs=["a"]), r"to be ints; got \['a'\]"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FORGED)
-def test_a_forged_state_is_refused_before_anything_is_trained(kind, mixed, tmp_path, dies):
-    parameters = {"folder": tmp_path, "early_stopping": True}
-    dies(4)
-    with pytest.raises(RuntimeError, match="killed"):
-        small(**parameters).fit(mixed)
-    dies(1)  # no batch is trained
+def test_a_forged_state_raises_before_anything_is_trained(
+    kind, mixed, tmp_path, file_of_killed, kill
+):
+    name, data = file_of_killed(early_stopping=True)
+    (tmp_path / name).write_bytes(data)
+    change, message = FORGED[kind]
 
     def edit(manifest, arrays):
         state = from_json(manifest["state"], arrays)
-        FORGED[kind](state)
+        change(state)
         arrays.clear()
         manifest["state"] = to_json(state, "state", arrays)
 
-    forge(the_file(tmp_path), edit)
-    with pytest.raises(EncoderFileError, match="cannot be loaded"):
-        small(**parameters).fit(mixed)
+    forge(tmp_path / name, edit)
+    kill(1)  # no batch is trained
+    with pytest.raises(EncoderFileError, match=f"cannot be loaded: .*{message}"):
+        small(folder=tmp_path, early_stopping=True).fit(mixed)
 
 
-def test_what_is_quoted_of_a_file_is_short(mixed, unfinished):
+def test_messages_quote_little_of_a_file(mixed, unfinished):
     def edit(manifest, arrays):
-        manifest["origin"]["versions"]["torch"] = "9" * 10**6
+        manifest["fingerprint"]["versions"]["torch"] = "9" * 10**6
 
     forge(unfinished, edit)
     with pytest.raises(ValueError, match="torch was '9999") as caught:
@@ -483,36 +476,51 @@ def test_a_checkpoint_is_json_and_arrays_without_rows(mixed, unfinished):
         CMIMEncoder.load(unfinished)
 
 
+# -- parameters ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"every_minutes": None}, "both are None"),
-        ({"every_epochs": 0}, "every_epochs of Checkpoint must be an int of at least 1"),
-        ({"every_epochs": 1.5}, "every_epochs of Checkpoint must be an int of at least 1"),
-        ({"every_minutes": -1}, "every_minutes of Checkpoint must be a number above 0"),
+        ({"every_epochs": 0}, "every_epochs of Checkpoint must be an int of at least 1.* got 0"),
+        ({"every_epochs": 1.5}, "every_epochs of Checkpoint must be an int of .* got 1.5"),
+        ({"every_minutes": -1}, "every_minutes of Checkpoint must be a number above 0.* got -1"),
     ],
 )
-def test_arguments_are_checked_in_fit(arguments, told, mixed, tmp_path):
+def test_arguments_are_checked_in_fit(arguments, message, mixed, tmp_path):
     callbacks = [Checkpoint(tmp_path, **arguments)]
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         small(net_params={"callbacks": callbacks}).fit(mixed)
 
 
-def test_a_fit_that_cannot_be_repeated_is_refused(mixed, tmp_path):
-    with pytest.raises(ValueError, match="needs an encoder with random_state"):
+def test_a_fit_that_cannot_be_resumed_raises(mixed, tmp_path):
+    with pytest.raises(ValueError, match="needs an encoder with a random_state; got None"):
         small(folder=tmp_path, random_state=None).fit(mixed)
-    for callback in (LRScheduler(), EarlyStopping(monitor="train_loss")):
+    for callback in (LRScheduler(), EarlyStopping(monitor="train_loss"), Freezer("encoder*")):
         encoder = small(folder=tmp_path)
         encoder.net_params["callbacks"].append(callback)
-        with pytest.raises(ValueError, match=f"skorch's {type(callback).__name__}"):
+        with pytest.raises(ValueError, match=f"the callback .*, a {type(callback).__name__}. Use"):
             encoder.fit(mixed)
+    encoder.net_params["callbacks"][-1] = Checkpoint(tmp_path / "other")
+    with pytest.raises(ValueError, match="at most one Checkpoint"):
+        encoder.fit(mixed)
+    with pytest.raises(ValueError, match="does not work with partial_fit"):
+        small(folder=tmp_path).partial_fit(mixed)
+    assert not list(tmp_path.iterdir())
 
 
-# -- what goes wrong -------------------------------------------------------------------------------
+def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):
+    encoder = clone(small(folder=tmp_path)).fit(mixed)
+    again = pickle.loads(pickle.dumps(encoder))
+    assert_same_fit(again, encoder, mixed)
+    assert again.net_params["callbacks"][0].dirname == tmp_path
+
+
+# -- failures --------------------------------------------------------------------------------------
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_fit(mixed, tmp_path, monkeypatch):
-    whole = small().fit(mixed)
     calls, fsync = [], os.fsync
 
     def full(descriptor):
@@ -522,17 +530,17 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_fit(mixed, tmp_path, mon
         fsync(descriptor)
 
     monkeypatch.setattr(archive.os, "fsync", full)
-    with pytest.warns(UserWarning, match="checkpoint of epoch 3 could not be .* epoch 2") as told:
+    with pytest.warns(UserWarning, match="checkpoint of epoch 3 could not be .* epoch 2") as caught:
         encoder = small(folder=tmp_path).fit(mixed)
-    assert len(told) == 1
-    assert_same_fit(encoder, whole, mixed)
+    assert len(caught) == 1
+    assert_same_fit(encoder, whole(), mixed)
     monkeypatch.undo()
     resumed = small(folder=tmp_path).fit(mixed)
     assert resumed.net_.n_resumed_ == 2
-    assert_same_fit(resumed, whole, mixed)
+    assert_same_fit(resumed, whole(), mixed)
 
 
-def test_a_directory_that_cannot_be_written_to_is_an_error_at_once(mixed, tmp_path, monkeypatch):
+def test_a_directory_that_is_not_writable_raises_at_once(mixed, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         small(folder=tmp_path / "file").fit(mixed)
@@ -552,8 +560,8 @@ def test_a_directory_that_cannot_be_written_to_is_an_error_at_once(mixed, tmp_pa
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_ctrl_c_and_sigterm_leave_the_last_checkpoint(error, mixed, tmp_path, dies):
-    dies(4, error)
+def test_ctrl_c_and_sigterm_leave_the_last_checkpoint(error, mixed, tmp_path, kill):
+    kill(4, error)
     encoder = small(folder=tmp_path)
     if error is KeyboardInterrupt:
         with pytest.warns(UserWarning, match="after 3 epochs"), pytest.raises(error):
@@ -562,27 +570,43 @@ def test_ctrl_c_and_sigterm_leave_the_last_checkpoint(error, mixed, tmp_path, di
     else:
         with pytest.raises(error):
             encoder.fit(mixed)
-    dies(None)
-    assert_same_fit(encoder.fit(mixed), small().fit(mixed), mixed)
+    kill(None)
+    assert_same_fit(encoder.fit(mixed), whole(), mixed)
     assert encoder.net_.n_resumed_ == 3
 
 
-def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):
-    encoder = clone(small(folder=tmp_path)).fit(mixed)
-    again = pickle.loads(pickle.dumps(encoder))
-    assert_same_fit(again, encoder, mixed)
-    assert again.net_params["callbacks"][0].dirname == tmp_path
+class Notes(Callback):
+    """Write to the history what no file can hold."""
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("odd", {1, 2})
+
+
+def test_a_history_that_cannot_be_saved_is_a_warning(mixed, tmp_path):
+    encoder = small(folder=tmp_path)
+    encoder.net_params["callbacks"].insert(0, Notes())
+    with pytest.warns(UserWarning, match="could not be written"):
+        encoder.fit(mixed)
+    assert encoder.n_iter_ == encoder.max_iter
+
+
+def test_without_the_critic_a_resumed_fit_would_differ(mixed, tmp_path, fit_killed, monkeypatch):
+    fit_killed(small("InfoMaxVAEEncoder", tmp_path), mixed)
+    monkeypatch.setattr(
+        "cmim_sklearn._training.critic.TrainCritic.load_state_dict", lambda self, state: None
+    )
+    resumed = small("InfoMaxVAEEncoder", tmp_path).fit(mixed)
+    assert weights(resumed) != weights(whole("InfoMaxVAEEncoder"))
 
 
 # -- killed processes ------------------------------------------------------------------------------
-
-LONG = 40
 
 SCRIPT = """
 import glob, json, os, signal, sys, time
 import torch
 from cmim_sklearn._utils import archive
-from tests.training import test_checkpoint as t
+from cmim_sklearn._training.net import LatentNet
+from tests.training.helpers import small
 from tests.conftest import make_mixed
 
 name, folder, out, kills = sys.argv[1:]
@@ -598,15 +622,15 @@ def fit(folder, out, point=None, count=0):
             os.kill(os.getpid(), signal.SIGKILL)
 
     if point == "batch":
-        t.LatentNet.on_batch_begin = die
+        LatentNet.on_batch_begin = die
     elif point is not None:
         whole = getattr(os, point)
         setattr(os, point, lambda *args: (die(), whole(*args))[1])
-    encoder = t.small(name, folder, max_iter=t.LONG).fit(X)
+    encoder = small(name, folder, max_iter=40).fit(X)
     torch.save(encoder.net_.module.state_dict(), out)
 
 def in_a_process(*args, seconds=None):
-    # A fork has all that was imported, and this process has no threads.
+    # A fork is quick: everything is imported. This process has no threads.
     child = os.fork()
     if child == 0:
         try:
@@ -622,7 +646,7 @@ codes = [in_a_process(None, out + ".whole")]
 for point, value in json.loads(kills):
     at = {"seconds": value} if point == "seconds" else {}
     codes.append(in_a_process(folder, out, *(() if at else (point, value)), **at))
-    if names := glob.glob(folder + "/checkpoint-*.cmim"):  # or killed before the first
+    if names := glob.glob(folder + "/checkpoint-*.cmim"):  # none if killed before the first
         archive.unpack(open(*names, "rb").read(), "cmim_sklearn checkpoint")
     if codes[-1] == 0:
         break
@@ -633,9 +657,9 @@ print(json.dumps(codes))
 
 
 def killed(name, folder, kills):
-    """Fit with kills, each ("fsync", "replace" or "batch", at which call) or ("seconds", s).
+    """Fit with kills, each ("fsync", "replace" or "batch", number of the call) or ("seconds", s).
 
-    Returns the exit codes, that of an uninterrupted fit first, and whether weights are the same.
+    Returns the exit codes, first of an uninterrupted fit, and whether the weights are equal.
     """
     out = folder / "out"
     process = subprocess.run(
@@ -648,8 +672,9 @@ def killed(name, folder, kills):
     return json.loads(process.stdout.splitlines()[-1]), is_same
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_fit_that_is_killed_while_it_writes_and_trains_ends_the_same(tmp_path):
+def test_a_fit_killed_while_it_writes_and_trains_ends_with_the_same_weights(tmp_path):
     rng = np.random.RandomState()
     points = {"fsync": (2, 12), "replace": (2, 12), "batch": (1, 60)}
     kills = [(point, int(rng.randint(*ends))) for point, ends in points.items()]
@@ -661,332 +686,10 @@ def test_a_fit_that_is_killed_while_it_writes_and_trains_ends_the_same(tmp_path)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("name", ENCODERS)
-def test_fits_killed_at_many_moments_end_the_same(name, tmp_path):
+def test_fits_killed_at_many_moments_end_with_the_same_weights(name, tmp_path):
     rng = np.random.RandomState()
     kills = [("replace", 2), *(("seconds", s) for s in rng.uniform(0.02, 0.6, 9))]
     codes, is_same = killed(name, tmp_path, kills)
     assert set(codes[1:-1]) == {-signal.SIGKILL}
     assert codes[0] == codes[-1] == 0
     assert is_same, kills
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda state: state["state"][0].update(exp_avg=torch.zeros(1)), "'exp_avg' of weight 0"),
-        (lambda state: state["state"][1].update(step=torch.zeros(3)), "'step' of weight 1"),
-        (lambda state: state["state"][1].update(exp_avg_sq=0.5), "'exp_avg_sq' of weight 1"),
-        (lambda state: state["state"].update({99: {}}), "of [0-9]+ weights"),
-        (lambda state: state["param_groups"][0]["params"].pop(), "weights, not of"),
-    ],
-)
-def test_moments_that_do_not_fit_are_refused_before_the_kernels_trust_them(change, told, mixed):
-    net = small().fit(mixed).net_
-    state = copied(training_state(net))
-    restore(net, state)
-    change(state["optimizer"])
-    with pytest.raises(ValueError, match=told):
-        restore(net, state)
-
-
-class Halves:
-    def __init__(self, rate):
-        self.rate = rate
-
-    def __call__(self, x, generator):
-        return x, self.rate * x
-
-
-def other_class():
-    class Halves(Other):
-        pass
-
-    Halves.__module__, Halves.__qualname__ = Other.__module__, "Halves"
-    return Halves
-
-
-class Other(Halves):
-    def __call__(self, x, generator):
-        return x, x
-
-
-def shifted(by):
-    return lambda x, generator: (x, x + by)
-
-
-def of_a_loop():
-    return [lambda x, generator: (x, x + 1), lambda x, generator: (x, x - 1)]
-
-
-def callback_of(held, k=1):
-    class Acts(Callback):
-        kind = k
-
-        def on_epoch_begin(self, net, by=k, **kwargs):
-            return held, by
-
-    return Acts()
-
-
-def network_class(act):
-    """A class with weights that are always the same, whose code is too."""
-
-    class Net(torch.nn.Module):
-        def __init__(self, k=1):
-            super().__init__()
-            self.k, self.scale = k, torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, x):
-            return act(self.scale * x)
-
-    return Net
-
-
-def network(act=torch.tanh, k=1):
-    return network_class(act)(k)
-
-
-def with_private(k):
-    made = network()
-    made._k = k
-    return made
-
-
-def with_hook(by):
-    made = network()
-    made.register_forward_hook(lambda part, given, out: by * out)
-    return made
-
-
-class Noted(torch.nn.Module, ABC):
-    """A network whose hook is a method of its own, and that keeps the handle."""
-
-    def __init__(self, k=1):
-        super().__init__()
-        self.inner = torch.nn.Linear(1, 1)
-        self._k, self._handle = k, self.inner.register_forward_hook(self._note)
-        self.register_forward_hook(self._note)
-
-    def _note(self, part, given, out):
-        return self._k * out
-
-
-class Recurrent(torch.nn.LSTM):
-    """Of a library, which keeps what cannot be told under private names."""
-
-
-class Kinds(Enum):
-    ONE, TWO = 1, 2
-
-
-def pattern(end):
-    return re.compile("a" * 300 + end)
-
-
-LARGE = np.arange(10**6)
-
-APART = {
-    "partials": lambda: [partial(torch.optim.SGD, momentum=m) for m in (0.9, 0.1)],
-    "modules": lambda: [torch.nn.Dropout(p) for p in (0.1, 0.5)],
-    "weights": lambda: [torch.nn.Linear(2, 2) for _ in range(2)],
-    "infinities": lambda: [{"tol": float("inf")}, {"tol": -float("inf")}],
-    "lambdas": of_a_loop,
-    "closures": lambda: [shifted(1), shifted(2)],
-    "defaults": lambda: [lambda x, by=1: x, lambda x, by=2: x],
-    "instances": lambda: [Halves(0.5), Halves(0.25)],
-    "methods": lambda: [Halves(0.5).__call__, Halves(0.25).__call__],
-    "classes of one name": lambda: [Halves(0.5), other_class()(0.5)],
-    "large arrays": lambda: [LARGE, np.append(LARGE[:-1], -1)],
-    "arrays in callbacks": lambda: [EpochScoringOn(LARGE), EpochScoringOn(LARGE + 1)],
-    "dtypes": lambda: [np.zeros(2), np.zeros(2, np.float32)],
-    "sets": lambda: [{"a", "b"}, {"a", "c"}],
-    "torch's": lambda: [torch.float32, torch.float64],
-    "callbacks' closures": lambda: [callback_of(1), callback_of(2)],
-    "class attributes": lambda: [local_class(k=k) for k in (1, 2)],
-    "defaults of methods": lambda: [local_class(by=by) for by in (1, 2)],
-    "class attributes of instances": lambda: [callback_of(1, k) for k in (1, 2)],
-    "networks' classes": lambda: [network_class(act) for act in (torch.tanh, torch.relu)],
-    "networks' code": lambda: [network(torch.tanh), network(torch.relu)],
-    "networks' attributes": lambda: [network(k=1), network(k=2)],
-    "networks' private attributes": lambda: [with_private(k) for k in (1, 2)],
-    "networks' hooks": lambda: [with_hook(by) for by in (1, 2)],
-    "hooks that are methods": lambda: [zeroed(Noted(k)) for k in (1, 2)],
-    "a hook or none": lambda: [with_hook(1), network()],
-    "parts of networks": lambda: [torch.nn.Sequential(network(k=k)) for k in (1, 2)],
-    "frozen networks": lambda: [network(), network().requires_grad_(False)],
-    "generators": lambda: [random.Random(0), random.Random(1)],
-    "patterns": lambda: [pattern("b"), pattern("c")],
-    "loggers": lambda: [logging.getLogger(name) for name in "ab"],
-    "flags of patterns": lambda: [re.compile("a"), re.compile("a", re.IGNORECASE)],
-    "enumerations": lambda: list(Kinds),
-    "views": lambda: [cmim_sklearn.Corruption(0.2), cmim_sklearn.Corruption(0.3)],
-    "types": lambda: [1, True],
-}
-
-
-def local_class(k=1, by=1):
-    class Local:
-        kind = k
-
-        def __call__(self, x, by=by):
-            return x
-
-    return Local
-
-
-class EpochScoringOn(Callback):
-    def __init__(self, values):
-        self.values = values
-
-
-@pytest.mark.parametrize("kind", APART)
-def test_parameters_of_one_name_are_told_apart(kind):
-    one, other = (
-        json.dumps(origin.plain(value, "view"), allow_nan=False) for value in APART[kind]()
-    )
-    assert one != other
-    assert len(one) < 20_000
-
-
-class Abstract(ABC):
-    @abstractmethod
-    def norm(self):
-        pass
-
-
-def refers_to_itself():
-    class Local:
-        def __eq__(self, other):
-            return isinstance(other, Local)
-
-        def count(self, n):
-            return count(n - 1)
-
-    def count(n):
-        return count(n - 1) + len(vars(Local))
-
-    return [Local, Local(), count]
-
-
-class Described(Abstract):
-    __slots__ = ("weight",)
-
-    @property
-    def half(self):
-        return self.weight / 2
-
-    @cached_property
-    def double(self):
-        return self.weight * 2
-
-    @torch.no_grad()
-    def norm(self):
-        return super().__hash__()
-
-    @classmethod
-    def make(cls):
-        return cls()
-
-
-@dataclass
-class Dropped:
-    shares: list = field(default_factory=list)
-
-    def __call__(self, x, generator):
-        return x, x
-
-
-def zeroed(network):
-    for weight in network.parameters():
-        torch.nn.init.zeros_(weight)
-    return network
-
-
-def with_weight_norm():
-    layer = zeroed(torch.nn.LSTM(2, 2))
-    return torch.nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: shifted(1), lambda: Halves(0.5), lambda: {"a": 1, "b": float("nan")},
-        lambda: {"b": float("nan"), "a": 1}, lambda: Checkpoint("here"), lambda: LARGE.copy(),
-        network, lambda: network_class(torch.tanh), lambda: callback_of(1), lambda: Kinds.ONE,
-        refers_to_itself, lambda: random.Random(0), lambda: with_weight_norm(), lambda: Described,
-        Dropped, lambda: np, lambda: with_private(1), lambda: with_hook(1),
-        lambda: zeroed(Recurrent(2, 2)), lambda: zeroed(Noted()),
-    ],
-)  # fmt: skip
-def test_equal_parameters_are_told_alike(make):
-    assert origin.plain(make(), "view") == origin.plain(make(), "view")
-    if isinstance(make(), dict):
-        assert origin.plain(make(), "") == origin.plain({"a": 1, "b": float("nan")}, "")
-
-
-def test_where_a_checkpoint_is_does_not_count():
-    assert origin.plain(Checkpoint("a"), "") == origin.plain(Checkpoint("b", every_epochs=3), "")
-
-
-def as_in_each_process():
-    made = [make() for kind, make in APART.items() if kind != "weights"]
-    return json.dumps([origin.plain(value, "") for pair in made for value in pair])
-
-
-def test_the_next_process_tells_them_alike():
-    code = "from tests.training.test_checkpoint import *; print(as_in_each_process())"
-    out = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONHASHSEED": "1"},
-    ).stdout  # fmt: skip
-    assert out.strip() == as_in_each_process()
-
-
-def test_what_cannot_be_told_from_others_is_refused(mixed, tmp_path):
-    view = Halves(0.5)
-    view.me = view
-    for given in (view, Halves(object()), Halves(np.random.RandomState(0))):
-        encoder = small("InfoNCEEncoder", tmp_path, view=given)
-        with pytest.raises(
-            ValueError, match=r"cannot tell whether view is the same when .* it holds"
-        ):
-            encoder.fit(mixed)
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_would_not_resume_is_refused(mixed, tmp_path):
-    encoder = small(folder=tmp_path)
-    encoder.net_params["callbacks"].append(Freezer("encoder*"))
-    with pytest.raises(ValueError, match="Freezer: a fit that goes on would be another"):
-        encoder.fit(mixed)
-    encoder.net_params["callbacks"][-1] = Checkpoint(tmp_path / "other")
-    with pytest.raises(ValueError, match="takes one Checkpoint"):
-        encoder.fit(mixed)
-    with pytest.raises(ValueError, match="Checkpoint is for fit"):
-        small(folder=tmp_path).partial_fit(mixed)
-
-
-def test_a_history_that_no_file_can_hold_is_a_warning(mixed, tmp_path):
-    class Notes(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            net.history.record("odd", {1, 2})
-
-    encoder = small(folder=tmp_path)
-    encoder.net_params["callbacks"].insert(0, Notes())
-    with pytest.warns(UserWarning, match="could not be written"):
-        encoder.fit(mixed)
-    assert encoder.n_iter_ == encoder.max_iter
-
-
-def test_the_critic_is_part_of_it(mixed, tmp_path, dies, monkeypatch):
-    """Without the critic's state the fit that goes on is another one."""
-    whole = small("InfoMaxVAEEncoder").fit(mixed)
-    assert isinstance(whole, InfoMaxVAEEncoder)
-    dies(4)
-    with pytest.raises(RuntimeError, match="killed"):
-        small("InfoMaxVAEEncoder", tmp_path).fit(mixed)
-    dies(None)
-    monkeypatch.setattr(
-        "cmim_sklearn._training.critic.TrainCritic.load_state_dict", lambda self, state: None
-    )
-    assert weights(small("InfoMaxVAEEncoder", tmp_path).fit(mixed)) != weights(whole)

@@ -1,10 +1,10 @@
-"""The second net: what a critic is shown, that it learns, and that it goes on."""
+"""Critic: its pairs, its training, and how it continues after `partial_fit`."""
 
 import torch
 
 from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound
 from cmim_sklearn._training.critic import CriticNet, TrainCritic, critic_values
-from cmim_sklearn._training.state import copied, training_state
+from cmim_sklearn._training.state import copy_tensors, training_state
 
 
 def seeded(seed=0):
@@ -23,7 +23,7 @@ def correlated_pairs():
     return x, x + 0.5 * torch.randn(256, 2, generator=seeded(1))
 
 
-def test_a_critic_meets_each_row_with_another_whatever_their_order():
+def test_each_row_is_paired_with_a_distant_row():
     z = torch.arange(50.0)[:, None]
     own, other = critic_values(lambda x, z: z[:, 0], z, z)
     assert own.tolist() == list(range(50))
@@ -32,18 +32,18 @@ def test_a_critic_meets_each_row_with_another_whatever_their_order():
     assert (other - own).abs().median() > 5
 
 
-def test_a_critic_s_steps_raise_the_bound():
+def test_steps_raise_the_bound():
     net, pairs = make_net(), correlated_pairs()
     bounds = [-float(net.train_step(pairs)["loss"].detach()) for _ in range(200)]
     assert bounds[0] < 0.1 < 0.5 < bounds[-1]
 
 
-def test_going_on_is_as_if_it_had_never_stopped():
+def test_a_continued_critic_equals_one_that_never_stopped():
     pairs, before = correlated_pairs(), make_net()
     for _ in range(3):
         before.train_step(pairs)
     after = make_net(seed=1)
-    TrainCritic(after)._go_on_from(TrainCritic(before))
+    TrainCritic(after).continue_from(TrainCritic(before))
     for net in (before, after):
         net.train_step(pairs)
     states = [training_state(net) for net in (before, after)]
@@ -51,10 +51,10 @@ def test_going_on_is_as_if_it_had_never_stopped():
     torch.testing.assert_close(*[s["optimizer"]["state"] for s in states], rtol=0, atol=0)
 
 
-def test_a_critic_of_another_size_begins_anew():
+def test_a_critic_of_another_size_keeps_its_initial_weights():
     before, after = make_net(), make_net((5,))
     before.train_step(correlated_pairs())
-    own = copied(training_state(after))
-    TrainCritic(after)._go_on_from(TrainCritic(before))
+    own = copy_tensors(training_state(after))
+    TrainCritic(after).continue_from(TrainCritic(before))
     torch.testing.assert_close(training_state(after)["weights"], own["weights"], rtol=0, atol=0)
     assert not after.optimizer_.state_dict()["state"]

@@ -1,58 +1,33 @@
-"""Training: batches, history, schedule, stopping, interruption."""
+"""Net: history, noise, interruptions, non-finite losses, mixed precision."""
 
 import math
-import os
+import pickle
 import signal
-import time
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import (
-    Callback,
-    Checkpoint,
-    EarlyStopping,
-    GradientNormClipping,
-    LRScheduler,
-    ProgressBar,
-    TrainEndCheckpoint,
-)
+from skorch.callbacks import Callback
 
-from cmim_sklearn import CMIMEncoder
+from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, mixture_prior
-from cmim_sklearn._training.batches import WholeBatches
-from cmim_sklearn._training.callbacks import OneCycle, Progress
-from cmim_sklearn._training.net import ObjectiveLoss
+from cmim_sklearn._tables.read import read
+from cmim_sklearn._training.net import MAX_BACK_OFFS, ObjectiveLoss
 from cmim_sklearn.objectives import cmim
 from tests.conftest import make_mixed
+from tests.training.helpers import (
+    ENCODERS,
+    KILL,
+    WARNING,
+    Killed,
+    Poison,
+    assert_equal_weights,
+    fit_with,
+    small,
+)
 
 
-def batches(n, batch_size, seed=0):
-    x = torch.arange(n, dtype=torch.float32)[:, None]
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return list(WholeBatches(x, batch_size, generator, "cpu"))
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 17, 100, 257, 1000])
-@pytest.mark.parametrize("batch_size", [2, 3, 16, 256])
-def test_batches_are_near_equal_and_hold_every_row_once(n, batch_size):
-    parts = batches(n, batch_size)
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= max(batch_size, 3 if n % 2 else 2)
-    assert min(sizes) > 1 or n == 1
-    assert sorted(torch.cat(parts).flatten().tolist()) == list(range(n))
-
-
-def test_batches_are_shuffled_anew_each_pass_and_in_order_without_a_generator():
-    x = torch.arange(50.0)[:, None]
-    loader = WholeBatches(x, 10, torch.Generator().manual_seed(0), "cpu")
-    first, second = torch.cat(list(loader)), torch.cat(list(loader))
-    assert not torch.equal(first, second)
-    assert torch.equal(torch.cat(batches(50, 10, seed=None)), x)
-
-
-def test_history_holds_every_term_once_an_epoch_and_they_add_up(mixed, quick):
+def test_history_has_every_term_once_per_epoch_and_they_add_up(mixed, quick):
     encoder = CMIMEncoder(**quick, early_stopping=True).fit(mixed)
     assert len(encoder.net_.history) == 3
     for row in encoder.net_.history:
@@ -69,12 +44,10 @@ def test_history_holds_every_term_once_an_epoch_and_they_add_up(mixed, quick):
 
 
 def test_the_recorded_loss_is_the_mean_over_rows(mixed, quick):
-    """With a rate of next to nothing the epoch's loss is that of one pass over all rows."""
+    """At a tiny learning rate the epoch's loss is that of one pass over all rows."""
     encoder = CMIMEncoder(**quick | {"max_iter": 1}, learning_rate_init=1e-30, contrastive_weight=0)
     encoder.set_params(batch_size=16, posterior="fixed", input_masking=0).fit(mixed)
     model = encoder.net_.module
-    from cmim_sklearn._tables.read import read
-
     x = torch.from_numpy(encoder.table_.encode(read(mixed)))
     losses = []
     for seed in range(40):
@@ -83,81 +56,45 @@ def test_the_recorded_loss_is_the_mean_over_rows(mixed, quick):
     assert abs(encoder.loss_curve_[0] - np.mean(losses)) < 5 * np.std(losses)
 
 
-def test_one_cycle_rises_and_falls():
-    rates = []
-
-    class Watch(Callback):
-        def on_batch_end(self, net, training=False, **kwargs):
-            if training:
-                rates.append(net.optimizer_.param_groups[0]["lr"])
-
-    CMIMEncoder(
-        max_iter=20, hidden_layer_sizes=(4,), n_components=2, batch_size=20, random_state=0,
-        learning_rate_init=0.01, net_params={"callbacks": [Watch()]},
-    ).fit(np.random.RandomState(0).randn(100, 3))  # fmt: skip
-    assert len(rates) == 100
-    peak = int(np.argmax(rates))
-    assert peak == 30
-    assert rates[peak] == pytest.approx(0.01)
-    assert (np.diff(rates[: peak + 1]) > 0).all()
-    assert (np.diff(rates[peak:]) < 0).all()
-    assert rates[-1] < 1e-4
-
-
-def test_a_users_scheduler_takes_the_place_of_ours(mixed, quick):
-    scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.1)
-    params = {"callbacks": [scheduler]}
-    encoder = CMIMEncoder(**quick, net_params=params, learning_rate_init=0.01).fit(mixed)
-    assert not any(isinstance(cb, OneCycle) for _, cb in encoder.net_.callbacks_)
-    assert encoder.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-5)
-
-
 def test_held_out_loss_uses_the_same_noise_each_epoch(mixed, quick):
     encoder = CMIMEncoder(**quick, learning_rate_init=1e-30, tol=0).fit(mixed, X_val=mixed[:50])
     assert encoder.validation_scores_ == pytest.approx([encoder.validation_scores_[0]] * 3)
 
 
-@pytest.mark.parametrize("patience", [1, 3])
-def test_a_gain_below_the_tolerance_counts_as_none(mixed, quick, patience):
-    params = quick | {"max_iter": 8, "early_stopping": True, "n_iter_no_change": patience}
-    # The first epoch always gains; none after it by as much as this.
-    assert CMIMEncoder(**params, tol=1e9).fit(mixed).n_iter_ == 1 + patience
-    assert CMIMEncoder(**params, tol=0, learning_rate_init=1e-2).fit(mixed).n_iter_ > 1 + patience
+def test_mixed_precision_trains(mixed, quick, monkeypatch):
+    seen, autocast = [], torch.autocast
+    monkeypatch.setattr(
+        torch, "autocast", lambda *args, **kw: seen.append(kw) or autocast(*args, **kw)
+    )
+    encoder = CMIMEncoder(**quick, net_params={"autocast": "bfloat16"}).fit(mixed)
+    assert np.isfinite(encoder.loss_curve_).all()
+    assert next(encoder.net_.module.parameters()).dtype == torch.float32
+    on = [kw for kw in seen if kw["enabled"]]  # the contrastive term turns it off
+    assert {kw["dtype"] for kw in on} == {torch.bfloat16}
 
 
-def test_the_best_weights_come_back_though_no_gain_reached_the_tolerance(mixed):
-    encoder = CMIMEncoder(
-        max_iter=12, hidden_layer_sizes=(16,), n_components=4, random_state=0, batch_size=32,
-        early_stopping=True, tol=1e9, n_iter_no_change=50,
-    ).fit(mixed)  # fmt: skip
-    scores = encoder.validation_scores_
-    assert int(np.argmax(scores)) > 0
-    longer = encoder.set_params(warm_start=True, learning_rate_init=1e-30, max_iter=1).fit(mixed)
-    assert longer.validation_scores_[-1] == pytest.approx(max(scores))
+def test_objective_loss_passes_its_options():
+    seen = {}
+    loss = ObjectiveLoss(lambda batch, **options: seen.update(options, batch=batch), a=1)
+    loss("rows")
+    assert seen == {"a": 1, "batch": "rows"}
 
 
-def test_early_stopping_restores_the_best_weights(mixed):
-    """A rate so high that held-out loss grows: training stops and the best epoch comes back."""
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_encoder_trained_on_a_gpu_works_on_the_cpu():
+    X = make_mixed()
+    encoder = CMIMEncoder(max_iter=3, random_state=0, device="cuda").fit(X)
+    on_gpu = encoder.transform(X)
+    again = pickle.loads(pickle.dumps(encoder)).set_params(device="cpu")
+    np.testing.assert_allclose(again.transform(X), on_gpu, atol=1e-3)
 
-    class Weights(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
 
-    seen = []
-    encoder = CMIMEncoder(
-        max_iter=60, n_components=2, hidden_layer_sizes=(16,), random_state=0, batch_size=16,
-        learning_rate_init=0.03, early_stopping=True, n_iter_no_change=3,
-        net_params={"callbacks": [Weights()], "callbacks__schedule": None},
-    ).fit(mixed[:60])  # fmt: skip
-    scores = np.array(encoder.validation_scores_)
-    assert encoder.n_iter_ < 60
-    assert encoder.n_iter_ == scores.argmax() + 1 + 3
-    for name, weight in encoder.net_.module.named_parameters():
-        assert torch.equal(weight, seen[scores.argmax()][name])
+# -- interruptions ---------------------------------------------------------------------------------
 
 
 class Interrupt(Callback):
-    """What Ctrl-C does, in the second batch of the third epoch."""
+    """Raise as Ctrl-C does, in the second batch of the third epoch."""
 
     def on_batch_begin(self, net, training=False, **kwargs):
         self.count_ = getattr(self, "count_", 0) + bool(training)
@@ -165,7 +102,7 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_fit_warns_rises_and_leaves_a_fitted_encoder(mixed, quick):
+def test_an_interrupted_fit_warns_raises_and_leaves_a_fitted_encoder(mixed, quick):
     encoder = CMIMEncoder(**quick | {"max_iter": 9}, batch_size=100)
     encoder.set_params(net_params={"callbacks": [Interrupt()]})
     with (
@@ -179,23 +116,16 @@ def test_an_interrupted_fit_warns_rises_and_leaves_a_fitted_encoder(mixed, quick
     assert len(encoder.sample(3)) == 3
 
 
-def test_skorchs_early_stopping_ends_training_and_is_no_interruption(mixed, quick):
-    stop = EarlyStopping(monitor="train_loss", patience=2, threshold=1e9, threshold_mode="abs")
-    params = quick | {"max_iter": 9, "net_params": {"callbacks": [stop]}}
-    assert CMIMEncoder(**params).fit(mixed).n_iter_ == 3
-
-
-def test_ctrl_c_at_the_end_of_an_epoch_rises_too(mixed, quick):
-    # A test run in the background of a shell ignores the signal unless told otherwise.
+def test_ctrl_c_at_the_end_of_an_epoch_raises_too(mixed, quick):
+    # The shell may have set the signal to be ignored, as for background jobs.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    class Slow(Callback):
+    class Interrupt(Callback):
         def on_epoch_end(self, net, **kwargs):
             if len(net.history) == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.1)
+                signal.raise_signal(signal.SIGINT)
 
-    encoder = CMIMEncoder(**quick, net_params={"callbacks": [Slow()]})
+    encoder = CMIMEncoder(**quick, net_params={"callbacks": [Interrupt()]})
     try:
         with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
             encoder.fit(mixed)
@@ -204,15 +134,15 @@ def test_ctrl_c_at_the_end_of_an_epoch_rises_too(mixed, quick):
     assert encoder.n_iter_ == 2
 
 
-def test_ctrl_c_rises_where_warnings_are_errors(mixed, quick):
+def test_ctrl_c_raises_where_warnings_are_errors(mixed, quick):
     params = {"net_params": {"callbacks": [Interrupt()]}, "batch_size": 100}
     encoder = CMIMEncoder(**quick | {"max_iter": 9}, **params)
-    with pytest.raises(KeyboardInterrupt):  # setup.cfg makes errors of warnings
+    with pytest.raises(KeyboardInterrupt):  # pytest turns warnings into errors
         encoder.fit(mixed)
     assert encoder.transform(mixed).shape == (200, 32)
 
 
-def test_ctrl_c_while_the_mixture_is_fitted_rises_and_leaves_a_fitted_encoder(
+def test_ctrl_c_while_the_mixture_is_fitted_raises_and_leaves_a_fitted_encoder(
     mixed, quick, monkeypatch
 ):
     calls = []
@@ -230,21 +160,25 @@ def test_ctrl_c_while_the_mixture_is_fitted_rises_and_leaves_a_fitted_encoder(
     assert len(encoder.sample(4)) == 4
 
 
-def test_skorchs_own_callbacks_work(mixed, quick, tmp_path, capsys):
-    callbacks = [
-        Checkpoint(monitor="train_loss_best", dirname=tmp_path),
-        TrainEndCheckpoint(dirname=tmp_path),
-        ProgressBar(),
-        LRScheduler(policy="CosineAnnealingLR", T_max=10, step_every="batch"),
-        GradientNormClipping(1.0),
-    ]
-    CMIMEncoder(**quick, net_params={"callbacks": callbacks}).fit(mixed)
-    capsys.readouterr()
-    assert (tmp_path / "params.pt").exists()
-    assert (tmp_path / "train_end_params.pt").exists()
+def test_ctrl_c_in_an_epoch_with_a_non_finite_loss_restores_the_weights_before_it(mixed):
+    class Interrupts(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            if len(net.history) == 3 and not next(net.module_.parameters()).isfinite().all():
+                raise KeyboardInterrupt
+
+    poison = Poison(3)
+    encoder = small(net_params={"callbacks": [poison, Interrupts()]})
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        encoder.fit(mixed)
+    weights = dict(encoder.net_.module.named_parameters())
+    for name, weight in weights.items():
+        assert torch.equal(weight, poison.end_[2][name])
 
 
-def test_a_loss_that_is_not_finite_says_what_to_do(mixed, quick):
+# -- non-finite losses -----------------------------------------------------------------------------
+
+
+def test_the_error_for_a_non_finite_loss_says_what_to_do(mixed, quick):
     encoder = CMIMEncoder(**quick, learning_rate_init=1e30)
     with pytest.raises(
         FloatingPointError, match=r"epoch \d.*Lower learning_rate_init \(now 1e\+30\)"
@@ -252,80 +186,107 @@ def test_a_loss_that_is_not_finite_says_what_to_do(mixed, quick):
         encoder.fit(mixed)
 
 
-def test_progress_prints_plain_lines_where_nothing_can_be_rewritten(mixed, quick, capsys):
-    CMIMEncoder(**quick | {"max_iter": 40}, verbose=1).fit(mixed)
-    lines = capsys.readouterr().out.splitlines()
-    assert 8 <= len(lines) <= 12
-    for part in (
-        "[CMIMEncoder] 40/40",
-        "loss",
-        "distortion",
-        "latent",
-        "contrast",
-        "0 s left",
-    ):
-        assert part in lines[-1]
-
-
-def test_progress_rewrites_one_line_in_a_terminal(mixed, quick, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    CMIMEncoder(**quick, verbose=1).fit(mixed)
-    out = capsys.readouterr().out
-    assert out.count("\r") == 3
-    assert out.count("\n") == 1
-    assert out.endswith("\n")
-    assert max(len(line) for line in out.rstrip().split("\r")) < 80
-
-
-def test_progress_shows_the_last_epoch_of_a_fit_that_stops_early(mixed, quick, capsys):
-    params = quick | {"max_iter": 100, "n_iter_no_change": 2, "tol": 1e9, "early_stopping": True}
-    encoder = CMIMEncoder(**params, verbose=1).fit(mixed)
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert f"{encoder.n_iter_}/100" in last
-    assert "held out" in last
-
-
-def test_silence_is_the_default(mixed, quick, capsys):
-    CMIMEncoder(**quick).fit(mixed)
-    assert capsys.readouterr().out == ""
-
-
-def test_mixed_precision_trains(mixed, quick, monkeypatch):
-    seen, autocast = [], torch.autocast
-    monkeypatch.setattr(
-        torch, "autocast", lambda *args, **kw: seen.append(kw) or autocast(*args, **kw)
-    )
-    encoder = CMIMEncoder(**quick, net_params={"autocast": "bfloat16"}).fit(mixed)
+@pytest.mark.parametrize("schedule", [{}, {"callbacks__schedule": None}], ids=["cycle", "none"])
+def test_an_epoch_with_a_non_finite_loss_is_repeated_at_half_the_rate(schedule, mixed):
+    untouched, poison = Poison(), Poison(3, 3, 5)
+    whole = fit_with(untouched, mixed, net_params=schedule)
+    with pytest.warns(UserWarning, match=f"{WARNING} 3, 3, 5.*half.*now 0.003") as caught:
+        encoder = fit_with(poison, mixed, net_params=schedule)
+    assert len(caught) == 1
+    assert encoder.net_.nonfinite_epochs_ == [3, 3, 5]
+    assert encoder.n_iter_ == len(encoder.net_.history) == 6
     assert np.isfinite(encoder.loss_curve_).all()
-    assert next(encoder.net_.module.parameters()).dtype == torch.float32
-    on = [kw for kw in seen if kw["enabled"]]  # the contrastive term turns it off
-    assert {kw["dtype"] for kw in on} == {torch.bfloat16}
+    assert encoder.loss_curve_[:2] == whole.loss_curve_[:2]
+    for epoch in (3, 5):
+        assert_equal_weights(poison.begin_[epoch], poison.end_[epoch - 1])
+    factors = {1: 1, 2: 1, 3: 1 / 4, 4: 1 / 4, 5: 1 / 8, 6: 1 / 8}
+    wanted = dict(untouched.rates_[::-1])  # rate of each epoch's first update
+    for epoch, rate in dict(poison.rates_[::-1]).items():
+        if epoch not in (3, 5):
+            assert rate == pytest.approx(wanted[epoch] * factors[epoch])
+    last = [rate for epoch, rate in poison.rates_ if epoch == 3][-4:]
+    whole_epoch = [rate / 4 for epoch, rate in untouched.rates_ if epoch == 3]
+    assert last == pytest.approx(whole_epoch)
+    assert np.isfinite(encoder.transform(mixed)).all()
 
 
-def test_objective_loss_passes_its_options_on():
-    seen = {}
-    loss = ObjectiveLoss(lambda batch, **options: seen.update(options, batch=batch), a=1)
-    loss("rows")
-    assert seen == {"a": 1, "batch": "rows"}
+@pytest.mark.parametrize("rate", [1, np.float32(1e-3)])
+def test_a_rate_of_any_kind_of_number_is_halved(rate, mixed):
+    with pytest.warns(UserWarning, match=WARNING):
+        encoder = fit_with(Poison(3), mixed, learning_rate_init=rate)
+    assert encoder.net_.nonfinite_epochs_ == [3]
 
 
-def test_progress_without_verbosity_is_silent(capsys):
-    class Net:
-        verbose, history, max_epochs = 0, [{}], 1
+def test_a_fit_that_fails_after_some_attempts_leaves_the_encoder_unchanged(mixed):
+    encoder = fit_with(Poison(), mixed)
+    before = encoder.transform(mixed)
+    poison = Poison(*[2] * (MAX_BACK_OFFS + 1))
+    encoder.set_params(net_params={"callbacks": [poison]})
+    with pytest.raises(
+        FloatingPointError, match=r"loss is nan in epoch 2, even after halving .* 3 times"
+    ):
+        encoder.fit(mixed)
+    assert not poison.left_
+    np.testing.assert_array_equal(encoder.transform(mixed), before)
 
-    progress = Progress("x")
-    progress.on_train_begin(Net())
-    progress.on_epoch_end(Net())
-    assert capsys.readouterr().out == ""
+
+def test_a_non_finite_held_out_loss_counts_too(mixed):
+    with pytest.warns(UserWarning, match=f"{WARNING} 4"):
+        encoder = fit_with(Poison(4, training=False), mixed, early_stopping=True, batch_size=10)
+    assert np.isfinite(encoder.validation_scores_).all()
+    poison = Poison(*[1] * 4, training=False)
+    with pytest.raises(FloatingPointError, match=r"held-out loss is nan in epoch 1.*column '"):
+        fit_with(poison, mixed, early_stopping=True, batch_size=10)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_training_on_a_gpu_opens_on_the_cpu():
-    import pickle
+def test_a_critic_is_restored_too(mixed):
+    own = {"cls": InfoMaxVAEEncoder, "critic_hidden_layer_sizes": (7,)}
+    with pytest.warns(UserWarning, match=f"{WARNING} 3"):
+        encoder = fit_with(Poison(3, critic=True), mixed, **own)
+    assert np.isfinite(encoder.loss_curve_).all()
 
-    X = make_mixed()
-    encoder = CMIMEncoder(max_iter=3, random_state=0, device="cuda").fit(X)
-    on_gpu = encoder.transform(X)
-    again = pickle.loads(pickle.dumps(encoder)).set_params(device="cpu")
-    np.testing.assert_allclose(again.transform(X), on_gpu, atol=1e-3)
+
+def test_early_stopping_does_not_count_repeated_epochs(mixed):
+    """Five epochs without an improvement of tol, repeated ones not counted."""
+    own = {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 5, "max_iter": 50}
+    with pytest.warns(UserWarning, match=f"{WARNING} 2, 4"):
+        assert fit_with(Poison(2, 4), mixed, **own).n_iter_ == 6
+
+
+def test_non_finite_weights_after_the_last_step_are_found_in_the_same_epoch(mixed):
+    class PoisonsLast(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            self.n_ = getattr(self, "n_", 0) + 1
+            if self.n_ == 8:  # the last of the four of the second epoch
+                for weight in net.module_.parameters():
+                    weight.grad.fill_(torch.nan)
+
+    with pytest.warns(UserWarning, match=f"{WARNING} 2"):
+        encoder = fit_with(PoisonsLast(), mixed)
+    assert np.isfinite(encoder.loss_curve_).all()
+
+
+def test_a_checkpoint_keeps_the_halved_rate(mixed, tmp_path, monkeypatch):
+    def fit(folder=None):
+        keep = [] if folder is None else [Checkpoint(folder, every_epochs=1)]
+        with pytest.warns(UserWarning, match=f"{WARNING} 3."):
+            return fit_with(Poison(3), mixed, callbacks=[Killed(), *keep])
+
+    monkeypatch.setitem(KILL, "epoch", 5)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit_with(Poison(3), mixed, callbacks=[Killed(), Checkpoint(tmp_path, every_epochs=1)])
+    monkeypatch.undo()
+    whole, resumed = fit(), fit(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert resumed.net_.n_resumed_ == 4
+    assert_equal_weights(resumed.net_.module.state_dict(), whole.net_.module.state_dict())
+    assert resumed.loss_curve_ == whole.loss_curve_
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_recovers_from_a_non_finite_loss(name, mixed):
+    cls = type(small(name))
+    with pytest.warns(UserWarning, match=f"{WARNING} 2"):
+        encoder = fit_with(Poison(2), mixed, cls, max_iter=3)
+    assert np.isfinite(encoder.transform(mixed)).all()
+    assert np.isfinite(encoder.loss_curve_).all()

@@ -20,7 +20,7 @@ from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
 from cmim_sklearn._training.net import (
     LatentNet,
     check_net_params,
-    go_on_from,
+    continue_from,
     hold_out,
     net_state,
 )
@@ -174,7 +174,7 @@ class FitSteps:
         model = self._model_to_train(rows, before is not None)
         net = self._net_of(model, 1, rows.seed, one_cycle=False)
         if before is not None:
-            go_on_from(net, before)
+            continue_from(net, before)
         return net
 
     def _model_to_train(self, rows, is_warm):
@@ -219,7 +219,7 @@ class FitSteps:
             seed=seed,
             title=type(self).__name__,
             one_cycle=one_cycle,
-            origin={
+            fit_spec={
                 "class": type(self).__name__,
                 "seed": None if self.random_state is None else seed,
                 "parameters": self.get_params(deep=False),
@@ -294,9 +294,10 @@ class FitSteps:
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )
-        if trained.net.faults_:
+        if trained.net.nonfinite_epochs_:
+            epochs = ", ".join(map(str, trained.net.nonfinite_epochs_))
             warnings.warn(
-                f"The loss was not finite in epoch {', '.join(map(str, trained.net.faults_))}. "
+                f"The loss was not finite in epoch {epochs}. "
                 "Training returned to the epoch before and continued at half the learning rate. "
                 f"Lower learning_rate_init (now {self.learning_rate_init:g}), or check columns "
                 "with extreme values.",

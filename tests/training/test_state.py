@@ -1,0 +1,107 @@
+"""Training state: learning rates are scaled in all schedulers, and bad states raise."""
+
+import pytest
+import torch
+from skorch.callbacks import LRScheduler, WarmRestartLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    LambdaLR,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
+
+from cmim_sklearn._training.state import (
+    arrays_to_tensors,
+    copy_tensors,
+    restore,
+    tensors_to_arrays,
+    training_state,
+)
+from tests.conftest import make_mixed
+from tests.training.helpers import WARNING, Poison, fit_with, small
+
+
+def test_a_copy_has_equal_tensors_that_do_not_follow():
+    tree = {"a": [torch.ones(2), 1], "b": ({"c": torch.zeros(())}, None)}
+    copy, back = copy_tensors(tree), arrays_to_tensors(tensors_to_arrays(tree))
+    tree["a"][0][:] = 5
+    for found in (copy, back):
+        assert found["a"][0].tolist() == [1, 1]
+        assert found["a"][1] == 1
+        assert found["b"] == ({"c": torch.zeros(())}, None)
+    assert tensors_to_arrays(tree)["a"][0].tolist() == [5, 5]
+
+
+@pytest.fixture(scope="module")
+def net():
+    return small().fit(make_mixed()).net_
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: state["state"][0].update(exp_avg=torch.zeros(1)),
+            r"'exp_avg' of weight 0 to have shape .*; got torch.Size\(\[1\]\)",
+        ),
+        (lambda state: state["state"][1].update(step=torch.zeros(3)), "'step' of weight 1"),
+        (
+            lambda state: state["state"][1].update(exp_avg_sq=0.5),
+            "'exp_avg_sq' of weight 1 to .* got 0.5",
+        ),
+        (lambda state: state["state"].update({99: {}}), "of [0-9]+ weights; got [0-9]+"),
+        (lambda state: state["param_groups"][0]["params"].pop(), "state of [0-9]+ weights; got"),
+    ],
+)
+def test_an_optimizer_state_with_wrong_shapes_raises(change, message, net):
+    state = copy_tensors(training_state(net))
+    restore(net, state)
+    change(state["optimizer"])
+    with pytest.raises(ValueError, match=message):
+        restore(net, state)
+
+
+def in_sequence(optimizer, last_epoch=-1):
+    parts = [ConstantLR(optimizer, 0.5, 10), ExponentialLR(optimizer, 0.8)]
+    return SequentialLR(optimizer, parts, milestones=[3])
+
+
+def rates_of_last_attempts(poison):
+    """Rates of the four updates of each epoch, in its last attempt."""
+    return {
+        epoch: [rate for at, rate in poison.rates_ if at == epoch][-4:] for epoch in range(1, 7)
+    }
+
+
+POLICIES = {
+    "step": (StepLR, {"step_size": 2, "gamma": 0.5}),
+    "milestones": (MultiStepLR, {"milestones": [2, 3, 5], "gamma": 0.3}),
+    "lambda": (LambdaLR, {"lr_lambda": lambda epoch: 0.9**epoch}),
+    "cosine": (CosineAnnealingLR, {"T_max": 6}),
+    "restarts": (CosineAnnealingWarmRestarts, {"T_0": 2}),
+    "skorch": (WarmRestartLR, {"max_lr": 0.01, "min_lr": 1e-4, "base_period": 3}),
+    "exponential": ("ExponentialLR", {"gamma": 0.8}),
+    "one cycle": (OneCycleLR, {"max_lr": 0.01, "total_steps": 24, "step_every": "batch"}),
+    "cyclic": (CyclicLR, {"base_lr": 1e-3, "max_lr": 0.01, "step_size_up": 5, "step_every": "batch",
+                          "cycle_momentum": False}),
+    "sequence": (in_sequence, {}),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in")  # of torch 2.6's own SequentialLR
+@pytest.mark.parametrize("kind", POLICIES)
+def test_a_custom_schedule_is_restored_and_halved(kind, mixed):
+    policy, options = POLICIES[kind]
+    untouched, poison = Poison(), Poison(3, 5)
+    fit_with(untouched, mixed, callbacks=[LRScheduler(policy, **options)])
+    with pytest.warns(UserWarning, match=f"{WARNING} 3, 5"):
+        fit_with(poison, mixed, callbacks=[LRScheduler(policy, **options)])
+    wanted, found = rates_of_last_attempts(untouched), rates_of_last_attempts(poison)
+    for epoch, factor in {1: 1, 2: 1, 3: 1 / 2, 4: 1 / 2, 5: 1 / 4, 6: 1 / 4}.items():
+        assert found[epoch] == pytest.approx([rate * factor for rate in wanted[epoch]]), epoch
