@@ -48,7 +48,10 @@ def _check_fused(optimizer, state):
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     places = [i for group in state["param_groups"] for i in group["params"]]
     if places != list(range(len(own))) or not set(state["state"]) <= set(places):
-        raise ValueError(f"expected an optimizer state of {len(own)} weights; got {len(places)}.")
+        raise ValueError(
+            f"expected an optimizer state of {len(own)} weights; got {len(places)} weights, and "
+            f"moments of {len(state['state'])}."
+        )
     for i, values in state["state"].items():
         for name, value in values.items():
             shape = torch.Size([]) if name == "step" else own[i].shape
