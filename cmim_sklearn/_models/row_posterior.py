@@ -350,7 +350,7 @@ def calibrate(model: LatentModel, prior: LatentPrior, means, cells, n_rows):
     In training, codes carry noise of all sizes and the noise of a column averages over them, which
     would blur samples. This runs expectation maximisation on some training rows, with the decoder
     linear around each row's code. A small table's training rows are reconstructed too well, so the
-    noise learnt in training counts as 1,000 more rows, on a logarithmic scale.
+    noise learned in training counts as 1,000 more rows, on a logarithmic scale.
 
     Parameters
     ----------

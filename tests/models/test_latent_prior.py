@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from cmim_sklearn._models.latent_prior import (
     LATENT_PRIORS,
     LatentPrior,
+    _fit_mixture,
     component_log_prob,
     mixture_log_prob,
     mixture_prior,
@@ -122,3 +123,15 @@ def test_mixture_of_few_or_equal_codes(codes):
     assert prior.weights.sum() == pytest.approx(1)
     drawn = prior.sample(2000, np.random.default_rng(0))
     np.testing.assert_allclose(drawn.mean(0), np.mean(codes, 0), atol=0.5)
+
+
+def test_codes_of_one_gaussian_get_one_component():
+    codes = np.random.RandomState(0).randn(300, 3)
+    assert len(mixture_prior(codes, np.full(3, 1e-3), 0).weights) == 1
+
+
+def test_components_of_few_codes_do_not_collapse():
+    """Ten codes per component in eight directions have a singular covariance without shrinkage."""
+    codes = torch.from_numpy(np.random.RandomState(0).randn(100, 8).astype(np.float32))
+    _, _, factors = _fit_mixture(codes, 1e-6 * torch.eye(8), 10, 0)
+    assert torch.linalg.svdvals(factors).min() > 0.2

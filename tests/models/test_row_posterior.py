@@ -7,12 +7,16 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
+from torch import nn
 
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._likelihoods.gaussian import MIN_SCALE
 from cmim_sklearn._likelihoods.scaling import SCALINGS
+from cmim_sklearn._models.latent_model import LatentModel
+from cmim_sklearn._models.latent_prior import LatentPrior
 from cmim_sklearn._models.row_posterior import SCORE_DRAWS, RowPosterior
 from cmim_sklearn._tables.read import read
+from cmim_sklearn.latents import POSTERIORS
 from tests.conftest import make_mixed
 
 LINEAR = {
@@ -266,3 +270,37 @@ def test_normal_column_has_its_normal_density():
     grid = np.linspace(0, 10, 21)[:, None]
     gap = encoder.score_samples(grid) - norm(5, 3).logpdf(grid[:, 0])
     assert np.abs(gap).mean() < 0.15
+
+
+class KnownNoise(nn.Module):
+    """Likelihood of one Gaussian column with a standard deviation of 0.05."""
+
+    n_params = 1
+
+    def local(self, params, cells):
+        return self.log_density(params, cells).sum(1), (cells - params) / 0.05**2
+
+    def whiten(self, jacobian, params, cells):
+        return jacobian / 0.05
+
+    def log_density(self, params, cells):
+        return torch.distributions.Normal(params, 0.05).log_prob(cells)
+
+
+class Exponential(nn.Module):
+    def forward(self, z):
+        return z.exp()
+
+
+def test_refinement_finds_the_mode_where_full_steps_overshoot():
+    model = LatentModel(nn.Linear(1, 1), POSTERIORS["fixed"](1), Exponential(), KnownNoise())
+    factors = np.full((2, 1, 1), 0.7)
+    prior = LatentPrior([0.5, 0.5], [[-1.5], [1.5]], factors, [0.0], [[1.0]])
+    posterior = RowPosterior(model, prior)
+    cells = torch.linspace(-0.9, 0.9, 9, dtype=torch.float64)[:, None]
+    found = posterior.map(lambda draws, rows: {"score": draws.log_density()}, cells, SCORE_DRAWS)
+    grid = torch.linspace(-5, 5, 4001, dtype=torch.float64)
+    log_prior = torch.distributions.Normal(torch.tensor([[-1.5], [1.5]]), 0.7).log_prob(grid)
+    log_joint = KnownNoise().log_density(grid.exp(), cells) + log_prior.logsumexp(0) - np.log(2)
+    expected = log_joint.logsumexp(1) + np.log(10 / 4000)
+    np.testing.assert_allclose(found["score"], expected, atol=0.1)

@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_score
 
 from benchmarks.mutual_information import correlated
 from cmim_sklearn.mutual_information import KSG, MINE, mutual_information
-from cmim_sklearn.mutual_information._base import warn_if_unreliable
+from cmim_sklearn.mutual_information._base import NormalScores, warn_if_unreliable
 from tests.helpers import NEURAL_ESTIMATORS, SHORT_TRAINING
 
 PAIRS = correlated(40, 2, 0.5)[:2]
@@ -99,3 +99,17 @@ def test_overfit_critic_warns():
     Z = X + rng.randn(60, 2)
     with pytest.warns(UserWarning, match=r"mine: .* of -[\d.]+ nats is negative.* overfits"):
         mutual_information(X, Z, "mine", cv=2, random_state=0, max_iter=150, device="cpu")
+
+
+def test_normal_scores_increase_and_clip_values_outside_their_range():
+    rng = np.random.RandomState(0)
+    X = rng.standard_cauchy((500, 2))
+    scores = NormalScores(X)
+    mapped = scores(X)
+    np.testing.assert_allclose([mapped.mean(0), mapped.std(0)], [[0, 0], [1, 1]], atol=0.05)
+    for column in range(2):
+        ordered = mapped[np.argsort(X[:, column]), column]
+        assert (np.diff(ordered) > 0).all()
+    low, high = X.min(0), X.max(0)
+    outside = np.array([low - 1, high + 1, high + 1e9])
+    np.testing.assert_array_equal(scores(outside), scores(np.array([low, high, high])))
