@@ -51,7 +51,7 @@ class Categorical(Likelihood):
         unique, counts = torch.unique(sizes, return_counts=True)
         self._groups = list(zip(counts.tolist(), unique.tolist(), strict=True))
         self.register_buffer("_place", torch.argsort(order), persistent=False)
-        self.register_buffer("_start", start, persistent=False)
+        self.register_buffer("class_starts", start, persistent=False)
         self.register_buffer("_last", (sizes - 1).float(), persistent=False)
         self.n_seen = np.asarray(n_seen, float)
         n_levels = np.array([len(column) for column in self.levels])
@@ -111,7 +111,7 @@ class Categorical(Likelihood):
 
     def _index(self, x, observed):
         """Index of each cell's class among all classes of the block, int64 (n, C)."""
-        return torch.where(observed, torch.minimum(x, self._last), 0.0).long() + self._start
+        return torch.where(observed, torch.minimum(x, self._last), 0.0).long() + self.class_starts
 
     def inputs(self, x, observed):
         """One-hot encoder inputs, all zeros where unobserved or unknown."""

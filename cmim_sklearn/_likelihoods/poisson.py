@@ -31,7 +31,7 @@ class Poisson(Likelihood):
         high = torch.as_tensor(self.high, dtype=torch.float32)
         self.register_buffer("_high", high, persistent=False)
         log_mean = torch.as_tensor(np.log(self.mean), dtype=torch.float32)
-        self.register_buffer("_log_mean", log_mean, persistent=False)
+        self.register_buffer("log_mean", log_mean, persistent=False)
 
     @classmethod
     def fit(cls, columns, names, *, summaries=None, **options):
@@ -62,10 +62,10 @@ class Poisson(Likelihood):
 
     def inputs(self, x, observed):
         """Encoder inputs: log(1 + count / mean)."""
-        return torch.where(observed, torch.log1p(x.clamp(min=0) * torch.exp(-self._log_mean)), 0.0)
+        return torch.where(observed, torch.log1p(x.clamp(min=0) * torch.exp(-self.log_mean)), 0.0)
 
     def _log_rate(self, params):
-        return (params + self._log_mean).clamp(max=MAX_LOG_RATE)
+        return (params + self.log_mean).clamp(max=MAX_LOG_RATE)
 
     def log_prob(self, params, x, observed):
         """Log probability of each count; the standardised unit is the raw one."""

@@ -6,6 +6,7 @@ positions in a list of level names.
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
 
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
@@ -35,7 +36,7 @@ def check_encoder(display, encoder, *, needs_decoder=False):
             f"`encoder` must have a decoder for this plot; got {name}, which has none. Use "
             f"{', '.join(able[:-1])} or {able[-1]}."
         )
-    encoder._check_use()
+    check_is_fitted(encoder)
 
 
 def column_positions(table, columns, parameter):

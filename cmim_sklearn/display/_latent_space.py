@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from cmim_sklearn._encoders.base.fitted import fitted_parts, read_rows
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import BOOLEAN, NUMBER, read_objects
 from cmim_sklearn.display._columns import (
@@ -145,7 +146,7 @@ class LatentSpaceDisplay:
             If matplotlib is not installed.
         """
         check_encoder(cls, encoder, needs_decoder=grid)
-        table, frame = encoder.table_, encoder._read(X, reset=False, min_rows=2)
+        table, frame = encoder.table_, read_rows(encoder, X, min_rows=2)
         is_column = color is not None and np.ndim(color) == 0
         values, levels, name = None, None, None
         if is_column:
@@ -154,7 +155,7 @@ class LatentSpaceDisplay:
         elif color is not None:
             values, levels = _read_color(color, frame.n_rows)
             name = getattr(color, "name", None)
-        model, encoded = encoder._model(), table.encode(frame)
+        model, encoded = fitted_parts(encoder).model, table.encode(frame)
         codes = on_rows(model, lambda x: {"z": model.posterior_mean(x)}, encoded)["z"]
         _check_shape(codes.shape[1], grid, color, is_column)
         options = {}

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from cmim_sklearn._encoders.base.fitted import read_rows
 from cmim_sklearn._tables.read import read
 from cmim_sklearn.display._columns import (
     check_encoder,
@@ -116,7 +117,7 @@ class ReconstructionDisplay:
         check_encoder(cls, encoder, needs_decoder=True)
         table = encoder.table_
         positions = column_positions(table, columns, "columns")
-        frame = encoder._read(X, reset=False, min_rows=1)
+        frame = read_rows(encoder, X)
         both, levels = read_columns(table, positions, frame, read(encoder.reconstruct(X)))
         n_columns = len(frame.columns) if columns is None else None
         return cls(*both, levels, n_columns).plot(ax, **kwargs)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from cmim_sklearn._encoders.base.fitted import read_rows
 from cmim_sklearn._tables.read import read
 from cmim_sklearn.display._columns import (
     central_range,
@@ -134,7 +135,7 @@ class SampleQualityDisplay:
         check_encoder(cls, encoder, needs_decoder=True)
         table = encoder.table_
         positions = column_positions(table, columns, "columns")
-        frame = encoder._read(X, reset=False, min_rows=2)
+        frame = read_rows(encoder, X, min_rows=2)
         n_samples = frame.n_rows if n_samples is None else n_samples
         synthetic = read(encoder.sample(n_samples, random_state=random_state))
         both, levels = read_columns(table, positions, frame, synthetic)

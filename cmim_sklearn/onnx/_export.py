@@ -8,6 +8,7 @@ import copy
 import numpy as np
 import torch
 
+from cmim_sklearn._encoders.base.fitted import fitted_parts
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
 from cmim_sklearn._likelihoods.categorical import Categorical
@@ -63,24 +64,24 @@ def export(encoder, output="embedding"):
             f"`output` must be 'embedding' for {type(encoder).__name__}, which has no decoder; got "
             "'decode'."
         )
-    encoder._check_use()
-    tensors = _table_tensors(encoder.table_)
+    parts = fitted_parts(encoder)
+    tensors = _table_tensors(parts.table)
     names = [name for name, _, _ in tensors]
     prefix = "_"  # of all other tensors, so that none has the name of a column
     while any(name.startswith(prefix) for name in names):
         prefix += "_"
     features = prefix + "embedding" if "embedding" in names else "embedding"
     graph = Graph(prefix)
-    row = graph.value_info(features, np.float32, encoder._n_features_out)
+    row = graph.value_info(features, np.float32, len(parts.centre))
     if output == "decode":
-        return graph.model([row], _add_cells(graph, encoder, features, tensors))
+        return graph.model([row], _add_cells(graph, parts, features, tensors))
     columns = [
         graph.value_info(name, object if kind == CATEGORY else np.float64, width)
         for name, kind, width in tensors
     ]
     numbers = [name for name, kind, _ in tensors if kind != CATEGORY]
     strings = [name for name, kind, _ in tensors if kind == CATEGORY]
-    add_embedding(graph, encoder, graph.concat(numbers), strings, features)
+    add_embedding(graph, parts, graph.concat(numbers), strings, features)
     return graph.model(columns, [row])
 
 
@@ -96,13 +97,13 @@ def _table_tensors(table):
     return [(name, kind, 1) for name, kind in zip(names, types, strict=True)]
 
 
-def add_embedding(graph, encoder, numbers, strings, name):
+def add_embedding(graph, parts, numbers, strings, name):
     """Add the features of cells, as `transform` computes them.
 
     Parameters
     ----------
     graph : Graph
-    encoder : encoder of this package
+    parts : FittedParts
     numbers : str or None
         Name of the doubles (n, N): numeric and boolean columns, in the order of the table.
     strings : list of str
@@ -110,18 +111,12 @@ def add_embedding(graph, encoder, numbers, strings, name):
     name : str
         Name of the features.
     """
-    model = _model_on_cpu(encoder)
-    inputs = _network_inputs(graph, encoder.table_, model.likelihood, numbers, strings)
+    model = copy.deepcopy(parts.model).cpu()
+    inputs = _network_inputs(graph, parts.table, model.likelihood, numbers, strings)
     h = Activation(inputs, torch.zeros(EXAMPLE_ROWS, model.likelihood.n_inputs))
-    states = _feature_states(graph, encoder, model, h)
-    centre, scale = encoder._scales[encoder._embedding]
+    states = _feature_states(graph, parts.embedding, model, h)
     flat = graph.concat([graph.add("Flatten", state.name) for state in states])
-    graph.add("Div", graph.add("Sub", flat, centre), scale, name=name)
-
-
-def _model_on_cpu(encoder):
-    """Copy of the fitted module on the CPU, in evaluation mode."""
-    return copy.deepcopy(encoder._model()).cpu()
+    graph.add("Div", graph.add("Sub", flat, parts.centre), parts.scale, name=name)
 
 
 # -- from cells to features ------------------------------------------------------------------------
@@ -189,7 +184,7 @@ def _bernoulli_inputs(graph, kind, cells):
 def _poisson_inputs(graph, kind, cells):
     observed = graph.add("GreaterOrEqual", cells, np.array(0.0))
     known = graph.cast(graph.add("Where", observed, cells, np.array(0.0)), np.float32)
-    share = graph.add("Mul", known, torch.exp(-kind._log_mean).numpy())
+    share = graph.add("Mul", known, torch.exp(-kind.log_mean).numpy())
     value = graph.add("Log", graph.add("Add", share, np.float32(1)))
     return value, graph.cast(observed, np.float32)
 
@@ -237,9 +232,9 @@ def _as_strings(levels):
     return list(texts)
 
 
-def _feature_states(graph, encoder, model, h):
+def _feature_states(graph, embedding, model, h):
     """Activations of which the features consist, as `features.layers` returns them."""
-    embedding, network, encoder_states = encoder._embedding, model.encoder, []
+    network, encoder_states = model.encoder, []
     if embedding == "layers" and isinstance(network, MLP) and len(network.body):
         encoder_states = add_hidden_states(graph, network, h)
         outputs = add_module(graph, network, network.output, encoder_states[-1])
@@ -269,13 +264,13 @@ def _posterior_mean(graph, posterior, outputs):
 # -- from features to cells ------------------------------------------------------------------------
 
 
-def _add_cells(graph, encoder, features, tensors):
+def _add_cells(graph, parts, features, tensors):
     """Add the cells of features (n, w), as `inverse_transform` computes them.
 
     Returns the descriptions of the outputs.
     """
-    table, model = encoder.table_, _model_on_cpu(encoder)
-    params = _decoder_outputs(graph, encoder, model, features)
+    table, model = parts.table, copy.deepcopy(parts.model).cpu()
+    params = _decoder_outputs(graph, parts, model, features)
     cells, seen, start = {}, {}, 0
     for block, kind in zip(table.blocks, model.likelihood.blocks, strict=True):
         outputs = graph.select(params, np.arange(start, start + kind.n_params))
@@ -302,24 +297,23 @@ def _add_cells(graph, encoder, features, tensors):
     return infos
 
 
-def _decoder_outputs(graph, encoder, model, features):
+def _decoder_outputs(graph, parts, model, features):
     """Decoder outputs of features, as `features.decode` computes them."""
-    centre, scale = encoder._scales[encoder._embedding]
-    name = graph.add("Add", graph.add("Mul", features, scale), centre)
+    name = graph.add("Add", graph.add("Mul", features, parts.scale), parts.centre)
     decoder, z = model.decoder, torch.zeros(EXAMPLE_ROWS, model.posterior.n_components)
-    if encoder._embedding == "mean":
+    if parts.embedding == "mean":
         return add_module(graph, decoder, decoder, Activation(name, z)).name
     with torch.no_grad():
         last = hidden_states(decoder, z)[-1]
     width = last[0].numel()
-    name = graph.select(name, np.arange(len(scale) - width, len(scale)))
+    name = graph.select(name, np.arange(len(parts.scale) - width, len(parts.scale)))
     if last.ndim > 2:
         name = graph.add("Reshape", name, np.array([-1, *last.shape[1:]]))
     return add_module(graph, decoder, decoder.output, Activation(name, last)).name
 
 
 def _most_likely_level(graph, kind, c, params, *, is_string):
-    n_classes, start = kind.n_classes[c], int(kind._start[c])
+    n_classes, start = kind.n_classes[c], int(kind.class_starts[c])
     logits = graph.select(params, np.arange(start, start + n_classes))
     best = graph.add("ArgMax", logits, axis=1, keepdims=1)
     # The class of rare levels begins with the most frequent; a column may have no level at all.
@@ -346,7 +340,7 @@ def _bernoulli_points(graph, kind, params):
 
 
 def _poisson_points(graph, kind, params):
-    log_rate = graph.add("Add", params, kind._log_mean.numpy())
+    log_rate = graph.add("Add", params, kind.log_mean.numpy())
     rate = graph.add("Exp", graph.add("Min", log_rate, np.float32(MAX_LOG_RATE)))
     counts = graph.add("Round", graph.cast(rate, np.float64))
     return _clip(graph, counts, np.zeros(kind.n_columns), kind.high)

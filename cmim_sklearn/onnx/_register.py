@@ -3,6 +3,7 @@
 import numpy as np
 
 import cmim_sklearn._encoders  # noqa: F401  # fills ENCODERS
+from cmim_sklearn._encoders.base.fitted import fitted_parts
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import CATEGORY
 from cmim_sklearn.onnx._export import add_embedding
@@ -64,7 +65,7 @@ def _parse(scope, model, inputs, custom_parsers=None):
 
     operator = scope.declare_local_operator(_alias(type(model)), model)
     operator.inputs = inputs
-    features = FloatTensorType([None, model._n_features_out])
+    features = FloatTensorType([None, len(fitted_parts(model).centre)])
     operator.outputs.append(scope.declare_local_variable("embedding", features))
     return operator.outputs
 
@@ -79,9 +80,10 @@ def _convert(scope, operator, container):
     if opset < OPSETS[""]:
         raise ValueError(f"`target_opset` must be at least {OPSETS['']}; got {opset}.")
     encoder = operator.raw_operator
+    parts = fitted_parts(encoder)
     graph = Graph(scope.get_unique_variable_name("cmim"))
     numbers, strings = _read_variables(graph, encoder, operator.inputs)
-    add_embedding(graph, encoder, numbers, strings, operator.outputs[0].onnx_name)
+    add_embedding(graph, parts, numbers, strings, operator.outputs[0].onnx_name)
     container.nodes.extend(graph.nodes)
     container.initializers.extend(graph.constants)
     container.node_domain_version_pair_sets.update(OPSETS.items())

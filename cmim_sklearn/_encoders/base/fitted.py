@@ -4,10 +4,12 @@ import copy
 import warnings
 from abc import abstractmethod
 from itertools import chain, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from cmim_sklearn._encoders.base import persistence
 from cmim_sklearn._models.inference import on_rows
@@ -21,6 +23,39 @@ from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 _NETWORK = fork_safe_lock()
 """Held by the thread that builds a loaded network, moves it or sets its mode."""
+
+
+class FittedParts(NamedTuple):
+    """Parts of a fitted encoder that displays and exports need.
+
+    Attributes
+    ----------
+    table : Table
+    model : nn.Module
+        In evaluation mode, on the encoder's device.
+    embedding : str
+        Embedding that `transform` returns.
+    centre, scale : array of shape (n_features_out,)
+        Features are layers minus `centre`, divided by `scale`.
+    """
+
+    table: Table
+    model: nn.Module
+    embedding: str
+    centre: np.ndarray
+    scale: np.ndarray
+
+
+def fitted_parts(encoder) -> FittedParts:
+    """Parts of a fitted encoder; raises a NotFittedError before fit."""
+    encoder._check_use()
+    name = encoder._embedding
+    return FittedParts(encoder.table_, encoder._model(), name, *encoder._scales[name])
+
+
+def read_rows(encoder, X, min_rows=1):
+    """`Frame` of a table with the columns of fit, checked as `transform` checks it."""
+    return encoder._read(X, reset=False, min_rows=min_rows)
 
 
 class FittedEncoder:
