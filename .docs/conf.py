@@ -1,6 +1,6 @@
-"""The docs site: pages of the API from docstrings, a gallery from examples/.
+"""Documentation site: API reference from the docstrings, and a gallery from examples/.
 
-``sphinx-build -W .docs build/docs`` makes it; ``-D plot_gallery=0`` runs no example.
+Build it with ``sphinx-build -W .docs build/docs``; ``-D plot_gallery=0`` skips the examples.
 """
 
 import sklearn.base
@@ -29,7 +29,7 @@ autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
-EXAMPLES = [  # first things first
+EXAMPLES = [  # in the order of the gallery
     "quickstart.py",
     "plot_mixed_types.py",
     "plot_map.py",
@@ -58,20 +58,20 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
-# The "?" of an encoder's diagram on a page of the gallery leads to its page of the API.
+# In gallery pages, the "?" of an encoder's diagram links to the reference page of the encoder.
 for name in cmim_sklearn.__all__:
-    thing = getattr(cmim_sklearn, name)
-    if isinstance(thing, type) and issubclass(thing, sklearn.base.BaseEstimator):
-        thing._doc_link_module = "cmim_sklearn"
-        thing._doc_link_template = "../api/cmim_sklearn.{estimator_name}.html"
+    public = getattr(cmim_sklearn, name)
+    if isinstance(public, type) and issubclass(public, sklearn.base.BaseEstimator):
+        public._doc_link_module = "cmim_sklearn"
+        public._doc_link_template = "../api/cmim_sklearn.{estimator_name}.html"
 
 
-def skip_foreign(app, what, name, member, skip, options):
-    """Leave members that others define to the pages of others."""
+def skip_inherited_from_libraries(app, what, name, member, skip, options):
+    """Skip members that classes inherit from other libraries."""
     module = getattr(getattr(member, "fget", member), "__module__", None) or "cmim_sklearn"
     return skip or not module.startswith("cmim_sklearn") or None
 
 
 def setup(app):
-    """Connect what is above to Sphinx."""
-    app.connect("autodoc-skip-member", skip_foreign)
+    """Connect the event handlers to Sphinx."""
+    app.connect("autodoc-skip-member", skip_inherited_from_libraries)

@@ -9,7 +9,7 @@ import sklearn
 from sklearn.utils.fixes import parse_version
 
 import cmim_sklearn
-from cmim_sklearn import CMIMEncoder
+from cmim_sklearn import CMIMEncoder, archive
 
 REFERENCE = (Path(__file__).parents[2] / ".docs" / "reference.rst").read_text()
 PUBLIC = {
@@ -17,7 +17,6 @@ PUBLIC = {
         module: set(importlib.import_module(f"cmim_sklearn.{module}").__all__) - {"OBJECTIVES"}
         for module in ("display", "geometry", "mutual_information", "objectives")
     },
-    "archive": {"EncoderFileError"},
     "latents": {"SampledPosterior", "LearnedPosterior", "FixedPosterior", "standard_normal"},
     "networks": {"MLP"},
     "onnx": {"register"},
@@ -31,6 +30,10 @@ def test_the_reference_has_every_public_name():
     for name in LISTED:
         module, _, attribute = f"cmim_sklearn.{name}".rpartition(".")
         assert getattr(importlib.import_module(module), attribute).__doc__
+
+
+def test_archive_has_the_error_of_the_top_level():
+    assert archive.EncoderFileError is cmim_sklearn.EncoderFileError
 
 
 def test_html_shows_parameters_and_what_was_fitted_and_no_link_that_leads_nowhere():
