@@ -99,7 +99,7 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Name of the output layer. None if `layer` is a callable.
     n_features_in_ : int
         Number of columns seen in fit. Not set for text.
-    feature_names_in_ : array of shape (n_features_in_,)
+    feature_names_in_ : array of shape (n_features,)
         Names of the columns, if all are strings.
 
     See Also

@@ -25,16 +25,16 @@ from tests.helpers import ENCODERS, forge, small_encoder
 
 def test_files_of_a_later_format_version_raise(saved, tmp_path):
     def later(manifest, arrays):
-        manifest["version"] = 3
+        manifest["version"] = archive.VERSION + 1
         manifest["versions"]["cmim_sklearn"] = "3.4.5"
 
     path = forge(saved[1], tmp_path / "forged", later, members=lambda p: [*p, ("o", b"")])
-    with pytest.raises(
-        EncoderFileError,
-        match=rf"forged cannot be loaded: it has format version 3, but cmim_sklearn "
-        rf"{cmim_sklearn.__version__} reads versions 1 to 2\. Install the release that wrote it "
-        r"\('3\.4\.5'\), or a later one",
-    ):
+    message = (
+        rf"forged cannot be loaded: it has format version {archive.VERSION + 1}, but cmim_sklearn "
+        rf"{cmim_sklearn.__version__} reads versions 1 to {archive.VERSION}\. Install the release "
+        r"that wrote it \('3\.4\.5'\), or a later one"
+    )
+    with pytest.raises(EncoderFileError, match=message):
         CMIMEncoder.load(path)
 
 
@@ -130,19 +130,19 @@ def test_invalid_manifests_raise(saved, tmp_path, place, value, message):
         "fitted/table_/layout/library", "fitted/table_/layout/names/0",
         "fitted/table_/layout/dtypes/0/dtype", "fitted/table_/blocks/0/kind",
         "fitted/_built/activation", "fitted/_built/encoder", "fitted/n_features_in_",
-        "fitted/_built/columns/a", "fitted/note_/$array", "fitted/note_/$import",
+        "fitted/_built/name/a", "fitted/note_/$array", "fitted/note_/$import",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", ["x" * 10**6, ["x" * 100] * 10**4, {"x" * 10**6: "y" * 10**6}])
 def test_messages_are_short_for_long_values(saved, tmp_path, place, value):
     def edit(manifest, arrays):
         manifest["fitted"]["note_"] = {}
-        if place == "fitted/_built/columns/a":
-            manifest["fitted"]["_built"]["columns" * 10**5] = value
+        if place == "fitted/_built/name/a":
+            manifest["fitted"]["_built"]["name" * 10**5] = value
         else:
             set_at(manifest, place, value)
         if place == "versions/cmim_sklearn":
-            manifest["version"] = 3
+            manifest["version"] = archive.VERSION + 1
 
     with pytest.raises(EncoderFileError) as caught:
         CMIMEncoder.load(forge(saved[1], tmp_path / "forged", edit))

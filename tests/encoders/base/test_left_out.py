@@ -78,7 +78,9 @@ def test_a_network_that_the_file_does_not_need_raises(saved, fitted, tmp_path):
 
 def test_a_network_set_after_fit_is_left_out_with_a_warning(saved, tmp_path):
     encoder = copy.deepcopy(saved[0]).set_params(encoder=custom_network)
-    with pytest.warns(UserWarning, match=r"leaves out .*: encoder=tests.*custom_network\. Set it"):
+    with pytest.warns(
+        UserWarning, match=r"leaves out .*: encoder=tests.*custom_network\. Set them"
+    ):
         encoder.save(tmp_path / "model.cmim")
     assert CMIMEncoder.load(tmp_path / "model.cmim").encoder == "mlp"
 
