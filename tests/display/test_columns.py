@@ -104,7 +104,7 @@ def test_without_a_decoder(contrastive, table):
 
 
 def test_unknown_columns_raise(flat, table):
-    match = r"names column 'rent', which X lacks. X has: \['income', 'age'"
+    match = r"`color`: X has no column 'rent'. Columns of X: \['income', 'age'"
     with pytest.raises(ValueError, match="`color` " + match):
         LatentSpaceDisplay.from_estimator(flat, table, color="rent")
     for display in (ReconstructionDisplay, SampleQualityDisplay):
