@@ -48,7 +48,10 @@ class Critic(nn.Module):
 
 
 class FDivergenceBound(nn.Module):
-    """Lower bound on I(x; z) in nats: f - exp(f' - 1), with f at pairs and f' at shuffled pairs."""
+    """Lower bound on I(x; z) in nats: f - exp(f' - 1), with f at pairs and f' at shuffled pairs.
+
+    The bound of `mutual_information.NWJ`, with one shuffled partner for each row instead of all.
+    """
 
     def forward(self, paired, shuffled):
         """Terms of the bound, (n,); their mean is the bound."""
