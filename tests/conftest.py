@@ -8,6 +8,9 @@ import pytest
 
 from tests.helpers import make_mixed, small_encoder
 
+# A program that needs atheris and instruments the package when it is imported.
+collect_ignore = ["robustness/fuzz_loader.py"]
+
 
 @pytest.fixture
 def mixed():

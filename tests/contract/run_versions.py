@@ -1,9 +1,9 @@
-"""Run the tests on several versions of scikit-learn, each in a virtual environment of its own.
+"""Run tests on several versions of scikit-learn, each in a new virtual environment.
 
     python tests/contract/run_versions.py [1.6 1.7 1.8 1.9] [--torch torch==2.13.0] [--tests tests]
 
-With scikit-learn 1.6 to 1.8 come the numpy, pandas and skorch of their time. The environments are
-thrown away; the exit status is that of the first version that fails.
+Versions 1.6 to 1.8 are tested with the numpy, pandas and skorch of their time. The environments are
+deleted afterwards. The exit status is 0 if all versions pass.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PINS = {
 
 
 def run(version, torch, tests):
-    """Install one version and run the tests; return the exit status."""
+    """Install one version, run the tests and return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet"]

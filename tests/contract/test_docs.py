@@ -1,10 +1,13 @@
-"""What people look at: the site's reference, and an encoder's HTML in a notebook."""
+"""Reference of the site, examples in docstrings, and the HTML of an encoder in a notebook."""
 
+import ast
+import doctest
 import importlib
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 import sklearn
 from sklearn.utils.fixes import parse_version
 
@@ -24,7 +27,7 @@ PUBLIC = {
 LISTED = set(re.findall(r"^   ([\w.]+)$", REFERENCE, flags=re.M))
 
 
-def test_the_reference_has_every_public_name():
+def test_the_reference_lists_every_public_name():
     names = set(cmim_sklearn.__all__) - {"__version__"}
     assert names | {f"{m}.{name}" for m, public in PUBLIC.items() for name in public} == LISTED
     for name in LISTED:
@@ -36,12 +39,30 @@ def test_archive_has_the_error_of_the_top_level():
     assert archive.EncoderFileError is cmim_sklearn.EncoderFileError
 
 
-def test_html_shows_parameters_and_what_was_fitted_and_no_link_that_leads_nowhere():
+def test_html_shows_parameters_and_attributes_and_has_no_dead_link():
     X = np.random.RandomState(0).randn(40, 3)
     encoder = CMIMEncoder(n_components=2, hidden_layer_sizes=(8,), max_iter=2, random_state=0)
     html = encoder.fit(X)._repr_html_()
     assert "n_components" in html
-    assert not re.search(r'href="http', html)  # as to scikit-learn's site, which has no page of it
+    assert not re.search(r'href="http', html)  # scikit-learn's site has no page about it
     if parse_version(sklearn.__version__) >= parse_version("1.9"):
         for name in ("n_iter_", "loss_curve_", "table_"):
             assert name in html
+
+
+def test_every_example_in_a_docstring_is_collected():
+    """Doctest skips objects whose `__module__` names another module, unless that has them, too."""
+    pytest.importorskip("matplotlib")
+    root = Path(__file__).parents[2]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    paths = sorted((root / "cmim_sklearn").rglob("*.py"))
+    n_written = sum(
+        ">>>" in (ast.get_docstring(node) or "")
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, documented)
+    )
+    names = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
+    modules = [importlib.import_module(name.removesuffix(".__init__")) for name in names]
+    found = [test for module in modules for test in doctest.DocTestFinder().find(module)]
+    assert sum(bool(test.examples) for test in found) == n_written > 20

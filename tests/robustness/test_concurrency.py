@@ -1,4 +1,4 @@
-"""Threads and processes: the results of one after the other, and no waiting for ever."""
+"""Threads and processes: the same results as one after the other, and no deadlock."""
 
 import ast
 import io
@@ -17,10 +17,9 @@ import torch
 
 import cmim_sklearn
 from cmim_sklearn import CMIMEncoder
-from tests.conftest import make_mixed
+from tests.helpers import ENCODERS, make_mixed
 
 ROOT = Path(__file__).parents[2]
-ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
 SMALL = {
     "max_iter": 3, "hidden_layer_sizes": (16,), "n_components": 4, "batch_size": 50,
     "device": "cpu",
@@ -31,7 +30,7 @@ def small(seed=0):
     return CMIMEncoder(**SMALL, random_state=seed)
 
 
-def test_one_encoder_is_used_by_eight_threads(mixed):
+def test_eight_threads_use_one_encoder(mixed):
     encoder = small().fit(mixed)
     loaded = [encoder, joblib.load(_dumped(encoder))]
     calls = [
@@ -47,7 +46,7 @@ def test_one_encoder_is_used_by_eight_threads(mixed):
 
     def use(i):
         k = i % len(calls)
-        together.wait(60)  # so that a loaded network is built by all at once
+        together.wait(60)  # all build the network of the loaded encoder at once
         return [[call(e) for call in calls[k:] + calls[:k]] for e in loaded[::-1]]
 
     with ThreadPoolExecutor(8) as pool:
@@ -70,9 +69,9 @@ def _dumped(encoder):
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
-def test_fits_side_by_side_are_those_one_after_the_other(backend, mixed):
+def test_parallel_fits_equal_sequential_fits(backend, mixed):
     before, global_state = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(1)  # sums differ in their last bits by the number of threads
+    torch.set_num_threads(1)  # the number of threads changes the last bits of sums
     try:
         expected = [small(seed).fit(mixed).transform(mixed) for seed in range(4)]
         with joblib.parallel_config(
@@ -94,7 +93,7 @@ def fit_and_count(seed, X):
 
 
 def test_workers_share_the_cores_by_default():
-    """loky tells its workers how many threads each may have; nothing here overrules it."""
+    """The package does not change the number of threads that loky gives to its workers."""
     counts = joblib.Parallel(n_jobs=2, timeout=120)(
         joblib.delayed(fit_and_count)(seed, make_mixed(60)) for seed in range(2)
     )
@@ -105,7 +104,7 @@ FORKED = """
 import multiprocessing, sys
 import numpy as np, torch
 from tests.robustness.test_concurrency import small
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 torch.set_num_threads(2)
 X = make_mixed(3000)
@@ -129,7 +128,7 @@ print([queue.get(timeout=180) for _ in children])
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.slow
-def test_a_fork_after_torch_was_at_work_does_not_wait_for_ever():
+def test_a_fork_after_torch_used_threads_does_not_deadlock():
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKED], cwd=ROOT, capture_output=True, text=True,
         timeout=200,
@@ -142,7 +141,7 @@ def test_a_fork_after_torch_was_at_work_does_not_wait_for_ever():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
-def test_every_encoder_is_fitted_in_threads_as_alone(name, mixed):
+def test_fits_of_every_encoder_in_threads_equal_sequential_fits(name, mixed):
     cls = getattr(cmim_sklearn, name)
 
     def fit(seed):

@@ -1,4 +1,4 @@
-"""Search over several processes, with one of them killed on the way."""
+"""Search over several processes, one of which is killed."""
 
 import os
 import signal
@@ -19,11 +19,11 @@ from sklearn.pipeline import Pipeline
 from skorch.callbacks import Callback
 
 from cmim_sklearn import CMIMEncoder
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),  # of the clusters' own
+    pytest.mark.filterwarnings("ignore"),  # the clusters warn
 ]
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -43,7 +43,7 @@ def cluster():
 
 @pytest.fixture
 def one_thread():
-    """As many as Dask gives torch in its workers: sums are then rounded alike."""
+    """One torch thread, as in Dask's workers, so that sums are rounded equally."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,10 +51,10 @@ def one_thread():
 
 
 def grid_search(folder, splits, n_before=None):
-    """A search that notes its fits' processes; one dies as it begins the fit after n_before."""
+    """Search that logs the process of each fit; one is killed as fit n_before + 1 starts."""
     log, killed = folder / "log", folder / "killed"
 
-    class Log(Callback):  # local, so that workers need not find this file
+    class Log(Callback):  # local, since workers cannot import this file
         def on_train_begin(self, net, **kwargs):
             with log.open("a") as file:
                 file.write(f"{os.getpid()}\n")
@@ -78,13 +78,11 @@ def scores(search):
 
 
 @pytest.mark.parametrize("n_before", [1, 6])
-def test_dask_gives_the_local_scores_and_a_killed_worker_costs_a_retry(
-    n_before, cluster, one_thread, tmp_path
-):
+def test_dask_gives_the_local_scores_after_a_killed_worker(n_before, cluster, one_thread, tmp_path):
     X = make_mixed(400)
     y = X.pop("member")
-    # Six splits, so that at each moment some rows were sent and not yet asked for: with one copy of
-    # them alone, which the killed worker had, the search would end.
+    # With six splits, rows are always in transit. A search would fail if the killed worker had
+    # the only copy of some rows.
     splits = list(StratifiedKFold(6).split(X, y))
     local = grid_search(tmp_path / "local", splits).fit(X, y)
     search = grid_search(tmp_path / "dask", splits, n_before)
@@ -95,8 +93,8 @@ def test_dask_gives_the_local_scores_and_a_killed_worker_costs_a_retry(
         np.testing.assert_array_equal(scores(search)[name], values, err_msg=name)
     started = (tmp_path / "dask" / "log").read_text().split()
     assert os.getpid() not in map(int, started)
-    assert len(set(started)) > 1  # a third, in the killed one's place, where it comes in time
-    # The fit that it was at, and those of its own whose scores nobody had fetched yet.
+    assert len(set(started)) > 1  # and a third one, if it replaces the killed one in time
+    # Repeated: the fit that was killed, and finished ones whose scores had not been fetched.
     assert 12 < len(started) <= 12 + n_before + 1
     assert len((tmp_path / "local" / "log").read_text().split()) == 12
 
@@ -118,10 +116,10 @@ def waits(*args, **kwargs):
 example.cross_val_score = waits
 example.main(url)
 """
-"""The example, whose trials are at work until they are told to go on."""
+"""The example, whose trials wait for a file."""
 
 
-def test_optuna_with_shared_storage_does_a_killed_ones_trial_again(tmp_path):
+def test_optuna_repeats_the_trial_of_a_killed_process(tmp_path):
     optuna = pytest.importorskip("optuna")
     pytest.importorskip("sqlalchemy")
     from examples.clusters import search_with_optuna as example
@@ -135,7 +133,7 @@ def test_optuna_with_shared_storage_does_a_killed_ones_trial_again(tmp_path):
             processes.append(subprocess.Popen(command, env=ENVIRONMENT))
             wait_for(begun.exists)
         processes[0].kill()
-        time.sleep(example.GRACE_S + 2)  # its heartbeat is old when the other takes its next trial
+        time.sleep(example.GRACE_S + 2)  # until its heartbeat is outdated
         go.touch()
         assert processes[1].wait(timeout=240) == 0
     finally:

@@ -1,11 +1,12 @@
-"""What can go wrong, made to go wrong: faults injected, survived, rows lost.
+"""Fault injection: a table of faults injected, faults survived and rows lost.
 
-    python -m benchmarks.faults --times 20
+    python -m tests.robustness.faults --times 20
+    python -m tests.robustness.faults --seconds 3600
 
-Real signals to real processes, real limits of files, disks and rights. A fault is survived where
-what was there before is there still, the fit that is started again ends with the weights of one
-that was never disturbed, and what cannot be used is refused by a documented error. Rows are lost
-where their features are not those of an undisturbed fit. POSIX only.
+Signals go to real processes; files, disks and permissions have real limits. A fault is survived if
+earlier files are kept, a restarted fit ends with the weights of an undisturbed one, and corrupted
+input raises a documented error. A row is lost if its features differ from those of an undisturbed
+fit. POSIX only.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from skorch.callbacks import Callback
 
 from cmim_sklearn import Checkpoint, CMIMEncoder
 from cmim_sklearn._utils.archive import EncoderFileError
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 NOBODY, PATIENCE = 65534, 5
 EPOCHS = 40
@@ -38,15 +39,15 @@ SMALL = {
 
 
 class Survived(Exception):
-    """What a child process raises to say that all is as it should be."""
+    """Raised in a child process when it behaved as documented."""
 
 
-class NotHere(Exception):
-    """A fault that this machine, or this user, cannot bring about."""
+class NotPossible(Exception):
+    """Raised for a fault that this machine or this user cannot inject."""
 
 
 class Bench:
-    """An undisturbed fit, and what is needed to disturb others like it."""
+    """Undisturbed fit, its features, and encoders to disturb."""
 
     def __init__(self):
         self.X = make_mixed()
@@ -57,25 +58,25 @@ class Bench:
         self.other = CMIMEncoder(**SMALL | {"max_iter": 1, "random_state": 1}).fit(self.X)
 
     def encoder(self, folder=None, *callbacks):
-        """Not fitted; with a checkpoint at each epoch where there is a directory."""
+        """Unfitted encoder; with a directory, it saves a checkpoint after every epoch."""
         callbacks = list(callbacks)
         if folder is not None:
             callbacks.append(Checkpoint(folder / "checkpoints", every_epochs=1))
         return CMIMEncoder(**SMALL, net_params={"callbacks": callbacks})
 
     def lost(self, encoder):
-        """How many rows have other features than in the undisturbed fit."""
+        """Number of rows whose features differ from the undisturbed fit."""
         return int((encoder.transform(self.X) != self.Z).any(1).sum())
 
     def lost_in(self, path):
-        """The same of a file, which may be that of the other encoder as a whole."""
+        """Number of rows lost in a file; the complete file of the other encoder is valid, too."""
         encoder = CMIMEncoder.load(path, device="cpu")
         is_other = np.array_equal(encoder.transform(self.X), self.other.transform(self.X))
         return 0 if is_other else self.lost(encoder)
 
 
 def in_a_child(function, *args):
-    """Begin a function in a process of its own, a copy of this one; its id."""
+    """Run a function in a forked process; return its id."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -93,12 +94,12 @@ def in_a_child(function, *args):
 
 
 def end_of(child):
-    """The exit code of a child, negative if a signal ended it."""
+    """Exit code of a child; negative if a signal ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def end_of_signalled(child, kind):
-    """Send a signal until a child ends: Python drops a Ctrl-C that strikes in a finalizer."""
+    """Send a signal until a child ends, since Python ignores a Ctrl-C within a finalizer."""
     for _ in range(PATIENCE):
         os.kill(child, kind)
         for _ in range(100):
@@ -110,14 +111,14 @@ def end_of_signalled(child, kind):
     return end_of(child)
 
 
-def check(condition, told):
-    """Raise where a fault was not survived."""
+def check(condition, message):
+    """Raise if a fault was not survived."""
     if not condition:
-        raise AssertionError(told)
+        raise AssertionError(message)
 
 
 def names(folder):
-    """Of all files, hidden ones too."""
+    """Names of all files, including hidden ones."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
@@ -125,7 +126,7 @@ def names(folder):
 
 
 def signalled_in_fit(kind):
-    """A signal at a random moment of a fit with a checkpoint, three times over."""
+    """Send a signal at a random moment of a fit with a checkpoint, three times."""
 
     def fault(bench, folder, rng):
         for _ in range(3):
@@ -141,7 +142,7 @@ def signalled_in_fit(kind):
 
 
 def signalled_in_save(kind):
-    """A signal while one encoder after the other is saved to one path."""
+    """Send a signal while two encoders are saved to one path in turn."""
 
     def save(bench, path):
         while True:
@@ -162,8 +163,8 @@ def signalled_in_save(kind):
     return fault
 
 
-def _refused_writes(bench, folder, prepare):
-    """Save where it must fail; the file that was there stays, and nothing beside it."""
+def failed_save(bench, folder, prepare):
+    """Save where it must fail: the old file stays, and no other file."""
     path = folder / "model.cmim"
     bench.whole.save(path)
 
@@ -174,14 +175,14 @@ def _refused_writes(bench, folder, prepare):
         except OSError:
             raise Survived from None
 
-    check(end_of(in_a_child(save)) == 0, "save did not say that it failed")
+    check(end_of(in_a_child(save)) == 0, "save did not raise")
     check(names(folder) == ["model.cmim"], names(folder))
     check(bench.lost(CMIMEncoder.load(path, device="cpu")) == 0, "another encoder")
     return 0
 
 
-class FillsUp(Callback):
-    """Acts in the middle of a fit; how is no parameter, so that the fit is the same without."""
+class ActMidway(Callback):
+    """Call `act_` in the middle of a fit. It is no parameter, so the fit counts as the same."""
 
     act_ = None
 
@@ -190,30 +191,30 @@ class FillsUp(Callback):
             self.act_()
 
 
-def _unwritten_checkpoints(bench, folder, prepare):
-    """Fit where checkpoints can no longer be written: it ends as ever, and resumes."""
-    fills_up = FillsUp()
-    fills_up.act_ = prepare
+def failed_checkpoints(bench, folder, prepare):
+    """Fit where checkpoints can no longer be written: it finishes, and can be resumed."""
+    midway = ActMidway()
+    midway.act_ = prepare
 
     def fit():
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            encoder = bench.encoder(folder, fills_up).fit(bench.X)
-        is_told = [w for w in told if "could not be written" in str(w.message)]
-        if len(is_told) == 1 and bench.lost(encoder) == 0:
+            encoder = bench.encoder(folder, midway).fit(bench.X)
+        about_files = [w for w in caught if "could not be written" in str(w.message)]
+        if len(about_files) == 1 and bench.lost(encoder) == 0:
             raise Survived
 
-    check(end_of(in_a_child(fit)) == 0, "the fit did not come to its end")
+    check(end_of(in_a_child(fit)) == 0, "the fit did not finish")
     check(len(names(folder)) == 1, names(folder))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the disk may be as it was
-        again = bench.encoder(folder, FillsUp()).fit(bench.X)
-    check(len(names(folder)) == 1, "another fit was begun")
+        warnings.simplefilter("ignore")  # the disk may still be full
+        again = bench.encoder(folder, ActMidway()).fit(bench.X)
+    check(len(names(folder)) == 1, "another fit was started")
     return bench.lost(again)
 
 
 def limited_files(use):
-    """Files may no longer be as large as what is written."""
+    """Limit the size of files to less than what is written."""
 
     def prepare():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -223,7 +224,7 @@ def limited_files(use):
 
 
 def full_disk(use):
-    """A small file system of its own, filled to the last byte."""
+    """Fill a small file system to the last byte."""
 
     def fault(bench, folder, rng):
         disk = folder / "disk"
@@ -232,7 +233,7 @@ def full_disk(use):
             ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True
         )
         if mounted.returncode:
-            raise NotHere("no rights to mount a file system")
+            raise NotPossible("mounting a file system needs more rights")
         try:
 
             def prepare():
@@ -252,7 +253,7 @@ def full_disk(use):
 
 
 def read_only(use):
-    """A directory that the process may read and not write to."""
+    """Make a directory read-only."""
 
     def fault(bench, folder, rng):
         own = folder / "own"
@@ -262,7 +263,7 @@ def read_only(use):
             os.chmod(own, 0o555)
             if (own / "checkpoints").exists():
                 os.chmod(own / "checkpoints", 0o555)
-            if os.geteuid() == 0:  # who may write anywhere
+            if os.geteuid() == 0:  # root may write anywhere
                 os.setuid(NOBODY)
 
         os.chmod(folder, 0o755)
@@ -272,7 +273,7 @@ def read_only(use):
 
 
 def broken_loss(bench, folder, rng):
-    """Weights that are not finite in a random epoch."""
+    """Make weights non-finite in a random epoch."""
 
     class Breaks(Callback):
         def on_batch_end(self, net, training=False, **kwargs):
@@ -283,16 +284,16 @@ def broken_loss(bench, folder, rng):
 
     epoch, breaks = rng.randrange(1, EPOCHS), Breaks()
     breaks.is_done = False
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         encoder = bench.encoder(None, breaks).fit(bench.X)
-    check(len(told) == 1 and f"not finite in epoch {epoch}" in str(told[0].message), told)
-    # Another rate makes other features: rows are lost where there are none.
+    check(len(caught) == 1 and f"not finite in epoch {epoch}" in str(caught[0].message), caught)
+    # Another learning rate gives other features: rows are lost only if those are not finite.
     return int((~np.isfinite(encoder.transform(bench.X))).any(1).sum())
 
 
-def damaged_file(bench, folder, rng):
-    """Bytes cut off, flipped or put in: refused by name, or what was saved."""
+def corrupted_file(bench, folder, rng):
+    """Truncate a file, flip a bit or insert bytes: loading raises, or gives what was saved."""
     path = folder / "model.cmim"
     bench.whole.save(path)
     data = bytearray(path.read_bytes())
@@ -310,8 +311,8 @@ def damaged_file(bench, folder, rng):
         return 0
 
 
-def damaged_checkpoint(bench, folder, rng):
-    """A checkpoint cut short: refused by name, and after it is gone the fit is as ever."""
+def truncated_checkpoint(bench, folder, rng):
+    """Truncate a checkpoint: the fit raises, and works once the file is deleted."""
     end_of(in_a_child(lambda: bench.encoder(folder).fit(bench.X)))
     (path,) = (folder / "checkpoints").iterdir()
     data = path.read_bytes()
@@ -321,11 +322,11 @@ def damaged_checkpoint(bench, folder, rng):
     except EncoderFileError:
         path.unlink()
         return bench.lost(bench.encoder(folder).fit(bench.X))
-    raise AssertionError("it was read")
+    raise AssertionError("it was loaded")
 
 
 def bad_chunk(bench, folder, rng):
-    """A chunk with infinity in a stream: refused by name, and the stream goes on without it."""
+    """Pass a chunk with infinity to partial_fit: it raises and changes nothing."""
     chunks = [bench.X[:100], bench.X[100:]]
     streams = [CMIMEncoder(**SMALL) for _ in range(2)]
     bad = bench.X[:50].copy()
@@ -337,7 +338,7 @@ def bad_chunk(bench, folder, rng):
             streams[0].partial_fit(bad)
         except ValueError:
             continue
-        raise AssertionError("it was taken")
+        raise AssertionError("it was accepted")
     one, other = (stream.transform(bench.X) for stream in streams)
     return int((one != other).any(1).sum())
 
@@ -349,44 +350,54 @@ FAULTS = {
     "kill -9 in save": signalled_in_save(signal.SIGKILL),
     "SIGTERM in save": signalled_in_save(signal.SIGTERM),
     "Ctrl-C in save": signalled_in_save(signal.SIGINT),
-    "limit of file size in save": limited_files(_refused_writes),
-    "limit of file size in fit": limited_files(_unwritten_checkpoints),
-    "disk full in save": full_disk(_refused_writes),
-    "disk full in fit": full_disk(_unwritten_checkpoints),
-    "read-only directory in save": read_only(_refused_writes),
-    "read-only directory in fit": read_only(_unwritten_checkpoints),
-    "loss not finite": broken_loss,
-    "damaged file": damaged_file,
-    "damaged checkpoint": damaged_checkpoint,
-    "infinity in a stream": bad_chunk,
+    "limit of file size in save": limited_files(failed_save),
+    "limit of file size in fit": limited_files(failed_checkpoints),
+    "disk full in save": full_disk(failed_save),
+    "disk full in fit": full_disk(failed_checkpoints),
+    "read-only directory in save": read_only(failed_save),
+    "read-only directory in fit": read_only(failed_checkpoints),
+    "non-finite loss": broken_loss,
+    "corrupted file": corrupted_file,
+    "truncated checkpoint": truncated_checkpoint,
+    "infinity in a chunk": bad_chunk,
 }
+
+
+def inject(bench, name, rng):
+    """Inject one fault; return how often it was injected and survived, and the rows lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return np.array([1, 1, FAULTS[name](bench, Path(folder), rng)])
+        except NotPossible:
+            return np.array([0, 0, 0])
+        except Exception as error:
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+            return np.array([1, 0, 0])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--times", type=int, default=20, help="rounds of all faults")
+    parser.add_argument("--seconds", type=float, help="repeat rounds for this long instead")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS))
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a process with threads cannot be copied safely
+    torch.set_num_threads(1)  # forking a process with threads is not safe
     bench, rng = Bench(), random.Random(arguments.seed)
-    print("| fault | injected | survived | rows lost |\n|---|---|---|---|", flush=True)
-    is_sound = True
-    for name in arguments.only:
-        n_injected, n_survived, n_lost = 0, 0, 0
-        for _ in range(arguments.times):
-            with tempfile.TemporaryDirectory() as folder:
-                n_injected += 1
-                try:
-                    n_lost += FAULTS[name](bench, Path(folder), rng)
-                    n_survived += 1
-                except NotHere:
-                    n_injected -= 1
-                except Exception as error:
-                    print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
-        is_sound &= n_survived == n_injected and n_lost == 0
-        print(f"| {name} | {n_injected} | {n_survived} | {n_lost} |", flush=True)
-    return 0 if is_sound else 1
+    counts = {name: np.zeros(3, int) for name in arguments.only}
+    n_rounds, start = 0, time.monotonic()
+    while (
+        n_rounds < arguments.times
+        if arguments.seconds is None
+        else time.monotonic() - start < arguments.seconds
+    ):
+        n_rounds += 1
+        for name in arguments.only:
+            counts[name] += inject(bench, name, rng)
+    print("| fault | injected | survived | rows lost |\n|---|---|---|---|")
+    for name, (n_injected, n_survived, n_lost) in counts.items():
+        print(f"| {name} | {n_injected} | {n_survived} | {n_lost} |")
+    return int(any(n != m or lost for n, m, lost in counts.values()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Faults of real processes and disks are survived, and the fuzzer of the loader finds nothing."""
+"""Bounded runs of the fault injector and of the fuzzer of encoder files."""
 
 import os
 import subprocess
@@ -22,19 +22,21 @@ def run(*arguments, seconds):
 
 
 def test_faults_are_survived():
-    done = run("benchmarks.faults", "--times", "1", seconds=600)
+    done = run("tests.robustness.faults", "--times", "1", seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
     assert len(rows) == 16
     for name, injected, survived, lost in rows:
         assert (injected, lost) == (survived, "0"), name
-        # A disk is mounted to be filled, which not everyone may do.
+        # Filling a disk mounts one, which needs rights.
         assert int(injected) > 0 or name.startswith("disk full"), name
 
 
-def test_made_up_files_load_or_are_refused(tmp_path):
+def test_fuzzed_files_load_or_raise(tmp_path):
     pytest.importorskip("atheris")
-    done = run("benchmarks.fuzz_loader", "--out", str(tmp_path), "--seconds", "30", seconds=300)
+    done = run(
+        "tests.robustness.fuzz_loader", "--out", str(tmp_path), "--seconds", "30", seconds=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert '"refused": ' in done.stdout
+    assert '"raised": ' in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]

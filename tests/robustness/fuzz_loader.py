@@ -1,11 +1,11 @@
-"""Load files that a coverage-guided fuzzer makes up, and see that each loads or is refused.
+"""Coverage-guided fuzzing of `load`: every file loads or raises EncoderFileError.
 
-    python -m benchmarks.fuzz_loader --out DIR --seconds 60
+    python -m tests.robustness.fuzz_loader --out DIR --seconds 3600
 
 Needs atheris (``pip install atheris``; Linux). DIR keeps the files that reached new code, from
-which the next call goes on, and a file for each failure: an exception that is not documented, code
-run (import, exec, compile, a process, a socket, another file opened: by an audit hook), more than
-``SECONDS`` for one file, or more than ``MEMORY_BYTES`` beyond what was there before.
+which the next call continues, and one file for each failure. A failure is an undocumented
+exception; code that runs (an audit hook sees imports, exec, compile, processes, sockets and other
+files); more than ``SECONDS`` for one file; or ``MEMORY_BYTES`` of additional memory.
 """
 
 import argparse
@@ -34,15 +34,15 @@ with atheris.instrument_imports(include=["cmim_sklearn"]):
     import cmim_sklearn
     from cmim_sklearn._utils import archive
 
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 SECONDS, MEMORY_BYTES, MAX_BYTES = 30, 2**30, 2**16
 WATCHED = (
     "import", "exec", "compile", "open", "pickle.", "marshal.", "os.", "subprocess.", "socket.",
     "ctypes.", "shutil.", "code.",
 )  # fmt: skip
-SOUND, SOUND_SHARE = [], 0.4
-"""Files as `save` writes them, and how often the next one is a change of one of these."""
+VALID, VALID_SHARE = [], 0.4
+"""Files that `save` wrote, and the probability that the next file is a mutation of one of them."""
 SEEDS = {
     "CMIMEncoder": {"likelihoods": {"visits": "poisson"}},
     "VAEEncoder": {"numeric_scaling": "standard", "hidden_layer_sizes": ()},
@@ -57,11 +57,11 @@ STRANGE = [
 ]  # fmt: skip
 
 
-# -- what is tried ---------------------------------------------------------------------------------
+# -- loading ---------------------------------------------------------------------------------------
 
 
 def write_seeds(folder):
-    """One small file of each sort of encoder, from three libraries of tables."""
+    """Write a small file for each kind of encoder, fitted to tables of several libraries."""
     import polars as pl
     import pyarrow as pa
 
@@ -74,13 +74,13 @@ def write_seeds(folder):
 
 
 class Loader:
-    """Loads bytes by way of a file, and counts what became of them."""
+    """Load bytes from a file and count the results."""
 
     def __init__(self, folder, end):
         self.path, self.end, self.counts = str(folder / "file"), end, Counter()
 
     def watch(self):
-        """From here on note all that would be code run; what is imported late is there by now."""
+        """Record events that would run code. Late imports must have happened before."""
         self.seen, self.is_loading = [], False
 
         def hook(event, arguments):
@@ -91,7 +91,7 @@ class Loader:
         sys.addaudithook(hook)
 
     def __call__(self, data):
-        """Try one file; raise where something is wrong with how it went."""
+        """Load one file; raise if it fails in an undocumented way or runs code."""
         with open(self.path, "wb") as file:
             file.write(data)
         named = [name for name in SEEDS if name.encode() in data]
@@ -100,30 +100,30 @@ class Loader:
             self.load((named or ["CMIMEncoder"])[0])
             self.counts["loaded"] += 1
         except archive.EncoderFileError as error:
-            self.counts["refused"] += 1
+            self.counts["raised"] += 1
             if len(str(error)) > 2000:
                 raise AssertionError(f"a message of {len(str(error))} characters") from error
         finally:
             self.is_loading = False
         if self.seen:
-            raise AssertionError(f"loading ran something: {self.seen}")
+            raise AssertionError(f"loading ran code: {self.seen}")
         if time.monotonic() > self.end:
             print(json.dumps(self.counts), flush=True)
             os._exit(0)
 
     def load(self, name):
-        """Load the file as a class of this name."""
+        """Load the file with the class of this name."""
         return getattr(cmim_sklearn, name).load(self.path, device="cpu")
 
 
-# -- how files are changed -------------------------------------------------------------------------
+# -- mutations -------------------------------------------------------------------------------------
 
 
 def mutated(data, max_size, seed):
-    """A file with bytes changed anywhere, or a sound zip with something else inside."""
+    """Change bytes anywhere, or write a valid zip with changed content."""
     rng = random.Random(seed)
-    if rng.random() < SOUND_SHARE:  # what was refused before is refused again, and at once
-        data = rng.choice(SOUND)
+    if rng.random() < VALID_SHARE:  # mutations of an invalid file fail early
+        data = rng.choice(VALID)
     parts = _opened(data) if rng.random() < 0.8 else None
     if parts is None:
         return atheris.Mutate(data, max_size)
@@ -131,7 +131,7 @@ def mutated(data, max_size, seed):
     change = rng.choice([_change_value, _change_value, _change_text, _change_arrays])
     try:
         changed = _packed(*change(manifest, packed, rng))
-    except Exception:  # what others have changed before may have any form
+    except Exception:  # earlier mutations may have left any structure
         return atheris.Mutate(data, max_size)
     return changed if len(changed) <= max_size else atheris.Mutate(data, max_size)
 
@@ -140,7 +140,7 @@ def _opened(data):
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             return json.loads(file.read(archive.MANIFEST)), file.read(archive.ARRAYS)
-    except Exception:  # of whatever the fuzzer has made
+    except Exception:  # any error means that it is not a valid file
         return None
 
 
@@ -153,12 +153,12 @@ def _packed(text, packed):
 
 
 def _change_value(manifest, packed, rng):
-    """Some values of the manifest are others: strange ones, or from elsewhere in it."""
+    """Replace values of the manifest by strange ones or by others from the manifest."""
     places = list(_places(manifest))
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         holder, key = rng.choice(places)
         other, at = rng.choice(places)
-        # Copies: a shared list that gets itself put into it would never come to an end.
+        # Copies, since a list that contains itself could not be written.
         choices = copy.deepcopy([rng.choice(STRANGE), other[at]])
         if type(holder[key]) in (int, float):
             choices += [holder[key] + rng.choice([-1, 1]), -holder[key], holder[key] * 2]
@@ -174,13 +174,13 @@ def _change_value(manifest, packed, rng):
 
 
 def _change_text(manifest, packed, rng):
-    """Bytes of the manifest are others."""
+    """Change bytes of the manifest."""
     text = json.dumps(manifest).encode()
     return atheris.Mutate(text, len(text) + 64), packed
 
 
 def _change_arrays(manifest, packed, rng):
-    """Numbers, shapes, dtypes or names of arrays are others; most often the manifest says so."""
+    """Change numbers, shapes, dtypes or names of arrays; usually the manifest matches."""
     arrays = safetensors.numpy.load(packed)
     name = rng.choice(sorted(arrays))
     array = arrays[name]
@@ -207,7 +207,7 @@ def _change_arrays(manifest, packed, rng):
 
 
 def _places(value):
-    """Every place in nested dicts and lists: (holder, key) pairs."""
+    """Yield every place in nested dicts and lists as a pair (holder, key)."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for key, inner in list(pairs):
         yield value, key
@@ -227,8 +227,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         loader = Loader(Path(folder), time.monotonic() + arguments.seconds)
         for name in SEEDS:
-            SOUND.append((corpus / name).read_bytes())
-            Path(loader.path).write_bytes(SOUND[-1])
+            VALID.append((corpus / name).read_bytes())
+            Path(loader.path).write_bytes(VALID[-1])
             loader.load(name)
         loader.watch()
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
