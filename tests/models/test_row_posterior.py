@@ -277,10 +277,10 @@ class KnownNoise(nn.Module):
 
     n_params = 1
 
-    def local(self, params, cells):
+    def surrogate(self, params, cells):
         return self.log_density(params, cells).sum(1), (cells - params) / 0.05**2
 
-    def whiten(self, jacobian, params, cells):
+    def fisher_factor(self, jacobian, params, cells):
         return jacobian / 0.05
 
     def log_density(self, params, cells):
