@@ -156,3 +156,18 @@ def forge(path, target, edit=None, *, members=None):
         for name, content in pairs:
             file.writestr(name, content)
     return target
+
+
+def frame_of(rows):
+    """Benchmark scores as a tidy frame; columns that rows leave out have defaults."""
+    default = {"experiment": "x", "table": "t", "seed": 0, "arm": "cMIM", "setting": ""}
+    default |= {"embedding": "layers", "probe": "linear", "regime": "all", "n_labels": 100}
+    default |= {"n_features": 64, "fit_s": 1.0, "transform_rows_s": 1e4, "peak_mb": 50.0}
+    default |= {"bytes": 1000, "n_rows": 1000, "threads": 1}
+    return pd.DataFrame([{**default, **row} for row in rows])
+
+
+def score_matrix(matrix, arms):
+    """Scores of one seed in the form of `wide`, from a matrix of tables and arms."""
+    index = pd.MultiIndex.from_product([range(len(matrix)), [0]], names=["table", "seed"])
+    return pd.DataFrame(np.array(matrix, float), index, pd.Index(arms, name="arm"))
