@@ -59,3 +59,4 @@ __all__ = [
 # Pickles, reprs and documentation name the public path of a class.
 for _name in set(__all__) - {"__version__"}:
     globals()[_name].__module__ = __name__
+del _name

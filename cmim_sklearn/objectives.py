@@ -15,6 +15,8 @@ from cmim_sklearn._models.latent_model import Pass
 
 __all__ = ["OBJECTIVES", "Pass", "cmim", "contrast", "mim"]
 
+Pass.__module__ = __name__  # its public path, in pickles and documentation
+
 
 def mim(batch: Pass) -> dict[str, Tensor]:
     r"""A-MIM, the asymmetric Mutual Information Machine.

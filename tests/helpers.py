@@ -243,3 +243,18 @@ def make_pass(n=6, d=3, n_columns=4, seed=0):
 def score_matrix(b=6, seed=0, scale=2.0):
     """A random score matrix of a critic, (b, b)."""
     return scale * torch.randn(b, b, generator=seeded(seed), dtype=torch.float64)
+
+
+def frame_of(rows):
+    """Benchmark scores as a tidy frame; columns that rows leave out have defaults."""
+    default = {"experiment": "x", "table": "t", "seed": 0, "arm": "cMIM", "setting": ""}
+    default |= {"embedding": "layers", "probe": "linear", "regime": "all", "n_labels": 100}
+    default |= {"n_features": 64, "fit_s": 1.0, "transform_rows_s": 1e4, "peak_mb": 50.0}
+    default |= {"bytes": 1000, "n_rows": 1000, "threads": 1}
+    return pd.DataFrame([{**default, **row} for row in rows])
+
+
+def arm_scores(matrix, arms):
+    """Scores of one seed in the form of `wide`, from a matrix of tables and arms."""
+    index = pd.MultiIndex.from_product([range(len(matrix)), [0]], names=["table", "seed"])
+    return pd.DataFrame(np.array(matrix, float), index, pd.Index(arms, name="arm"))

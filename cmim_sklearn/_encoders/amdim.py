@@ -125,7 +125,8 @@ class AMDIMEncoder(_ProjectingEncoder):
         d, hidden = architecture["n_components"], architecture["hidden_layer_sizes"]
         projector = architecture["projector_layer_sizes"]
         encoder, local = [likelihood.n_inputs, *hidden, d], [likelihood.n_inputs, *projector]
-        return [encoder, local, [d, *projector[-1:]], [architecture["n_groups"]]]
+        n_groups = [architecture["n_groups"]]  # without weights, but checked like a width
+        return [encoder, local, [d, *projector[-1:]], n_groups]
 
     def _build_model(self, likelihood, architecture, seed):
         d, generator = architecture["n_components"], torch.Generator().manual_seed(seed)

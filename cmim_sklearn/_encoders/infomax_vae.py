@@ -6,6 +6,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import ClassVar
 
+import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
@@ -160,7 +161,7 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
 
     beta: float = 1.0
     information_weight: float = 10.0
-    critic_hidden_layer_sizes: int | Sequence[int] = (1000, 400, 100)
+    critic_hidden_layer_sizes: int | Sequence[int] | np.ndarray = (1000, 400, 100)
     critic_learning_rate_init: float = 1e-4
     latent_prior: str = "mixture"
 

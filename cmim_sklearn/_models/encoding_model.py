@@ -24,7 +24,11 @@ class EncodingModel(nn.Module, ABC):
     posterior : Posterior
     likelihood : Joint
         Converts encoded rows to inputs of the encoder.
+    has_decoder : bool
+        Whether the model has `reconstruction_log_prob`.
     """
+
+    has_decoder = False
 
     @property
     def device(self) -> torch.device:

@@ -93,6 +93,8 @@ class LatentModel(EncodingModel):
         x from p(x | z). It needs samples of x with a gradient, so all columns must be Gaussian.
     """
 
+    has_decoder = True
+
     def __init__(
         self, encoder, posterior, decoder, likelihood: Joint, input_masking=0.0, symmetric=False
     ):
@@ -140,6 +142,10 @@ class LatentModel(EncodingModel):
         posterior = self.posterior(self.encoder(inputs), noise.variance)
         log_px = self.likelihood.log_prob(params, x)
         return Pass(noise.z, posterior, standard_normal(noise.z), log_px, inputs)
+
+    def reconstruction_log_prob(self, x) -> Tensor:
+        """Compute log p(x | z) of every cell, (n, C), at the posterior means of encoded rows x."""
+        return self.likelihood.log_prob(self.decoder(self.posterior_mean(x)), x)
 
 
 def concatenate(first: Pass, second: Pass) -> Pass:

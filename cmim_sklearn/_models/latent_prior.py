@@ -8,10 +8,7 @@ import torch
 
 from cmim_sklearn.latents import LOG_2PI
 
-MIXTURE_SIZES = (1, 10, 30, 100)
-
-MIXTURE_ROWS = 5000
-
+MIXTURE_SIZES, MIXTURE_ROWS = (1, 10, 30, 100), 5000
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
 
 MIN_NOISE_SHARE = 1e-4

@@ -29,12 +29,11 @@ def describe_suspect_column(model, table, encoded):
     """
     names = table.encoded_names()
     parts = [encoded[start : start + PART_ROWS] for start in range(0, len(encoded), PART_ROWS)]
-    if hasattr(model, "decoder"):
+    if model.has_decoder:
         model.eval()
 
         def log_px(x):
-            params = model.decoder(model.posterior_mean(x))
-            return {"log_px": model.likelihood.log_prob(params, x)}
+            return {"log_px": model.reconstruction_log_prob(x)}
 
         lowest = np.min([_lowest(on_rows(model, log_px, part)["log_px"]) for part in parts], 0)
         c = int(lowest.argmin())

@@ -55,7 +55,7 @@ class Trained(NamedTuple):
     interruption: KeyboardInterrupt | None
 
 
-def train(net: LatentNet, rows: Rows, summarise: Callable) -> Trained:
+def train(net: LatentNet, rows: Rows, summarise: Callable, *, keep_interrupted=True) -> Trained:
     """Train a net on rows, then summarise it.
 
     Parameters
@@ -65,12 +65,13 @@ def train(net: LatentNet, rows: Rows, summarise: Callable) -> Trained:
     rows : Rows
     summarise : callable
         From net and rows to the fitted attributes that are read from the net.
+    keep_interrupted : bool, default=True
+        Whether to return a KeyboardInterrupt instead of raising it, so that the caller can keep
+        what was learnt before.
 
     Returns
     -------
     Trained
-        Also after a KeyboardInterrupt, which is returned and not raised: the caller first keeps
-        what was learnt.
 
     Raises
     ------
@@ -86,4 +87,6 @@ def train(net: LatentNet, rows: Rows, summarise: Callable) -> Trained:
             raise FloatingPointError(f"{error} {column}".strip()) from None
         return Trained(net, summarise(net, rows), None)
     except KeyboardInterrupt as interruption:
+        if not keep_interrupted:
+            raise
         return Trained(net, summarise(net, rows), interruption)

@@ -11,3 +11,8 @@ from cmim_sklearn.display._sample_quality import SampleQualityDisplay
 from cmim_sklearn.display._training import TrainingDisplay
 
 __all__ = ["LatentSpaceDisplay", "ReconstructionDisplay", "SampleQualityDisplay", "TrainingDisplay"]
+
+# Pickles, reprs and documentation name the public path of a class.
+for _name in set(__all__):
+    globals()[_name].__module__ = __name__
+del _name

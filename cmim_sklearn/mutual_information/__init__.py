@@ -14,3 +14,8 @@ from cmim_sklearn.mutual_information._ksg import KSG
 from cmim_sklearn.mutual_information._result import MutualInformation
 
 __all__ = ["KSG", "MINE", "NWJ", "SMILE", "InfoNCE", "MutualInformation", "mutual_information"]
+
+# Pickles, reprs and documentation name the public path of a class.
+for _name in set(__all__) - {"mutual_information"}:
+    globals()[_name].__module__ = __name__
+del _name

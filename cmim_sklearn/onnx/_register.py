@@ -2,7 +2,6 @@
 
 import numpy as np
 
-import cmim_sklearn._encoders  # noqa: F401  # fills ENCODERS
 from cmim_sklearn._encoders.base.fitted import fitted_parts
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import CATEGORY

@@ -1,4 +1,4 @@
-"""Arms and probes of the evidence benchmark: what they measure is what they say."""
+"""Arms and probes of the quality benchmark."""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def make_pass(log_variance):
     return Pass(z, posterior, standard_normal(z), log_px)
 
 
-def test_with_contrast_adds_the_term_of_cmim_and_nothing_else():
+def test_with_contrast_adds_only_the_contrastive_term():
     batch = make_pass(-1.0)
     terms = with_contrast(ObjectiveLoss(mim))(batch)
     plain = mim(batch)
@@ -49,23 +49,23 @@ def test_with_contrast_adds_the_term_of_cmim_and_nothing_else():
 
 
 @pytest.mark.parametrize(("arm", "base"), [("cAE", "AE"), ("cVAE", "VAE")])
-def test_arms_with_contrast_train_on_it_and_those_without_do_not(mixed, arm, base):
+def test_only_arms_with_contrast_train_on_it(mixed, arm, base):
     encoders = [make_encoder(name, 0, **SHORT).fit(mixed) for name in (arm, base)]
     recorded = ["train_contrast" in encoder.net_.history[-1] for encoder in encoders]
     assert recorded == [True, False]
 
 
-def test_a_second_sample_of_a_posterior_without_noise_is_the_code_itself():
+def test_a_second_sample_without_noise_is_the_code():
     batch = make_pass(-60.0)
     for name, term in cmim(batch).items():
         assert_allclose(second_sample(batch)[name], term, atol=1e-5)
     noisy = make_pass(0.0)
     torch.manual_seed(0)
-    # What is pulled together costs more while it is apart.
+    # Pairs that are pulled together cost more while they are far apart.
     assert second_sample(noisy)["contrast"].mean() > cmim(noisy)["contrast"].mean()
 
 
-def test_reconstruction_is_one_for_the_table_and_nothing_for_its_means():
+def test_reconstruction_scores_one_for_the_table_and_zero_for_its_means():
     rng = np.random.RandomState(0)
     X = pd.DataFrame(
         {
@@ -81,7 +81,7 @@ def test_reconstruction_is_one_for_the_table_and_nothing_for_its_means():
     assert_allclose(reconstruction(X, X, blind), np.mean(shares), atol=1e-3)
 
 
-def test_control_has_the_code_and_not_the_trained_decoder(mixed):
+def test_the_control_has_the_trained_code_and_a_random_decoder(mixed):
     def made():
         embeddings = ["informative", "mean", "control"]
         return embed_family("MIM", 0, mixed[:150], mixed[150:], embeddings=embeddings, **SHORT)
@@ -94,12 +94,12 @@ def test_control_has_the_code_and_not_the_trained_decoder(mixed):
     assert not np.allclose(train, features.matrices["informative"][0], atol=0.1)
     assert 0 <= features.reconstruction <= 1
     assert features.cost["bytes"] > 1000
-    # Same code, same random weights: the control repeats.
+    # The code and the random weights are the same, so the control repeats.
     assert_allclose(made().matrices["control"][0], train, atol=1e-5)
 
 
 @pytest.mark.parametrize("arm", FAMILY)
-def test_every_arm_of_the_family_makes_features_row_for_row(mixed, arm):
+def test_every_arm_of_the_family_gives_one_row_of_features_per_row(mixed, arm):
     names = ["layers", "mean", "control"]
     features = embed_family(arm, 0, mixed[:150], mixed[150:], embeddings=names, **SHORT)
     has_decoder = arm not in WITHOUT_DECODER
@@ -118,7 +118,7 @@ def test_every_arm_of_the_family_makes_features_row_for_row(mixed, arm):
     assert np.isfinite(features.reconstruction) == has_decoder
 
 
-def test_the_untrained_network_is_that_of_cmim_before_its_first_step(mixed):
+def test_the_untrained_network_is_cmim_before_its_first_step(mixed):
     encoder = make_encoder("untrained", 0, hidden_layer_sizes=(16,)).fit(mixed)
     generator_seed = np.random.RandomState(0).randint(2**31 - 1)
     fresh = encoder._build_model(encoder.table_.likelihood, encoder._built, int(generator_seed))
@@ -131,8 +131,8 @@ def test_the_untrained_network_is_that_of_cmim_before_its_first_step(mixed):
 
 
 @pytest.mark.parametrize("arm", ["raw", *OTHERS])
-def test_other_arms_make_features_of_raw_columns(mixed, arm):
-    X = mixed.drop(columns=["flag", "member"])  # booleans with holes are no raw numbers
+def test_other_arms_give_features_of_raw_columns(mixed, arm):
+    X = mixed.drop(columns=["flag", "member"])  # booleans with missing values are not numbers
     features = embed_other(arm, 0, X[:150], X[150:])
     train, test = features.matrices[""]
     assert (train.shape[0], test.shape[0]) == (150, 50)
@@ -140,7 +140,7 @@ def test_other_arms_make_features_of_raw_columns(mixed, arm):
     assert features.cost["fit_s"] >= 0
 
 
-def test_meter_sees_the_peak_above_what_was_held(monkeypatch):
+def test_the_meter_measures_the_peak_above_the_start(monkeypatch):
     held = {"VmRSS": 100.0, "VmHWM": 120.0}
     monkeypatch.setattr(arms, "memory", held.get)
     meter = Meter()
@@ -152,7 +152,7 @@ def test_meter_sees_the_peak_above_what_was_held(monkeypatch):
     assert cost["transform_rows_s"] > 0
 
 
-def test_memory_is_this_process_own():
+def test_memory_is_that_of_this_process():
     before = memory("VmRSS")
     held = np.ones(100_000_000 // 8)
     assert memory("VmRSS") - before > 90
@@ -163,11 +163,11 @@ def test_memory_is_this_process_own():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("regression", [False, True])
-def test_probes_read_what_is_plain_and_not_what_is_absent(probe, regression):
+def test_probes_find_a_signal_and_no_signal_in_noise(probe, regression):
     rng = np.random.RandomState(0)
     angle = rng.rand(400) * np.pi
     X = np.column_stack([np.cos(angle), np.sin(angle)]) * 5
-    # No words: with early stopping, the MLP of scikit-learn 1.6 takes numbers alone.
+    # Numbers only: with early stopping, the MLP of scikit-learn 1.6 does not accept strings.
     y = angle if regression else (angle > np.pi / 2).astype(int)
     train, test = slice(0, 300), slice(300, None)
     assert score(probe, X[train], y[train], X[test], y[test], regression) > 0.9

@@ -1,4 +1,4 @@
-"""What the findings of the evidence rest on, by known answers."""
+"""Comparisons of the quality benchmark, on scores with known answers."""
 
 import numpy as np
 import pandas as pd
@@ -31,21 +31,7 @@ from benchmarks.comparisons import (
     way,
     wide,
 )
-
-
-def frame_of(rows):
-    """Rows of the tidy schema, most of its columns at a default."""
-    default = {"experiment": "x", "table": "t", "seed": 0, "arm": "cMIM", "setting": ""}
-    default |= {"embedding": "layers", "probe": "linear", "regime": "all", "n_labels": 100}
-    default |= {"n_features": 64, "fit_s": 1.0, "transform_rows_s": 1e4, "peak_mb": 50.0}
-    default |= {"bytes": 1000, "n_rows": 1000, "threads": 1}
-    return pd.DataFrame([{**default, **row} for row in rows])
-
-
-def scores(matrix, arms):
-    """What `wide` returns, from a matrix of tables and arms, with one seed."""
-    index = pd.MultiIndex.from_product([range(len(matrix)), [0]], names=["table", "seed"])
-    return pd.DataFrame(np.array(matrix, float), index, pd.Index(arms, name="arm"))
+from tests.helpers import arm_scores, frame_of
 
 
 def test_paired_difference_is_over_tables_after_seeds():
@@ -63,8 +49,8 @@ def test_paired_difference_is_over_tables_after_seeds():
     assert (found.ours, found.theirs) == pytest.approx((0.7, 0.625))
 
 
-def test_paired_uses_shared_pairs_alone():
-    frame = scores([[1, 0], [2, np.nan], [np.nan, 5], [4, 3]], ["cMIM", "MIM"])
+def test_paired_uses_only_shared_pairs():
+    frame = arm_scores([[1, 0], [2, np.nan], [np.nan, 5], [4, 3]], ["cMIM", "MIM"])
     found = paired(frame, "cMIM", "MIM")
     assert (found.mean, found.tables) == (1, 2)
     assert paired(frame, "cMIM", "absent").tables == 0
@@ -87,18 +73,20 @@ def test_paired_uses_shared_pairs_alone():
         ([0.002, 0, -0.002], NO_WORSE),
         ([0.0019, -0.0001, -0.0021], OPEN),
         ([0.0026, 0.0016, 0.0036], BETTER),
-        # Below zero, though within the margin.
+        # Below zero, but within the margin.
         ([-0.003, -0.003, -0.003], WORSE),
     ],
 )
 def test_verdict(differences, word):
-    frame = scores([[d, 0] for d in differences], ["cMIM", "MIM"])
+    frame = arm_scores([[d, 0] for d in differences], ["cMIM", "MIM"])
     assert MARGIN == 0.005
     assert verdict(paired(frame, "cMIM", "MIM")) == word
 
 
-def test_a_claim_holds_only_with_all_that_were_planned():
-    frame = scores([[1, 0, 2, 0.9, 1], [1.1, 0, 2, 1.2, 1.1], [0.9, 0, 2, 1.0, 0.9]], list("abcde"))
+def test_a_claim_holds_only_if_all_planned_comparisons_ran():
+    frame = arm_scores(
+        [[1, 0, 2, 0.9, 1], [1.1, 0, 2, 1.2, 1.1], [0.9, 0, 2, 1.0, 0.9]], list("abcde")
+    )
     better, worse, open_, same = (paired(frame, "a", other) for other in "bcde")
     lacking = paired(frame, "a", "absent")
     assert [verdict(c) for c in (better, worse, open_, same)] == [BETTER, WORSE, OPEN, NO_WORSE]
@@ -114,7 +102,7 @@ def test_a_claim_holds_only_with_all_that_were_planned():
 
 
 def test_planned_comparisons_are_not_dropped():
-    others = against_others(scores([[1, 0]] * 2, ["cMIM", "raw"]), ["untrained", "cMIM"])
+    others = against_others(arm_scores([[1, 0]] * 2, ["cMIM", "raw"]), ["untrained", "cMIM"])
     assert {label: c.tables for label, c in others.items()} == {
         "cMIM over untrained": 0,
         "cMIM over raw": 2,
@@ -129,37 +117,37 @@ def test_nemenyi_constants(n_arms, constant):
 
 
 def test_ranks():
-    found = rank(scores([[3, 2, 1], [3, 2, 2], [1, 2, 3], [9, 8, 7]], ["a", "b", "c"]))
+    found = rank(arm_scores([[3, 2, 1], [3, 2, 2], [1, 2, 3], [9, 8, 7]], ["a", "b", "c"]))
     assert found.ranks.to_dict() == {"a": 1.5, "b": 2.125, "c": 2.375}
     assert found.tables == 4
-    # Of tables without the tie: 12 / (n k (k + 1)) * sum of squared rank sums - 3 n (k + 1).
-    untied = rank(scores([[3, 2, 1], [3, 2, 1], [1, 2, 3], [9, 8, 7]], ["a", "b", "c"]))
+    # For tables without ties: 12 / (n k (k + 1)) * sum of squared rank sums - 3 n (k + 1).
+    untied = rank(arm_scores([[3, 2, 1], [3, 2, 1], [1, 2, 3], [9, 8, 7]], ["a", "b", "c"]))
     statistic = 12 / (4 * 3 * 4) * (6**2 + 8**2 + 10**2) - 3 * 4 * 4
     assert untied.p_value == pytest.approx(np.exp(-statistic / 2))
 
 
-def test_ranks_that_are_not_told_apart():
-    told = rank(scores([[3, 2, 1]] * 5, ["a", "b", "c"]))
+def test_ranks_without_significant_differences():
+    told = rank(arm_scores([[3, 2, 1]] * 5, ["a", "b", "c"]))
     # Five tables of the same order: exp(-5) of a chi squared variable.
     assert told.p_value == pytest.approx(np.exp(-5))
     assert told.told_apart
-    assert not rank(scores([[3, 2, 1], [1, 2, 3]], ["a", "b", "c"])).told_apart
-    assert not rank(scores([[1, 1, 1]] * 3, ["a", "b", "c"])).told_apart
+    assert not rank(arm_scores([[3, 2, 1], [1, 2, 3]], ["a", "b", "c"])).told_apart
+    assert not rank(arm_scores([[1, 1, 1]] * 3, ["a", "b", "c"])).told_apart
     # Nine arms on five tables: 3.102 * sqrt(9 * 10 / (6 * 5)) of 8 ranks.
-    many = rank(scores(np.random.RandomState(0).rand(5, 9), list("abcdefghi")))
+    many = rank(arm_scores(np.random.RandomState(0).rand(5, 9), list("abcdefghi")))
     assert many.difference == pytest.approx(5.373, abs=1e-3)
     assert many.weak
-    assert not rank(scores(np.random.RandomState(0).rand(40, 9), list("abcdefghi"))).weak
+    assert not rank(arm_scores(np.random.RandomState(0).rand(40, 9), list("abcdefghi"))).weak
 
 
 def test_ranks_without_a_difference():
-    assert np.isnan(rank(scores([[1, 1, 1]] * 3, ["a", "b", "c"])).p_value)
-    assert rank(scores([[1, 2]] * 3, ["a", "b"])) is None
-    assert rank(scores([[1, 2, 3]], ["a", "b", "c"])) is None
+    assert np.isnan(rank(arm_scores([[1, 1, 1]] * 3, ["a", "b", "c"])).p_value)
+    assert rank(arm_scores([[1, 2]] * 3, ["a", "b"])) is None
+    assert rank(arm_scores([[1, 2, 3]], ["a", "b", "c"])) is None
 
 
-def test_an_arm_cut_short_is_left_out_of_the_ranking():
-    frame = scores([[3, 2, 1, 0]] * 4, ["a", "b", "c", "d"])
+def test_an_incomplete_arm_is_not_ranked():
+    frame = arm_scores([[3, 2, 1, 0]] * 4, ["a", "b", "c", "d"])
     frame.iloc[1:, 3] = np.nan
     frame.iloc[0, 0] = np.nan
     found = rank(frame)
@@ -181,18 +169,18 @@ def test_way():
         [0.2, 0.6, 0.7, 0.8],  # clipped from below
         [0.95, 0.6, 0.5, 0.7],  # clipped from above
         [0.7, 0.6, 0.615, 0.5],  # trees lead by too little
-        [0.7, 0.6, np.nan, 0.8],  # which is the better tree?
+        [0.7, 0.6, np.nan, 0.8],  # the better tree is unknown
     ]
-    found = way(scores(rows, arms))
+    found = way(arm_scores(rows, arms))
     assert found["way"].tolist() == pytest.approx([0.5, -1, 1.5, np.nan], nan_ok=True)
     assert found["trees"].tolist() == [0.7, 0.8, 0.7, 0.615]
-    assert len(way(scores(rows, arms).drop(columns="HistGradientBoosting"))) == 5
-    assert len(way(scores(rows, arms)[["cMIM", "raw"]])) == 0
+    assert len(way(arm_scores(rows, arms).drop(columns="HistGradientBoosting"))) == 5
+    assert len(way(arm_scores(rows, arms)[["cMIM", "raw"]])) == 0
 
 
 def test_way_takes_the_better_trees_of_each_seed():
     arms = ["cMIM", "raw", "HistGradientBoosting", "ExtraTrees"]
-    frame = scores([[0.6, 0.5, 0.7, 0.5], [0.6, 0.5, 0.5, 0.9]], arms)
+    frame = arm_scores([[0.6, 0.5, 0.7, 0.5], [0.6, 0.5, 0.5, 0.9]], arms)
     frame.index = pd.MultiIndex.from_tuples([("a", 0), ("a", 1)], names=["table", "seed"])
     assert way(frame).loc["a", "trees"] == pytest.approx(0.8)
 
@@ -223,7 +211,7 @@ def test_batch_dependence():
         for name, level in (("a", 0.5), ("b", 0.7))
         for power in range(4, 11)
     ]
-    # A batch size that one arm alone has is not compared.
+    # A batch size that only one arm has is not compared.
     rows += [{"arm": "cMIM", "setting": "2048", "table": name, "score": 9.0} for name in ("a", "b")]
     found = batch_dependence(frame_of(rows))
     assert found.means.index.tolist() == [2**power for power in range(4, 11)]
@@ -247,7 +235,7 @@ def test_time_curves():
     )
     rows.loc[rows["table"] == "b", "score"] *= -1
     found = time_curves(rows)
-    # A table with a longest fit below zero has no share of it.
+    # A table whose longest fit scores below zero has no share.
     assert set(found["table"]) == {"a"}
     shares = found.set_index(["variant", "updates"])["relative"].to_dict()
     assert shares == {("", 100): 0.5, ("", 1000): 1, ("lr 0.001", 100): 0.25}

@@ -1,4 +1,4 @@
-"""Synthetic scores with known answers."""
+"""Report and figures of the quality benchmark, on synthetic scores with known answers."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from benchmarks.comparisons import cliques, default_reached, paired, rank, selec
 from benchmarks.report import main, write_report
 from benchmarks.sections import length_findings
 from benchmarks.wording import claim, elsewhere, rounded
-from tests.benchmarks.test_comparisons import frame_of, scores
+from tests.helpers import arm_scores, frame_of
 
 PROBES = ("linear", "knn_cosine", "knn_euclidean", "mlp")
 TABLES = [f"table {letter}" for letter in "ABCDEFGH"]
@@ -24,7 +24,7 @@ RIVALS = {
 
 
 def everything(seeds=2):
-    """Scores of every experiment; noise is small beside the differences of arms."""
+    """Scores of every experiment; noise is small compared with the differences of arms."""
     rng = np.random.RandomState(0)
     rows = []
 
@@ -112,8 +112,8 @@ def folder(tidy, tmp_path_factory):
 # Figures
 
 
-def test_critical_difference_joins_what_is_not_told_apart():
-    frame = scores([[4, 3, 2, 1], [4, 3, 2, 1], [3, 4, 1, 2]] * 8, ["a", "b", "c", "d"])
+def test_critical_difference_joins_arms_without_significant_differences():
+    frame = arm_scores([[4, 3, 2, 1], [4, 3, 2, 1], [3, 4, 1, 2]] * 8, ["a", "b", "c", "d"])
     found = rank(frame)
     [ax] = figures.critical_difference(found).axes
     lines = {gid: [x for x in ax.lines if x.get_gid() == gid] for gid in ("clique", "leader")}
@@ -127,15 +127,15 @@ def test_critical_difference_joins_what_is_not_told_apart():
     assert any(f"{found.difference:.2f}" in text.get_text() for text in ax.texts)
 
 
-def test_no_bars_where_ranks_are_not_told_apart():
-    found = rank(scores([[3, 2, 1], [1, 2, 3]], ["a", "b", "c"]))
+def test_no_bars_without_significant_differences():
+    found = rank(arm_scores([[3, 2, 1], [1, 2, 3]], ["a", "b", "c"]))
     [ax] = figures.critical_difference(found).axes
     assert not [line for line in ax.lines if line.get_gid() in ("clique", "ruler")]
     assert "ranks are not told apart" in [text.get_text() for text in ax.texts]
 
 
-def test_differences_hold_means_and_intervals():
-    frame = scores([[0.3, 0.1], [0.4, 0.1], [0.5, 0.1]], ["cMIM", "MIM"])
+def test_differences_show_means_and_intervals():
+    frame = arm_scores([[0.3, 0.1], [0.4, 0.1], [0.5, 0.1]], ["cMIM", "MIM"])
     found = paired(frame, "cMIM", "MIM")
     [ax] = figures.differences({("mean", "linear"): found}, "cMIM minus MIM").axes
     [bar] = ax.containers
@@ -146,7 +146,7 @@ def test_differences_hold_means_and_intervals():
     assert ax.get_yticklabels()[0].get_text() == "mean, linear"
 
 
-def test_lines_and_points_hold_the_scores():
+def test_lines_and_points_show_the_scores():
     means = pd.DataFrame({"cMIM": [0.5, 0.6], "MIM": [0.4, 0.3]}, index=[16, 32])
     [ax] = figures.batch_lines(means).axes
     drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
@@ -161,8 +161,8 @@ def test_lines_and_points_hold_the_scores():
     assert points == {"cMIM": [[20, 0.5]], "raw": [[figures.LEAST_SECONDS, 0.4]]}
 
 
-def test_ablation_holds_differences_in_order():
-    frame = scores([[0.2, 0.1, 0.5], [0.3, 0.1, 0.5]], ["10", "9", "100"])
+def test_ablation_shows_differences_in_order():
+    frame = arm_scores([[0.2, 0.1, 0.5], [0.3, 0.1, 0.5]], ["10", "9", "100"])
     against = {setting: paired(frame, setting, "9") for setting in frame}
     [ax] = figures.ablation({"layers": against}, "9").axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["9\n(default)", "10", "100"]
@@ -182,7 +182,7 @@ def test_time_to_quality_draws_tables_and_means(tidy):
     assert mean.get_ydata()[-1] == 1
 
 
-def test_styles_are_distinct_and_cmim_keeps_its_own():
+def test_styles_are_distinct_and_that_of_cmim_is_fixed():
     styles = figures.styles(["raw", "cMIM", *map(str, range(40))])
     assert len({tuple(style.values()) for style in styles.values()}) == 42
     assert styles["cMIM"] == figures.styles(["cMIM"])["cMIM"]
@@ -200,7 +200,7 @@ def test_numbers_of_any_size():
 
 
 def test_claim_of_one_comparison():
-    frame = scores([[0.1, 0, 0.1], [0.11, 0, 0.11], [0.09, 0, 0.09]], ["a", "b", "c"])
+    frame = arm_scores([[0.1, 0, 0.1], [0.11, 0, 0.11], [0.09, 0, 0.09]], ["a", "b", "c"])
     better, same = paired(frame, "a", "b"), paired(frame, "a", "c")
     numbers = "+0.100 ± 0.006 (3 wins, 0 losses; 3 tables, 1 seed)."
     assert claim("It adds", {"b": better}, ("better",)) == f"**It adds: holds (better).** {numbers}"
@@ -213,7 +213,7 @@ def test_claim_of_one_comparison():
 
 
 def test_claim_of_several_comparisons():
-    frame = scores([[0.1, 0, 0.1], [0.11, 0, 0.11], [0.09, 0, 0.09]], ["a", "b", "c"])
+    frame = arm_scores([[0.1, 0, 0.1], [0.11, 0, 0.11], [0.09, 0, 0.09]], ["a", "b", "c"])
     made = {other: paired(frame, "a", other) for other in "bcd"}
     text = claim("It is fine", made)
     assert text.startswith(
@@ -239,7 +239,7 @@ def test_arms_at_another_embedding_are_named():
 # The report
 
 
-def test_report_says_what_it_computed(tidy, folder):
+def test_the_report_states_the_computed_numbers(tidy, folder):
     text = (folder / "RESULTS.md").read_text()
     assert text.startswith("*Generated by `python -m benchmarks.run --data-dir DIR --out DIR`")
     assert "nan" not in text
@@ -251,7 +251,7 @@ def test_report_says_what_it_computed(tidy, folder):
         f"{gain.mean():+.3f} ± {gain.std() / np.sqrt(8):.3f} (8 wins, 0 losses; 8 tables, 2 seeds)"
     ) in text
     assert "Above raw on 8 of 8 tables, above both raw and trees on 0 of 8" in text
-    # Trees, which are above it, have no rank among features.
+    # Trees are not ranked among features.
     assert "cMIM's mean rank is 1.00, place 1 of 12" in text
     for half in (slice(0, 4), slice(4, 8)):
         assert f"| 4 of 4 | {gain.iloc[half].mean():+.3f} ± " in text
@@ -274,7 +274,7 @@ def test_report_says_what_it_computed(tidy, folder):
     assert "hidden_layer_sizes**, default (256, 256): (512, 512, 512) +0.0" in text
 
 
-def test_report_sets_training_against_none(tidy, folder):
+def test_the_report_compares_with_untrained_features(tidy, folder):
     text = (folder / "RESULTS.md").read_text()
     for regime, label in (("all", "all labels"), ("few", "few labels")):
         rows = select(tidy, experiment="rivals", regime=regime)
@@ -291,7 +291,7 @@ def test_report_sets_training_against_none(tidy, folder):
     assert "| cMIM over untrained |" in text[text.index("## Several targets") :]
 
 
-def test_report_says_that_training_was_not_compared(tidy, tmp_path):
+def test_the_report_states_a_missing_comparison_with_untrained_features(tidy, tmp_path):
     rows = tidy[tidy["experiment"].isin(["rivals", "family", "targets"])]
     write_report(rows[rows["arm"] != "untrained"], tmp_path, context={})
     text = (tmp_path / "RESULTS.md").read_text()
@@ -302,7 +302,7 @@ def test_report_says_that_training_was_not_compared(tidy, tmp_path):
     assert text.count("| cMIM over untrained | - | - | - | 0-0 | 0 tables, 0 seeds | not run |") > 2
 
 
-def test_report_says_how_large_the_contrastive_term_is(folder):
+def test_the_report_states_the_size_of_the_contrastive_term(folder):
     text = (folder / "RESULTS.md").read_text()
     assert (
         "- The contrastive term ends at a median of 0.004 nats a row for cAE (0.05 % of the loss), "
@@ -328,7 +328,7 @@ def test_batch_is_decided_by_slopes_at_the_mean_first(tidy, folder, tmp_path):
     assert (tmp_path / "RESULTS.md").read_text().count(said) == 1
 
 
-def test_few_tables_and_many_arms_leave_little_power(tidy, tmp_path):
+def test_few_tables_and_many_arms_have_little_power(tidy, tmp_path):
     rows = tidy[(tidy["experiment"] == "family") & tidy["table"].isin(TABLES[:5])].copy()
     rows["score"] = np.random.RandomState(0).rand(len(rows))
     write_report(rows, tmp_path, context={})
@@ -342,7 +342,7 @@ def test_few_tables_and_many_arms_leave_little_power(tidy, tmp_path):
     assert "Not told apart from it" not in finding
 
 
-def test_report_shows_every_figure_that_it_draws(folder):
+def test_the_report_shows_every_figure(folder):
     text = (folder / "RESULTS.md").read_text()
     drawn = sorted(path.name for path in (folder / "figures").iterdir())
     assert len(drawn) == 16
@@ -351,7 +351,7 @@ def test_report_shows_every_figure_that_it_draws(folder):
         assert (folder / "figures" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_failing_claim_is_said_to_fail(tidy, tmp_path):
+def test_a_failing_claim_is_reported(tidy, tmp_path):
     rows = tidy[tidy["experiment"] == "family"].copy()
     worse = (rows["arm"] == "cMIM") & (rows["probe"] == "mlp") & (rows["embedding"] == "mean")
     rows.loc[worse, "score"] -= 0.1
@@ -381,7 +381,7 @@ def test_a_claim_that_was_run_in_part_does_not_hold(tidy, tmp_path):
     ],
 )
 def test_partial_results(tidy, tmp_path, experiment):
-    """One experiment alone, cut ever shorter; the others are said not to have run."""
+    """One incomplete experiment; the report states that the others did not run."""
     rows = tidy[tidy["experiment"] == experiment]
     two_arms = rows[rows["arm"].isin(rows["arm"].unique()[:2])]
     one_table = rows[rows["table"] == "table A"]
@@ -421,7 +421,7 @@ def test_command(tidy, tmp_path, monkeypatch):
     assert "`python -m benchmarks.report --results FILE --out DIR`" in text
 
 
-def test_an_ablation_of_one_setting_is_none(tidy, tmp_path):
+def test_an_ablation_of_one_setting_is_not_reported(tidy, tmp_path):
     rows = tidy.query("experiment == 'temperature' and setting == '0.1'")
     write_report(rows, tmp_path, context={})
     text = (tmp_path / "RESULTS.md").read_text()

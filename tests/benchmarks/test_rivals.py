@@ -1,4 +1,4 @@
-"""The driver of the benchmark's rivals, with a rival made up here and no pip."""
+"""Driver of the benchmark's rivals, with a dummy rival and without pip."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import rivals
 
-# Features: the row's place, the sum of its numbers, its number of letters, the seed.
+# Features: position of the row, sum of its numbers, number of its letters, seed.
 EMBED = """
 import sys
 import time
@@ -44,23 +44,23 @@ run(fit, transform)
 
 
 @pytest.fixture
-def made_up(tmp_path, monkeypatch):
-    """A folder of environments with one in it, and rivals that use it."""
+def dummy(tmp_path, monkeypatch):
+    """Folder with one environment, and rivals that use it."""
     home = tmp_path / "rivals"
-    (home / "made_up").mkdir(parents=True)
-    (home / "made_up" / "embed.py").write_text(EMBED)
-    (home / "made_up" / "requirements.txt").write_text("other==1.0\ntorch==2.0.0\n")
+    (home / "dummy").mkdir(parents=True)
+    (home / "dummy" / "embed.py").write_text(EMBED)
+    (home / "dummy" / "requirements.txt").write_text("other==1.0\ntorch==2.0.0\n")
     (home / "exchange.py").write_text((rivals.HERE / "exchange.py").read_text())
     methods = ("works", "fails", "hangs", "stops")
-    table = {name: rivals.Rival("made_up", name, takes_frame=True) for name in methods}
-    table["of floats"] = rivals.Rival("made_up", "works", takes_frame=False)
+    table = {name: rivals.Rival("dummy", name, takes_frame=True) for name in methods}
+    table["of floats"] = rivals.Rival("dummy", "works", takes_frame=False)
     monkeypatch.setattr(rivals, "HERE", home)
     monkeypatch.setattr(rivals, "RIVALS", table)
-    return home / "made_up"
+    return home / "dummy"
 
 
 @pytest.fixture
-def installed(made_up, monkeypatch):
+def installed(dummy, monkeypatch):
     monkeypatch.setattr(rivals, "install", lambda name, env_dir: sys.executable)
 
 
@@ -83,7 +83,7 @@ def run(name, **options):
 
 
 @pytest.mark.usefixtures("installed")
-def test_features_of_a_frame_come_back_row_for_row():
+def test_features_of_a_frame_keep_the_order_of_rows():
     embedded = run("works")
     np.testing.assert_array_equal(
         embedded.train, [[0, 1, 4, 11], [1, 1, 2, 11], [2, 5, 0, 11], [3, 7.5, 2, 11]]
@@ -97,7 +97,7 @@ def test_features_of_a_frame_come_back_row_for_row():
 
 
 @pytest.mark.usefixtures("installed")
-def test_features_of_a_matrix_come_back_row_for_row():
+def test_features_of_a_matrix_keep_the_order_of_rows():
     embedded = run("of floats")
     np.testing.assert_array_equal(embedded.train[:, 1], [1, 5, 9, 13])
     np.testing.assert_array_equal(embedded.test, [[0, 11, 0, 11]])
@@ -111,7 +111,7 @@ def test_a_failure_names_the_rival_its_exit_code_and_its_last_lines():
 
 
 @pytest.mark.usefixtures("installed")
-def test_to_stop_in_good_order_without_features_is_a_failure():
+def test_an_exit_without_features_is_a_failure():
     with pytest.raises(RuntimeError, match=r"^stops failed with exit code 0"):
         run("stops")
 
@@ -123,66 +123,66 @@ def test_a_timeout_names_the_rival_and_the_seconds():
 
 
 @pytest.fixture
-def commands(made_up, monkeypatch):
-    """The commands that would have been run; one that holds ``fail`` fails."""
+def commands(dummy, monkeypatch):
+    """Commands that would have been run; a command with ``fail`` in it fails."""
     ran = []
 
     def pretend(command, **options):
         ran.append(command)
         if "venv" in command:
-            python = made_up.parent / "envs" / "made_up" / "bin" / "python"
+            python = dummy.parent / "envs" / "dummy" / "bin" / "python"
             python.parent.mkdir(parents=True)
             python.touch()
-        failed = "-r" in command and "fail" in (made_up / "requirements.txt").read_text()
+        failed = "-r" in command and "fail" in (dummy / "requirements.txt").read_text()
         return subprocess.CompletedProcess(command, int(failed), "", "no such version\n")
 
     monkeypatch.setattr(rivals.subprocess, "run", pretend)
     return ran
 
 
-def install(made_up):
-    return rivals.install("works", made_up.parent / "envs")
+def install(dummy):
+    return rivals.install("works", dummy.parent / "envs")
 
 
-def test_an_environment_is_built_once_and_torch_first(made_up, commands, capsys):
-    python = install(made_up)
+def test_an_environment_is_built_once_with_torch_first(dummy, commands, capsys):
+    python = install(dummy)
     assert python.exists()
     venv, torch, rest = commands
     assert venv[:3] == [sys.executable, "-m", "venv"]
     assert torch[0] == rest[0] == str(python)
     assert torch[-1] == "torch==2.0.0"
-    assert rest[-2:] == ["-r", str(made_up / "requirements.txt")]
+    assert rest[-2:] == ["-r", str(dummy / "requirements.txt")]
     assert capsys.readouterr().out.startswith("Building the environment of works in ")
-    assert install(made_up) == python
+    assert install(dummy) == python
     assert len(commands) == 3
     assert not capsys.readouterr().out
 
 
-def test_an_environment_without_torch_takes_one_install(made_up, commands):
-    (made_up / "requirements.txt").write_text("other==1.0\n")
-    install(made_up)
+def test_an_environment_without_torch_takes_one_install(dummy, commands):
+    (dummy / "requirements.txt").write_text("other==1.0\n")
+    install(dummy)
     assert len(commands) == 2
 
 
-def test_an_environment_is_built_anew_when_requirements_change(made_up, commands, capsys):
-    left = install(made_up).parent / "left"
+def test_an_environment_is_rebuilt_when_requirements_change(dummy, commands, capsys):
+    left = install(dummy).parent / "left"
     left.touch()
-    (made_up / "requirements.txt").write_text("other==1.1\ntorch==2.0.0\n")
-    install(made_up)
+    (dummy / "requirements.txt").write_text("other==1.1\ntorch==2.0.0\n")
+    install(dummy)
     assert not left.exists()
     assert len(commands) == 6
     assert "Rebuilding" in capsys.readouterr().out
 
 
-def test_a_failed_build_says_why_and_is_tried_again(made_up, commands):
-    (made_up / "requirements.txt").write_text("fail==1.0\n")
+def test_a_failed_build_reports_why_and_is_tried_again(dummy, commands):
+    (dummy / "requirements.txt").write_text("fail==1.0\n")
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"(?s)^No environment for works.*no such version"):
-            install(made_up)
+            install(dummy)
     assert len(commands) == 4
 
 
-def test_every_rival_has_its_folder():
+def test_every_rival_has_a_folder():
     for rival in rivals.RIVALS.values():
         folder = rivals.HERE / rival.env
         assert (folder / "embed.py").exists()

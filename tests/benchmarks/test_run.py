@@ -1,4 +1,4 @@
-"""The evidence benchmark: what is planned is fitted once, kept, and gone on from."""
+"""Runs of the quality benchmark: each piece is fitted once, stored and resumed."""
 
 import argparse
 import json
@@ -52,7 +52,7 @@ def test_every_arm_of_the_plan_is_known_and_takes_its_parameters():
         assert one.table in TABLES
 
 
-def test_every_ablation_holds_the_default_which_is_fitted_once():
+def test_every_ablation_includes_the_default_which_is_fitted_once():
     defaults = CMIMEncoder().get_params()
     for name, values in ABLATIONS.items():
         assert defaults[name] in values
@@ -65,7 +65,7 @@ def test_every_ablation_holds_the_default_which_is_fitted_once():
     assert len(found) == 5 * (1 + sum(len(values) - 1 for values in ABLATIONS.values()))
 
 
-def test_keys_tell_apart_what_scores_depend_on(monkeypatch):
+def test_keys_depend_on_everything_that_changes_scores(monkeypatch):
     keys = [
         made.key
         for made in (
@@ -88,7 +88,7 @@ def test_keys_tell_apart_what_scores_depend_on(monkeypatch):
     assert piece().key != before
 
 
-def test_one_seed_is_done_after_the_other():
+def test_seeds_run_one_after_the_other():
     seeds = [one.seed for one in pieces(experiments(TABLES), [0, 1])]
     assert seeds == sorted(seeds)
     assert seeds.count(0) == seeds.count(1)
@@ -110,7 +110,7 @@ def test_length_of_a_fit(params, epochs):
 
 
 def fake(made):
-    """Stands in for `measure`: fails on one arm, and brings the process down on another."""
+    """Replacement of `measure` that fails for one arm, and kills the process for another."""
     if made.arm == "PCA" and made.table == "two":
         raise ValueError("no such luck")
     if made.arm == "raw":
@@ -124,7 +124,7 @@ def never(made):
     raise AssertionError("nothing was left to do")
 
 
-def test_scores_are_kept_failures_told_and_a_run_goes_on(tmp_path):
+def test_scores_are_kept_failures_reported_and_runs_resumed(tmp_path):
     todo = pieces(SMALL, [0, 1])
     failed = run(todo, tmp_path, 2, fake)
     assert sorted(failed) == ["PCA on two, seed 0", "PCA on two, seed 1"]
@@ -136,7 +136,7 @@ def test_scores_are_kept_failures_told_and_a_run_goes_on(tmp_path):
     assert set(results["seed"]) == {0, 1}
     assert (results["score"] == results["seed"] + 0.5).all()
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "results.parquet"), results)
-    # From the file alone, as in a fresh clone.
+    # From the file only, as in a fresh clone.
     shutil.rmtree(tmp_path / "scores")
     done = [one for one in todo if one.table == "one"]
     assert run(done, tmp_path, 1, never) == []
@@ -144,7 +144,7 @@ def test_scores_are_kept_failures_told_and_a_run_goes_on(tmp_path):
 
 
 def lost_once(folder, made):
-    """Stands in for `measure`: at first, ends as if the server of processes had been lost."""
+    """Replacement of `measure` that fails once as if the process server had been lost."""
     mark = folder / f"{made.key}.mark"
     if not mark.exists():
         mark.touch()
@@ -152,13 +152,13 @@ def lost_once(folder, made):
     return fake(made)
 
 
-def test_a_piece_is_begun_anew_where_the_server_of_processes_was_lost(tmp_path):
+def test_a_piece_restarts_if_the_process_server_was_lost(tmp_path):
     plan = {"a": SMALL["a"]._replace(arms={("cMIM", ""): {}})}
     assert run(pieces(plan, [0]), tmp_path, 2, partial(lost_once, tmp_path)) == []
     assert len(list(tmp_path.glob("*.mark"))) == len(gather(plan, tmp_path)) == 2
 
 
-def test_a_process_that_dies_takes_no_other_with_it(tmp_path):
+def test_a_process_that_dies_stops_no_other(tmp_path):
     plan = {"a": SMALL["a"]._replace(arms={("raw", ""): {}, ("cMIM", ""): {}})}
     failed = run(pieces(plan, [0]), tmp_path, 2, fake)
     assert sorted(failed) == ["raw on one, seed 0", "raw on two, seed 0"]
@@ -167,7 +167,7 @@ def test_a_process_that_dies_takes_no_other_with_it(tmp_path):
     assert gather(plan, tmp_path)["arm"].tolist() == ["cMIM", "cMIM"]
 
 
-def test_scores_of_what_is_not_planned_now_are_kept_but_not_reported(tmp_path):
+def test_scores_that_are_no_longer_planned_are_kept_but_not_reported(tmp_path):
     run(pieces(SMALL, [0]), tmp_path, 1, fake)
     whole = gather(SMALL, tmp_path)
     other = {"b": SMALL["a"]._replace(section="b", arms={("cMIM", "here"): {}}, tables=("one",))}
@@ -218,25 +218,25 @@ def test_measured_scores_are_finite_and_complete(data_dir, arm):
     assert rows[list(COSTS)].notna().all(axis=None)
 
 
-def test_columns_that_are_targets_are_not_shown_to_the_encoder(data_dir, monkeypatch):
+def test_the_encoder_does_not_see_target_columns(data_dir, monkeypatch):
     monkeypatch.setitem(TARGETS, "wine", ("cut", "hue"))
     one = piece(arm="raw", params={}, regimes=("targets",))
     rows = pd.DataFrame(measure(data_dir, None, 1, one))
     assert rows["regime"].tolist() == ["target:target", "target:cut", "target:hue"]
     assert (rows["n_features"] == 11).all()
     known = rows.set_index("regime")["n_labels"]
-    # Rows without a target, be it a number or a level, are no rows of that target.
+    # Rows with a missing target are dropped for that target.
     assert known["target:target"] == 84
     assert known["target:cut"] < 80
     assert known["target:hue"] < 80
     assert one.key != piece(arm="raw", params={}, regimes=("targets",), table="adult").key
 
 
-def test_features_of_others_count_at_the_better_of_two_scales():
+def test_features_of_rivals_count_at_the_better_of_two_scales():
     rng = np.random.RandomState(0)
     X = rng.randn(300, 2)
     y = np.where(X[:, 0] > 0, "a", "b")
-    X[:, 0] *= 1e-4  # lost to a penalised model as it comes
+    X[:, 0] *= 1e-4  # too small for a penalised model without scaling
     data = "linear", X[:200], y[:200], X[200:], y[200:], False
     theirs, _ = ask(piece(arm="PCA"), *data)
     ours, _ = ask(piece(arm="cMIM"), *data)
@@ -244,7 +244,7 @@ def test_features_of_others_count_at_the_better_of_two_scales():
     assert ours < 0.7
 
 
-def test_rivals_get_as_many_threads_as_all(data_dir, monkeypatch):
+def test_rivals_get_the_same_number_of_threads(data_dir, monkeypatch):
     asked = {}
 
     def embed(name, X_train, X_test, raw_train, raw_test, seed, env_dir, threads):
@@ -261,7 +261,7 @@ def test_rivals_get_as_many_threads_as_all(data_dir, monkeypatch):
     torch.set_num_threads(1)
 
 
-def test_the_report_is_told_which_tables_chose_and_which_confirm():
+def test_the_report_knows_tables_for_selection_and_confirmation():
     args = argparse.Namespace(threads=1, jobs=2)
     about = context(TABLES, args)
     assert set(about["chosen_on"]) == set(planned.CHOSEN_ON)
@@ -270,7 +270,7 @@ def test_the_report_is_told_which_tables_chose_and_which_confirm():
         assert about["defaults"][name] in map(planned.shown, values)
 
 
-def test_quick_is_a_part_of_the_plan():
+def test_the_quick_plan_is_a_part_of_the_plan():
     plan = quick(experiments(TABLES))
     found = pieces(plan, [0])
     assert len({one.table for one in found}) <= 6

@@ -1,4 +1,4 @@
-"""The speed benchmark: its arithmetic and its verdicts, and that all of it runs; never how fast."""
+"""Speed benchmark: its arithmetic, its verdicts, and that it runs; times are not tested."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from benchmarks import bare, speed, speed_report, stopwatch
 from benchmarks.speed import MEASUREMENTS, QUICK, Measurement, Plan, Target, measured, median
 from benchmarks.stopwatch import Cost, exponent, interleave, quotients, timed
 from cmim_sklearn.objectives import cmim, mim
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 ROOT = Path(__file__).parents[2]
 TOY = Plan(**QUICK)
@@ -24,8 +24,8 @@ ABOUT = {"command": "it", "toy": False, "load": 0.1, "machine": {"threads": 1}}
 
 
 @pytest.fixture
-def made_up(monkeypatch):
-    """Put functions in the place of all measurements."""
+def dummy(monkeypatch):
+    """Replace all measurements by dummies."""
 
     def put(function, targets):
         monkeypatch.setattr(speed, "MEASUREMENTS", {"made up": Measurement(function, targets)})
@@ -43,7 +43,7 @@ def test_the_exponent_of_a_power_law_is_its_power(power):
     assert exponent(sizes, values) == pytest.approx(power, abs=1e-12)
 
 
-def test_a_ratio_is_the_median_over_turns_not_that_of_the_medians():
+def test_a_ratio_is_the_median_of_ratios():
     ours = [Cost(1, 10), Cost(30, 20), Cost(4, 60)]
     theirs = [Cost(1, 5), Cost(10, 5), Cost(2, 20)]
     assert quotients(ours, theirs) == [1, 3, 2]
@@ -52,7 +52,7 @@ def test_a_ratio_is_the_median_over_turns_not_that_of_the_medians():
     assert (value.value, value.low, value.high) == (2, 1, 3)
 
 
-def test_contestants_take_turns_after_a_run_that_does_not_count():
+def test_contestants_take_turns_after_a_warm_up():
     calls = []
     contestants = {name: lambda name=name: calls.append(name) for name in "ab"}
     costs = interleave(contestants, repeats=2)
@@ -60,7 +60,7 @@ def test_contestants_take_turns_after_a_run_that_does_not_count():
     assert [len(own) for own in costs.values()] == [2, 2]
 
 
-def test_a_cost_tells_work_from_waiting():
+def test_a_cost_excludes_waiting():
     def work():
         end = time.process_time() + 0.05
         while time.process_time() < end:
@@ -72,13 +72,13 @@ def test_a_cost_tells_work_from_waiting():
     assert waiting.cpu < waiting.wall
 
 
-def test_a_cost_counts_subprocesses_and_takes_what_measured_itself():
+def test_a_cost_includes_subprocesses_and_accepts_a_measured_cost():
     code = "import time\nwhile time.process_time() < 0.2: pass"
     assert timed(lambda: subprocess.run([sys.executable, "-c", code], check=True)).cpu >= 0.2
     assert timed(lambda: Cost(3, 4)) == Cost(3, 4)
 
 
-def test_allocated_is_the_peak_not_what_is_left():
+def test_allocated_memory_is_the_peak():
     assert 8e6 <= stopwatch.allocated(lambda: np.ones(1_000_000).sum()) < 9e6
 
 
@@ -96,12 +96,12 @@ def test_allocated_is_the_peak_not_what_is_left():
         (None, 1.0, None),
     ],
 )
-def test_what_is_met_is_computed(target, value, met):
+def test_targets_are_met_or_missed(target, value, met):
     assert speed_report.judged("x", speed.single("y", value, "s"), target).met is met
 
 
-def test_a_missed_target_is_said_to_be_missed(made_up):
-    made_up(
+def test_a_missed_target_is_reported(dummy):
+    dummy(
         lambda plan: [median("slow", [4, 5, 9], "ratio"), median("quick", [1], "ratio")],
         {"slow": Target(2), "quick": Target(2)},
     )
@@ -114,13 +114,13 @@ def test_a_missed_target_is_said_to_be_missed(made_up):
     assert speed_report.line(rows[0]).endswith("at most 2: missed")
 
 
-def test_a_busy_machine_is_said_to_be_busy():
+def test_a_busy_machine_is_reported():
     assert speed_report.BUSY not in speed_report.report([], ABOUT)
     assert speed_report.BUSY in speed_report.report([], ABOUT | {"load": 2.0})
 
 
-def test_what_was_not_measured_is_said_with_the_reason(made_up):
-    made_up(lambda plan: [speed.skipped("far", "no car")], {"far": Target(1), "gone": Target(1)})
+def test_a_missing_measurement_is_reported_with_the_reason(dummy):
+    dummy(lambda plan: [speed.skipped("far", "no car")], {"far": Target(1), "gone": Target(1)})
     rows = measured("made up", TOY)
     assert [row.met for row in rows] == [None, None]
     text = speed_report.report(rows, ABOUT)
@@ -129,12 +129,12 @@ def test_what_was_not_measured_is_said_with_the_reason(made_up):
     assert "- made up: gone (no value came)." in text
 
 
-def test_a_failure_keeps_what_came_before_it(made_up, capsys, tmp_path, monkeypatch):
+def test_a_failure_keeps_earlier_measurements(dummy, capsys, tmp_path, monkeypatch):
     def fails(plan):
         yield speed.single("before", 1.0, "s")
         raise RuntimeError("out of ink")
 
-    made_up(fails, {"before": Target(2), "after": Target(1)})
+    dummy(fails, {"before": Target(2), "after": Target(1)})
     rows = measured("made up", TOY)
     assert [(row.setting, row.met) for row in rows] == [
         ("before", True),
@@ -153,7 +153,7 @@ def test_a_failure_keeps_what_came_before_it(made_up, capsys, tmp_path, monkeypa
 # -- contestants -----------------------------------------------------------------------------------
 
 
-def test_the_bare_pass_writes_the_layers_that_transform_scales():
+def test_the_bare_pass_gives_the_layers_that_transform_scales():
     X = speed.numbers(100, 5)
     encoder = speed.fitted(X, hidden_layer_sizes=(8, 7), n_components=3)
     out = np.full((100, 30), np.nan, np.float32)
@@ -181,8 +181,8 @@ def test_rivals_train_on_the_same_loss(contestant):
     assert loss() < before - 0.5
 
 
-def test_bare_products_are_all_that_a_step_multiplies():
-    """But for those of the contrastive term, which the network has no layer for."""
+def test_bare_products_are_all_matrix_products_of_a_step():
+    """Except those of the contrastive term, which is not a layer."""
     encoder = speed.CMIMEncoder(random_state=0, hidden_layer_sizes=(16, 8), n_components=3)
     table, x = speed.encoded(encoder, speed.numbers(40, 4))
     rows, model = torch.from_numpy(x), speed.new_model(encoder, table).train()
@@ -193,7 +193,7 @@ def test_bare_products_are_all_that_a_step_multiplies():
     assert products.get_total_flops() == step.get_total_flops() > 0
 
 
-def test_mixed_frames_have_holes_and_every_level():
+def test_mixed_frames_have_missing_values_and_every_level():
     frame = speed.mixed_frame(2000)
     assert frame["few"].isna().any()
     assert frame["holes"].isna().any()
@@ -201,11 +201,11 @@ def test_mixed_frames_have_holes_and_every_level():
     assert frame["many"].nunique() == frame["word"].nunique() == 50
 
 
-# -- all of it -------------------------------------------------------------------------------------
+# -- whole runs ------------------------------------------------------------------------------------
 
 
 def check(rows, name):
-    """Rows are named, and have finite numbers or a reason why not."""
+    """Check that rows have names, and finite numbers or a reason."""
     assert rows
     settings = [row.setting for row in rows]
     assert len(set(settings)) == len(settings)
@@ -216,7 +216,7 @@ def check(rows, name):
 
 
 def adult_folder(folder):
-    """A small table in the place of adult."""
+    """Folder with a small table instead of adult."""
     folder.mkdir(exist_ok=True)
     frame = make_mixed().assign(target="x")
     frame["city"] = frame["city"].astype("category")
@@ -250,7 +250,7 @@ def test_a_rival_of_pythae_measures_itself():
 
 
 @pytest.mark.slow
-def test_the_command_runs_everything_quickly(tmp_path):
+def test_the_quick_command_runs_every_measurement(tmp_path):
     command = [sys.executable, "-m", "benchmarks.speed", "--quick", "--out", str(tmp_path / "out")]
     command += ["--data-dir", str(adult_folder(tmp_path / "data"))]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -271,7 +271,7 @@ def test_the_command_runs_everything_quickly(tmp_path):
         assert setting in run.stdout
 
 
-def test_only_known_measurements_can_be_asked_for(tmp_path, capsys):
+def test_unknown_measurements_raise(tmp_path, capsys):
     with pytest.raises(SystemExit):
         speed.main(["--out", str(tmp_path), "--only", "looks"])
     assert "looks" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import pickle
 import re
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_the_reference_lists_every_public_name():
     for name in LISTED:
         module, _, attribute = f"cmim_sklearn.{name}".rpartition(".")
         assert getattr(importlib.import_module(module), attribute).__doc__
+
+
+def test_public_classes_name_their_public_path():
+    for name in LISTED:
+        module, _, attribute = f"cmim_sklearn.{name}".rpartition(".")
+        public = getattr(importlib.import_module(module), attribute)
+        if isinstance(public, type):
+            assert public.__module__ == module
+            assert pickle.loads(pickle.dumps(public)) is public
 
 
 def test_archive_has_the_error_of_the_top_level():

@@ -20,7 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from cmim_sklearn._encoders.base.fit import SUMMARY_ROWS, FitSteps, layer_sizes
+from cmim_sklearn._encoders.base.fit import SUMMARY_ROWS, FitSteps, layer_sizes, plain_columns
 from cmim_sklearn._encoders.base.fitted import FittedEncoder
 from cmim_sklearn._encoders.base.out_of_core import OutOfCoreEncoder
 from cmim_sklearn._models.features import TOTAL_VARIANCE
@@ -56,10 +56,10 @@ class _LatentEncoder(
 
     n_components: int = 64
     _: KW_ONLY
-    hidden_layer_sizes: int | Sequence[int] = (256, 256)
+    hidden_layer_sizes: int | Sequence[int] | np.ndarray = (256, 256)
     activation: str = "silu"
     encoder: str | Callable = "mlp"
-    categorical_features: str | Sequence | None = "from_dtype"
+    categorical_features: str | Sequence | np.ndarray | None = "from_dtype"
     numeric_scaling: str | None = "quantile"
     max_categories: int = 256
     batch_size: int = 256
@@ -76,8 +76,11 @@ class _LatentEncoder(
     random_state: int | np.random.RandomState | None = None
     verbose: int = 0
 
+    # Constraints, parameters that hold widths of layers, parameters that a fitted encoder uses.
     _parameter_constraints: ClassVar[dict] = {}
-    _layer_size_parameters: ClassVar[tuple] = ("hidden_layer_sizes",)
+    _layer_size_parameters = ("hidden_layer_sizes",)
+    _parameters_after_fit = ("device",)
+    # Embedding that `transform` returns, likelihoods that the user sets, minimum of held-out rows.
     _embedding = "mean"
     _imposed_likelihoods = None
     _min_held_out = 1
@@ -132,7 +135,7 @@ class _LatentEncoder(
             "hidden_layer_sizes": layer_sizes(self.hidden_layer_sizes),
             "activation": self.activation,
             "encoder": self.encoder,
-            "categorical_features": np.asarray(self.categorical_features).tolist(),
+            "categorical_features": plain_columns(self.categorical_features),
             "numeric_scaling": self.numeric_scaling,
             "max_categories": int(self.max_categories),
             "likelihoods": copy.copy(self._imposed_likelihoods),
@@ -187,9 +190,9 @@ class _LatentEncoder(
     def _fit_in_memory(self, X, y, X_val):
         frame = self._read(X, reset=not self._is_warm(), min_rows=2)
         table = self._learn_table(frame)
-        rows = self._split(table, frame, X_val)
-        trained = train(self._make_net(rows, X, y), rows, self._summarise)
-        self._keep(table, trained)
+        rows, built = self._split(table, frame, X_val), self._architecture()
+        trained = train(self._make_net(built, rows, X, y), rows, self._summarise)
+        self._keep(table, built, trained)
 
     def fit_schema(self, X):
         """Learn the schema from a sample, without training; `partial_fit` then uses it.
@@ -216,7 +219,7 @@ class _LatentEncoder(
         self._check_params()
         with self._names_restored_on_error():
             frame = self._read(X, reset=True, min_rows=2)
-            self._keep(self._learn_new_table(frame))
+            self._keep(self._learn_new_table(frame), self._architecture())
         return self
 
     def partial_fit(self, X, y=None):
@@ -267,11 +270,10 @@ class _LatentEncoder(
         with self._names_restored_on_error():
             frame = self._read(X, reset=is_new, min_rows=2)
             table = self._learn_new_table(frame) if is_new else self._known_table(frame)
-            rows = self._chunk(table, frame)
-            trained = train(self._make_net_for_chunk(rows), rows, self._summarise)
-            if trained.interruption is not None:
-                raise trained.interruption
-            self._keep(table, trained)
+            rows, built = self._chunk(table, frame), self._architecture()
+            net = self._make_net_for_chunk(built, rows)
+            trained = train(net, rows, self._summarise, keep_interrupted=False)
+            self._keep(table, built, trained)
         return self
 
     # -- use ---------------------------------------------------------------------------------------
@@ -283,8 +285,6 @@ class _LatentEncoder(
         validate_parameter_constraints(
             self._parameter_constraints, used, caller_name=type(self).__name__
         )
-
-    _parameters_after_fit = ("device",)
 
     @property
     def _n_features_out(self):

@@ -35,8 +35,6 @@ AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
 fewer updates, in proportion; and the minimum number of updates."""
 SUMMARY_ROWS = 5000
 """Maximum number of rows that are read after training, to summarise the network."""
-
-
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
 TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
@@ -156,37 +154,37 @@ class FitSteps:
 
         return Rows(table, EncodedTable(encoded), encoded, measure, None, seed)
 
-    def _make_net(self, rows, X, y=None):
-        """Net for `fit`; X and y are passed on to scikit-learn's callbacks."""
+    def _make_net(self, built, rows, X, y=None):
+        """Net for `fit` by an `_architecture`; X and y are for scikit-learn's callbacks."""
         is_warm, likelihood = self._is_warm(), rows.table.likelihood
-        model = self._model_to_train(rows, is_warm)
+        model = self._model_to_train(built, rows, is_warm)
         n_units = self._n_units(likelihood)
         epochs = n_epochs(self.max_iter, len(rows.data), self.batch_size, n_units)
-        tasks = self._epoch_tasks(epochs, rows, X, y)
+        tasks = self._epoch_tasks(epochs, built, rows, X, y)
         net = self._net_of(model, epochs, rows.seed, rows.held_out, tasks)
         if is_warm:
             net.history.extend(self.net_.history)
         return net
 
-    def _make_net_for_chunk(self, rows):
+    def _make_net_for_chunk(self, built, rows):
         """Net for one pass of `partial_fit`, with the optimizer of the pass before."""
         before = self.net_ if hasattr(self, "_net") else None
-        model = self._model_to_train(rows, before is not None)
+        model = self._model_to_train(built, rows, before is not None)
         net = self._net_of(model, 1, rows.seed, one_cycle=False)
         if before is not None:
             continue_from(net, before)
         return net
 
-    def _model_to_train(self, rows, is_warm):
+    def _model_to_train(self, built, rows, is_warm):
         """New model, or a copy of the current one, so that a fit that fails changes nothing."""
         if is_warm:
             model = copy.deepcopy(self.net_.module)
         else:
-            model = self._build_model(rows.table.likelihood, self._architecture(), rows.seed)
+            model = self._build_model(rows.table.likelihood, built, rows.seed)
         self._update_model(model)
         return model
 
-    def _epoch_tasks(self, epochs, rows, X, y):
+    def _epoch_tasks(self, epochs, built, rows, X, y):
         """Callback that reports to scikit-learn's callbacks (1.9 and later), in a list, or none."""
         context = self._init_callback_context(max_subtasks=epochs)
         if context is None:
@@ -194,7 +192,7 @@ class FitSteps:
 
         def fitted_so_far(net):
             summary = self._summarise_quickly(net, rows)
-            learnt = {"table_": rows.table, "_built": self._architecture(), "_net": net_state(net)}
+            learnt = {"table_": rows.table, "_built": built, "_net": net_state(net)}
             return summary | learnt
 
         return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, fitted_so_far)]
@@ -265,12 +263,12 @@ class FitSteps:
             },
         }
 
-    def _keep(self, table, trained=None):
-        """Set the fitted attributes, from a schema and a trained net if there is one.
+    def _keep(self, table, built, trained=None):
+        """Set the fitted attributes: schema, `_architecture` before training, and a trained net.
 
-        Then warn of what happened in training, and raise the interruption that ended it.
+        Then warn about events in training, and raise the interruption that ended it.
         """
-        learnt = {"table_": table, "_built": self._architecture()}
+        learnt = {"table_": table, "_built": built}
         if trained is None:
             for name in TRAINED:
                 vars(self).pop(name, None)
@@ -318,6 +316,14 @@ class FitSteps:
                     if name in before:
                         setattr(self, name, before[name])
             raise
+
+
+def plain_columns(columns):
+    """Parameter `categorical_features` as a plain value; a mask as the positions it selects."""
+    columns = np.asarray(columns).tolist()
+    if isinstance(columns, list) and columns and all(isinstance(c, bool) for c in columns):
+        return [position for position, is_selected in enumerate(columns) if is_selected]
+    return columns
 
 
 def layer_sizes(sizes):

@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from abc import abstractmethod
 from itertools import chain, pairwise
 from typing import NamedTuple
 
@@ -67,10 +66,6 @@ class FittedEncoder:
 
     _network_parameters = ("encoder",)
     """Parameters that may be a callable that makes a network."""
-
-    @abstractmethod
-    def _layer_chains(self, likelihood, architecture):
-        """Widths of the dense layers of the model, one list for each chain of layers."""
 
     # -- network -----------------------------------------------------------------------------------
 

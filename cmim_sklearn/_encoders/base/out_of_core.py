@@ -114,8 +114,9 @@ class OutOfCoreEncoder:
         rows, kept = self._split_sample(stream, found, table, frame, X_val, seed)
         sample = found.sample.take(kept)
         del found, frame  # most of their rows would stay in memory during training
-        trained = train(self._make_net(rows, sample), rows, self._summarise)
-        self._keep(table, trained)
+        built = self._architecture()
+        trained = train(self._make_net(built, rows, sample), rows, self._summarise)
+        self._keep(table, built, trained)
         warn_of_unseen(unseen)
 
     def _check_before_survey(self, source, X_val):

@@ -17,6 +17,13 @@ ENCODERS: dict[str, type] = {}
 """Final encoder classes by name."""
 
 
+class _Hidden:
+    """Descriptor that hides an inherited attribute, as if it did not exist."""
+
+    def __get__(self, instance, owner):
+        raise AttributeError
+
+
 def shared_parameters(cls):
     """Complete a final encoder class, and register it in `ENCODERS`.
 
@@ -37,6 +44,8 @@ def shared_parameters(cls):
     for name, text in texts.items():
         doc = doc.replace(f"%({name})s", text)
     cls.__doc__ = doc
+    # dask and others copy and compare dataclasses by their fields; a fitted encoder has more state.
+    cls.__dataclass_fields__ = _Hidden()
     ENCODERS[cls.__name__] = cls
     return cls
 

@@ -8,6 +8,7 @@ import numpy as np
 import sklearn
 import torch
 
+from cmim_sklearn._encoders.base.fit import COLUMN_PARAMETERS, plain_columns
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._models.two_view import Corruption
 from cmim_sklearn._tables.dtypes import check_layout
@@ -126,7 +127,7 @@ def from_bytes(data, cls, networks):
         raise ValueError(f"no value refers to array {shown(min(arrays))}.")
     _check_names(cls, parameters, fitted)
     _put_networks(parameters, fitted["_built"], networks)
-    _upgrade(parameters, fitted["_built"])
+    upgrade(parameters, fitted["_built"])
     if isinstance(parameters.get("view"), dict):
         parameters["view"] = Corruption(*parameters["view"]["Corruption"])
     return parameters, fitted
@@ -168,11 +169,15 @@ def _put_networks(parameters, built, networks):
         built[name] = given
 
 
-def _upgrade(parameters, built):
-    """Complete the architecture of format versions 1 and 2, which had one text for four values."""
+def upgrade(parameters, built):
+    """Complete the architecture of format versions 1 and 2.
+
+    These had the four parameters of the schema in one string, ``columns``. It is not parsed, since
+    the file is not trusted; the parameters have the same values unless they were set after fit.
+    """
     if built.pop("columns", None) is not None:
-        for name in ("categorical_features", "numeric_scaling", "max_categories", "likelihoods"):
-            built[name] = parameters.get(name)
+        built.update({name: parameters.get(name) for name in COLUMN_PARAMETERS})
+        built["categorical_features"] = plain_columns(built["categorical_features"])
 
 
 def check_table(table, n_columns):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,7 +56,7 @@ class _TwoViewEncoder(_LatentEncoder):
 class _ProjectingEncoder(_TwoViewEncoder):
     """Encoder that compares two views of a row after a projector, which is for training only."""
 
-    projector_layer_sizes: int | Sequence[int] = (256, 256)
+    projector_layer_sizes: int | Sequence[int] | np.ndarray = (256, 256)
 
     _layer_size_parameters = ("hidden_layer_sizes", "projector_layer_sizes")
 

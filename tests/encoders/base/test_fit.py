@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.fixes import parse_version
+from skorch.callbacks import Callback
 
 from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn._encoders.base import fit as steps
@@ -181,6 +182,25 @@ def test_warm_start_raises_for_other_column_kinds(mixed, quick, params):
     message = rf"warm_start=True continues.*but {next(iter(params))} changed"
     with pytest.raises(ValueError, match=message):
         encoder.set_params(**params).fit(mixed)
+
+
+def test_a_mask_and_the_positions_that_it_selects_are_the_same_columns(mixed, quick):
+    mask = [name == "age" for name in mixed]
+    encoder = CMIMEncoder(**quick, warm_start=True, categorical_features=mask).fit(mixed)
+    encoder.set_params(categorical_features=[mask.index(True)]).fit(mixed)
+    with pytest.raises(ValueError, match="but categorical_features changed"):
+        encoder.set_params(categorical_features=[int(is_age) for is_age in mask]).fit(mixed)
+
+
+def test_parameters_that_change_during_a_fit_are_not_those_of_the_network(mixed, quick):
+    class Changes(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            encoder.set_params(n_components=7)
+
+    encoder = CMIMEncoder(**quick, net_params={"callbacks": [Changes()]})
+    encoder.fit(mixed)
+    again = pickle.loads(pickle.dumps(encoder.set_params(net_params=None)))
+    np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
 
 
 def test_warm_start_notices_a_dict_that_changed_in_place(mixed, quick):

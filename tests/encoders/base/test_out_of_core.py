@@ -1,4 +1,4 @@
-"""Files: `fit_parquet` and `transform_parquet`, and the same over Dask's partitions."""
+"""Training and features out of core: Parquet files and Dask partitions."""
 
 import json
 import os
@@ -22,19 +22,18 @@ from cmim_sklearn._tables.parquet import ParquetTable
 from cmim_sklearn._tables.schema import Block
 from cmim_sklearn._training.batches import ShuffledBatches, StreamedTable, WholeBatches
 from cmim_sklearn._utils import archive
-from tests.conftest import make_mixed
+from tests.helpers import ENCODERS, make_mixed
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
-ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
 SMALL = {
     "hidden_layer_sizes": (16,), "n_components": 4, "batch_size": 25, "max_iter": 2,
     "random_state": 0, "device": "cpu",
 }  # fmt: skip
 COLUMNS = list(make_mixed(2).columns)
 FEW = {"columns": COLUMNS, "buffer_rows": 60}
-"""A buffer that holds two of the row groups of 30."""
+"""A buffer for two of the row groups of 30 rows."""
 
 
 def small(name="CMIMEncoder", **parameters):
@@ -68,7 +67,7 @@ def fitted():
 
 
 @pytest.mark.parametrize("name", ["CMIMEncoder", "BarlowTwinsEncoder"])
-def test_a_table_in_the_buffer_is_fitted_as_by_fit(name, table, path):
+def test_a_table_that_fits_in_the_buffer_is_trained_as_by_fit(name, table, path):
     fitted = small(name, early_stopping=True).fit(table.select(COLUMNS))
     encoder = small(name, early_stopping=True)
     assert encoder.fit_parquet(path, columns=COLUMNS) is encoder
@@ -77,7 +76,7 @@ def test_a_table_in_the_buffer_is_fitted_as_by_fit(name, table, path):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_larger_one_is_fitted_and_embedded(name, table, path, tmp_path):
+def test_larger_tables_are_trained_and_transformed(name, table, path, tmp_path):
     encoder = small(name).fit_parquet(path, **FEW)
     assert [row["train_batch_count"] for row in encoder.net_.history] == [8, 8]
     assert encoder.n_iter_ == len(encoder.loss_curve_) == 2
@@ -86,11 +85,11 @@ def test_a_larger_one_is_fitted_and_embedded(name, table, path, tmp_path):
     assert np.isfinite(Z).all()
     written = pq.read_table(encoder.transform_parquet(path, tmp_path / "features"))
     assert written.column_names == encoder.get_feature_names_out().tolist()
-    # Products of other numbers of rows round otherwise, by processor and width.
+    # Matrix products of another number of rows are rounded differently.
     np.testing.assert_allclose(np.stack([c.to_numpy() for c in written.columns], 1), Z, atol=1e-5)
 
 
-def test_files_repeat_to_the_bit_however_rows_are_divided_into_them(table, path, tmp_path):
+def test_weights_do_not_depend_on_the_division_into_files(table, path, tmp_path):
     (tmp_path / "files" / "below").mkdir(parents=True)
     pq.write_table(table[:90], tmp_path / "files" / "a.parquet", row_group_size=30)
     pq.write_table(table[90:150], tmp_path / "files" / "b.parquet", row_group_size=30)
@@ -108,12 +107,12 @@ def test_files_repeat_to_the_bit_however_rows_are_divided_into_them(table, path,
     assert weights(small(random_state=1).fit_parquet(path, **FEW)) != weights(one)
 
 
-def test_the_index_of_a_pandas_frame_is_no_column(mixed, tmp_path):
+def test_the_index_of_a_pandas_frame_is_not_a_column(mixed, tmp_path):
     mixed.set_index(np.arange(200) % 7).to_parquet(tmp_path / "x")
     assert list(small().fit_parquet(tmp_path / "x", buffer_rows=50).feature_names_in_) == COLUMNS
 
 
-def test_what_decides_a_column_is_taken_from_all_rows(tmp_path):
+def test_column_kinds_and_ranges_come_from_all_rows(tmp_path):
     rng = np.random.RandomState(0)
     X = pd.DataFrame(
         {
@@ -146,8 +145,8 @@ def test_what_decides_a_column_is_taken_from_all_rows(tmp_path):
     encoder.transform(X)  # without a warning of unseen levels
 
 
-def test_extremes_levels_and_decimals_of_all_rows_bias_no_statistic(tmp_path):
-    """The statistics are those of all rows, or of a uniform sample: of nothing in between."""
+def test_statistics_are_those_of_all_rows_or_of_a_uniform_sample(tmp_path):
+    """Rows that were added for their extremes, levels or decimals do not bias them."""
     rng = np.random.RandomState(0)
     n = 20_000
     X = pd.DataFrame(
@@ -185,7 +184,7 @@ def test_extremes_levels_and_decimals_of_all_rows_bias_no_statistic(tmp_path):
     assert parts["bernoulli"].values == others["bernoulli"].values
 
 
-def test_one_number_that_is_no_count_is_found_wherever_it_is(tmp_path):
+def test_a_single_value_that_is_not_a_count_raises(tmp_path):
     x = np.ones(5000)
     x[4321] = 2.5
     pq.write_table(pa.table({"x": x}), tmp_path / "x", row_group_size=500)
@@ -194,7 +193,7 @@ def test_one_number_that_is_no_count_is_found_wherever_it_is(tmp_path):
         encoder.fit_parquet(tmp_path / "x", buffer_rows=20)
 
 
-def test_scalings_from_a_sample_are_near_those_of_all_rows(tmp_path):
+def test_scaling_from_a_sample_is_close_to_that_of_all_rows(tmp_path):
     x = np.random.RandomState(0).lognormal(size=20_000)
     pq.write_table(pa.table({"x": np.sort(x)}), tmp_path / "x", row_group_size=500)
     encoder = small(max_iter=1, batch_size=5000).fit_parquet(tmp_path / "x", buffer_rows=4000)
@@ -205,7 +204,7 @@ def test_scalings_from_a_sample_are_near_those_of_all_rows(tmp_path):
     assert len(part.maps[0].x) == 100
 
 
-def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
+def test_held_out_rows_are_never_trained_on(table, path, monkeypatch):
     seen = {True: [], False: []}
 
     class Watch(Callback):
@@ -228,7 +227,7 @@ def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
 
 
 class Stops(Callback):
-    """Raise at the end of an epoch; which and what are no part of it, as a kill is none."""
+    """Raise at the end of an epoch; epoch and error are globals, so that fits count as equal."""
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == STOP.epoch:
@@ -236,7 +235,7 @@ class Stops(Callback):
 
 
 def changed_a_little(table):
-    """One cell is another, of one column."""
+    """Change one cell of one column."""
     i = table.column_names.index("income")
     values = table["income"].to_numpy().copy()
     row = np.argsort(values)[len(values) // 2]
@@ -247,7 +246,7 @@ def changed_a_little(table):
 STOP = SimpleNamespace(epoch=None, error=RuntimeError)
 
 
-def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
+def test_a_fit_resumes_from_its_checkpoint(path, tmp_path, monkeypatch):
     whole = small(max_iter=4).fit_parquet(path, **FEW)
 
     def begin(source=path, **options):
@@ -260,7 +259,7 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
         begin()
     monkeypatch.undo()
     pq.write_table(pq.read_table(path)[::-1], tmp_path / "other", row_group_size=30)
-    other = begin(source=tmp_path / "other")  # of other rows it begins anew
+    other = begin(source=tmp_path / "other")  # other rows start a new fit
     assert other.net_.n_resumed_ == 0
     pq.write_table(changed_a_little(pq.read_table(path)), tmp_path / "other", row_group_size=30)
     assert begin(source=tmp_path / "other").net_.n_resumed_ == 0
@@ -271,7 +270,7 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
     assert weights(resumed) == weights(whole)
 
 
-def test_interruptions_and_warm_starts_are_those_of_fit(path, monkeypatch):
+def test_interruptions_and_warm_starts_work_as_in_fit(path, monkeypatch):
     monkeypatch.setattr(STOP, "epoch", 2)
     monkeypatch.setattr(STOP, "error", KeyboardInterrupt)
     stopped = small(max_iter=4, net_params={"callbacks": [Stops()]})
@@ -287,7 +286,7 @@ def test_interruptions_and_warm_starts_are_those_of_fit(path, monkeypatch):
         stopped.set_params(n_components=5).fit_parquet(path, **FEW)
 
 
-def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, monkeypatch):
+def test_invalid_arguments_raise_before_all_rows_are_read(path, mixed, monkeypatch):
     def survey(*args):
         raise AssertionError("all rows were read")
 
@@ -298,7 +297,7 @@ def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, mo
         small().fit_parquet(path, X_val=mixed[:0], **FEW)
 
 
-def test_a_broken_loss_goes_back_an_epoch(path):
+def test_a_non_finite_loss_restores_the_last_epoch(path):
     class Breaks(Callback):
         has_broken = False
 
@@ -315,7 +314,7 @@ def test_a_broken_loss_goes_back_an_epoch(path):
     assert encoder.n_iter_ == 2
 
 
-def test_auto_counts_updates_as_fit_does(table, path):
+def test_automatic_epochs_are_those_of_fit(table, path):
     encoder, epochs = small(max_iter="auto", batch_size=128), []
 
     class Stop(Callback):
@@ -333,7 +332,7 @@ def test_auto_counts_updates_as_fit_does(table, path):
     assert epochs == [400, 400]
 
 
-def test_each_pass_has_each_row_once_in_another_order():
+def test_each_pass_has_every_row_once_in_a_new_order():
     x = torch.arange(103.0)[:, None]
 
     def parts(seed):
@@ -352,7 +351,7 @@ def test_each_pass_has_each_row_once_in_another_order():
         assert not torch.equal(torch.cat(passes[0]), torch.cat(passes[1]))
 
 
-def test_a_sorted_file_is_mixed(tmp_path):
+def test_rows_of_a_sorted_file_are_shuffled(tmp_path):
     pq.write_table(pa.table({"x": np.arange(2000)}), tmp_path / "x", row_group_size=50)
     source = ParquetTable(tmp_path / "x")
 
@@ -363,14 +362,14 @@ def test_a_sorted_file_is_mixed(tmp_path):
     stream = StreamedTable(2000, parts, 400, {})
     batches = list(ShuffledBatches(stream, 100, torch.Generator().manual_seed(0), "cpu"))
     assert torch.equal(torch.cat(batches).sort().values, torch.arange(2000))
-    # Row groups that a batch has rows of: one or two without a buffer, 37 of the 40 if at random.
+    # Row groups per batch: one or two without a buffer, 37 of the 40 at random.
     assert np.mean([len(set((b // 50).tolist())) for b in batches]) > 8
 
 
 # -- transform -------------------------------------------------------------------------------------
 
 
-def test_kept_columns_come_first_and_rows_in_their_order(fitted, table, path, mixed, tmp_path):
+def test_kept_columns_come_first_and_rows_stay_in_order(fitted, table, path, mixed, tmp_path):
     encoder = pickle.loads(pickle.dumps(fitted)).set_output(transform="pandas")
     destination = encoder.transform_parquet(path, tmp_path / "to", keep=["id", "city"])
     assert destination == tmp_path / "to"
@@ -388,7 +387,7 @@ def test_kept_columns_come_first_and_rows_in_their_order(fitted, table, path, mi
     assert one.column_names[0] == "id"
 
 
-def test_only_columns_that_are_needed_are_read(fitted, table, tmp_path):
+def test_only_the_needed_columns_are_read(fitted, table, tmp_path):
     odd = table.append_column("odd", pa.array([[1]] * 200))
     odd = odd.append_column("date", pa.array(range(200), pa.timestamp("s")))
     path = tmp_path / "x.parquet"
@@ -405,7 +404,7 @@ def test_only_columns_that_are_needed_are_read(fitted, table, tmp_path):
     fitted.transform_parquet(path, tmp_path / "to", keep="id")
 
 
-def test_a_call_that_stopped_goes_on_where_it_was(fitted, path, tmp_path, monkeypatch):
+def test_an_interrupted_call_resumes(fitted, path, tmp_path, monkeypatch):
     replace, n_left = archive.os.replace, 3  # one for the manifest
 
     def stops(*paths):
@@ -432,7 +431,7 @@ def test_a_call_that_stopped_goes_on_where_it_was(fitted, path, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_kill_costs_the_part_that_was_being_written(fitted, path, tmp_path):
+def test_a_kill_loses_only_the_part_being_written(fitted, path, tmp_path):
     fitted.save(tmp_path / "encoder")
     program = """
 import os, signal, sys
@@ -460,7 +459,7 @@ CMIMEncoder.load("encoder").transform_parquet("rows.parquet", "to")
     assert pq.read_table(tmp_path / "to").equals(pq.read_table(tmp_path / "at once"))
 
 
-def test_features_of_another_call_are_refused(fitted, table, path, tmp_path, monkeypatch):
+def test_features_of_another_call_raise(fitted, table, path, tmp_path, monkeypatch):
     there = fitted.transform_parquet(path, tmp_path / "to")
     for part in [*there.glob("*.parquet"), there / "_SUCCESS"]:
         part.unlink()
@@ -484,7 +483,7 @@ def test_features_of_another_call_are_refused(fitted, table, path, tmp_path, mon
         fitted.transform_parquet(path, tmp_path)
 
 
-def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
+def test_one_partition_has_the_same_features_as_within_all(tmp_path):
     rows = pa.table({"x": np.arange(30) / 7})
     for code in ("12", "13", "A7"):
         (tmp_path / "rows" / f"code={code}").mkdir(parents=True)
@@ -496,7 +495,7 @@ def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
     assert pq.read_table(alone).equals(whole[:30])
 
 
-def test_parts_of_other_programs_are_left_alone(fitted, path, tmp_path):
+def test_files_of_other_programs_are_not_deleted(fitted, path, tmp_path):
     (tmp_path / "to").mkdir()
     foreign, own = (
         tmp_path / "to" / f"{name}.part" for name in (".film", f".{16 * '0'}.{8 * '0'}")
@@ -514,7 +513,7 @@ def test_parts_of_other_programs_are_left_alone(fitted, path, tmp_path):
     assert foreign.exists()
 
 
-def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
+def test_features_of_an_empty_table_have_all_columns(fitted, table, path, tmp_path):
     pq.write_table(table[:0], path)
     to = fitted.transform_parquet(path, tmp_path / "to", keep="id")
     written = pq.read_table(to)
@@ -522,7 +521,7 @@ def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
     assert len(written) == 0
 
 
-def test_features_may_not_come_to_lie_among_the_rows(fitted, table, tmp_path):
+def test_features_cannot_be_written_into_the_source(fitted, table, tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match=r"to is in .*, all of whose \.parquet files are read"):
         fitted.transform_parquet(tmp_path, tmp_path / "to")
@@ -532,7 +531,7 @@ def test_features_may_not_come_to_lie_among_the_rows(fitted, table, tmp_path):
     assert len(pq.read_table(to)) == len(table)
 
 
-def test_levels_unseen_in_fit_are_told_once(fitted, mixed, tmp_path):
+def test_unseen_levels_warn_once(fitted, mixed, tmp_path):
     mixed.loc[[5, 100], "word"] = "never seen"
     pq.write_table(pa.Table.from_pandas(mixed), tmp_path / "x", row_group_size=30)
     with pytest.warns(UserWarning, match=r"'word' \('never seen'\)") as told:
@@ -541,10 +540,10 @@ def test_levels_unseen_in_fit_are_told_once(fitted, mixed, tmp_path):
     assert told[0].filename == __file__
 
 
-# -- files that do not fit -------------------------------------------------------------------------
+# -- invalid files ---------------------------------------------------------------------------------
 
 
-def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_path, monkeypatch):
+def test_invalid_files_raise_and_change_nothing(table, path, tmp_path, monkeypatch):
     encoder = small().fit_parquet(path, **FEW)
     before = dict(vars(encoder))
     (tmp_path / "empty").mkdir()
@@ -585,7 +584,7 @@ def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_p
     assert all(value is before[name] for name, value in vars(encoder).items())
 
 
-def test_columns_that_differ_in_width_alone_are_read_as_the_widest(tmp_path):
+def test_columns_of_several_widths_are_read_as_the_widest(tmp_path):
     n = np.arange(40)
     pq.write_table(pa.table({"n": n, "f": n.astype("float32")}), tmp_path / "a.parquet")
     holed = pa.table({"f": pa.nulls(40, pa.float32()), "n": np.where(n % 2, n, np.nan)})
@@ -616,7 +615,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_rows(tmp_path):
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path):
     peaks = []
     for n in (200_000, 1_000_000):
         (tmp_path / str(n)).mkdir()
@@ -625,14 +624,14 @@ def test_memory_does_not_grow_with_rows(tmp_path):
             cwd=tmp_path / str(n), capture_output=True, text=True, check=True,
         )  # fmt: skip
         peaks.append(int(done.stdout) / 1024)
-    # 800,000 rows more would take 128 MB as they are, and 64 MB encoded.
+    # The additional 800,000 rows take 128 MB, and 64 MB encoded.
     assert peaks[1] - peaks[0] < 45
 
 
 # -- Dask ------------------------------------------------------------------------------------------
 
 
-def test_dask_embeds_partition_by_partition(path, table, tmp_path):
+def test_dask_transforms_each_partition(path, table, tmp_path):
     dd = pytest.importorskip("dask.dataframe")
     encoder = small().fit_parquet(path, columns=COLUMNS).set_output(transform="pandas")
     rows = dd.read_parquet(path, split_row_groups=True)[COLUMNS]

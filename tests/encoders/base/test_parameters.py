@@ -1,5 +1,6 @@
 """Parameters: documentation, defaults and validation."""
 
+import dataclasses
 import inspect
 import re
 
@@ -19,7 +20,7 @@ from cmim_sklearn import (
     VICRegEncoder,
 )
 from cmim_sklearn._encoders.base.parameters import SHARED
-from tests.helpers import ENCODERS
+from tests.helpers import ENCODERS, small_encoder
 
 CLASSES = [getattr(cmim_sklearn, name) for name in ENCODERS]
 
@@ -105,3 +106,15 @@ def test_unknown_parameters_raise():
 def test_invalid_parameters_of_one_learner_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make().fit([[0.0], [1.0], [2.0]])
+
+
+@pytest.mark.parametrize("encoder", CLASSES)
+def test_fitted_state_counts_for_dask(encoder, mixed):
+    """Parameters are declared as dataclass fields, but an encoder is more than its fields."""
+    dask = pytest.importorskip("dask")
+    tokenize = pytest.importorskip("dask.base").tokenize
+    assert not dataclasses.is_dataclass(encoder)
+    one, other = (small_encoder(encoder.__name__).fit(rows) for rows in (mixed[:60], mixed[60:120]))
+    assert tokenize(one) != tokenize(other)
+    (again,) = dask.compute(one)
+    assert again is one

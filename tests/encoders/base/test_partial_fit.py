@@ -1,5 +1,6 @@
-"""Chunks: `fit_schema` and `partial_fit`."""
+"""Training on chunks: `fit_schema` and `partial_fit`."""
 
+import functools
 import pickle
 
 import numpy as np
@@ -11,35 +12,19 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, LRScheduler
 
-import cmim_sklearn
 from cmim_sklearn import CMIMEncoder, InfoMaxVAEEncoder
 from cmim_sklearn._training.critic import TrainCritic
-from tests.conftest import make_mixed
+from tests.helpers import ENCODERS, make_mixed, small_encoder, weights
 
-ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
-SMALL = {
-    "hidden_layer_sizes": (16,), "n_components": 4, "batch_size": 25, "random_state": 0,
-    "device": "cpu",
-}  # fmt: skip
-
-
-def small(name="CMIMEncoder", **parameters):
-    cls = getattr(cmim_sklearn, name)
-    own = {"projector_layer_sizes": (8, 8), "critic_hidden_layer_sizes": (7,)}
-    own = {k: v for k, v in own.items() if k in cls._get_param_names()}
-    return cls(**SMALL | own | parameters)
+small = functools.partial(small_encoder, batch_size=25, device="cpu")
 
 
 def chunks(X, size=50):
     return [X[i : i + size] for i in range(0, len(X), size)]
 
 
-def weights(encoder):
-    return {k: v.numpy().tobytes() for k, v in encoder.net_.module.state_dict().items()}
-
-
 @pytest.mark.parametrize("name", ENCODERS)
-def test_passes_over_chunks_train(name, mixed):
+def test_passes_over_chunks_lower_the_loss(name, mixed):
     encoder, begun = small(name), []
     for _ in range(2):
         for chunk in chunks(mixed):
@@ -52,7 +37,7 @@ def test_passes_over_chunks_train(name, mixed):
     assert encoder.validation_scores_ is None
 
 
-def test_columns_are_those_of_the_sample(mixed):
+def test_fit_schema_fixes_the_columns(mixed):
     encoder = small().fit_schema(mixed)
     with pytest.raises(NotFittedError):
         encoder.transform(mixed)
@@ -67,7 +52,7 @@ def test_columns_are_those_of_the_sample(mixed):
     check_is_fitted(encoder)
 
 
-def test_the_first_chunk_gives_the_columns_where_nothing_did(mixed):
+def test_the_first_chunk_fixes_the_columns_without_fit_schema(mixed):
     first, other = chunks(mixed, 100)
     encoder = small().partial_fit(first)
     schema = small().fit_schema(first)
@@ -79,18 +64,18 @@ def test_the_first_chunk_gives_the_columns_where_nothing_did(mixed):
 
 def test_unknown_levels_count_as_missing_with_a_warning(mixed):
     encoder = small().fit_schema(mixed).partial_fit(mixed[:100])
-    odd, holed = mixed[100:].copy(), mixed[100:].copy()
-    odd["word"], holed["word"] = "never seen", None
-    again = pickle.loads(pickle.dumps(encoder)).partial_fit(holed)
+    unseen, missing = mixed[100:].copy(), mixed[100:].copy()
+    unseen["word"], missing["word"] = "never seen", None
+    again = pickle.loads(pickle.dumps(encoder)).partial_fit(missing)
     encoder = pickle.loads(pickle.dumps(encoder))
     with pytest.warns(UserWarning, match=r"treated as missing.*'word' \('never seen'\)") as told:
-        encoder.partial_fit(odd)
+        encoder.partial_fit(unseen)
     assert told[0].filename == __file__
     assert encoder.loss_curve_ == again.loss_curve_
 
 
 @pytest.mark.parametrize("is_fitted", [False, True])
-def test_other_columns_are_refused_and_change_nothing(is_fitted, mixed):
+def test_other_columns_raise_and_change_nothing(is_fitted, mixed):
     encoder = small().fit_schema(mixed)
     if is_fitted:
         encoder.partial_fit(mixed[:50])
@@ -109,7 +94,7 @@ def test_other_columns_are_refused_and_change_nothing(is_fitted, mixed):
     assert all(value is before[name] for name, value in vars(encoder).items())
 
 
-def test_a_schema_that_fails_leaves_what_was(mixed):
+def test_a_failed_fit_schema_changes_nothing(mixed):
     encoder = small(max_iter=2).fit(mixed)
     before = dict(vars(encoder))
     with pytest.raises(ValueError, match="got inf in row"):
@@ -121,7 +106,7 @@ def test_a_schema_that_fails_leaves_what_was(mixed):
     assert not hasattr(other, "n_iter_")
 
 
-def test_chunks_repeat_to_the_bit_and_each_has_noise_of_its_own(mixed):
+def test_chunks_repeat_to_the_bit_with_new_noise_each_time(mixed):
     one, other = small(), small()
     for chunk in chunks(mixed):
         one.partial_fit(chunk)
@@ -134,7 +119,7 @@ def test_chunks_repeat_to_the_bit_and_each_has_noise_of_its_own(mixed):
     assert len(set(encoder.loss_curve_)) == 3
 
 
-def test_the_rate_is_constant_and_the_optimizer_goes_on(mixed):
+def test_the_learning_rate_is_constant_and_the_optimizer_continues(mixed):
     seen = []
 
     class Watch(Callback):
@@ -150,13 +135,13 @@ def test_the_rate_is_constant_and_the_optimizer_goes_on(mixed):
     assert seen == [(0.003 if i < 8 else 0.001, i + 1) for i in range(10)]
 
 
-def test_a_scheduler_of_ones_own_is_left_in(mixed):
+def test_a_custom_scheduler_is_kept(mixed):
     scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.1)
     encoder = small(net_params={"callbacks": [scheduler]}).partial_fit(mixed)
     assert encoder.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(0.0003)
 
 
-def test_a_critic_goes_on(mixed):
+def test_the_critic_continues(mixed):
     def critic(encoder):
         (beside,) = (c for _, c in encoder.net_.callbacks_ if isinstance(c, TrainCritic))
         return beside.critic
@@ -165,18 +150,18 @@ def test_a_critic_goes_on(mixed):
     assert isinstance(encoder, InfoMaxVAEEncoder)
     first = critic(encoder)
     with torch.no_grad():
-        next(first.module_.parameters()).fill_(0.25)  # as if it had learnt
+        next(first.module_.parameters()).fill_(0.25)  # as if it had been trained
     second = critic(encoder.partial_fit(mixed))
     assert second is not first
     for one, other in zip(first.module_.parameters(), second.module_.parameters(), strict=True):
         torch.testing.assert_close(one, other)
     steps = [int(state["step"]) for state in second.optimizer_.state.values()]
     assert set(steps) == {16}
-    encoder.set_params(critic_hidden_layer_sizes=(5,)).partial_fit(mixed)  # begins anew
+    encoder.set_params(critic_hidden_layer_sizes=(5,)).partial_fit(mixed)  # with a new critic
 
 
 @pytest.mark.parametrize("way", ["fit", "pickle", "save"])
-def test_training_goes_on_after(way, mixed, tmp_path):
+def test_training_continues_after(way, mixed, tmp_path):
     encoder = small(max_iter=2).fit(mixed) if way == "fit" else small().partial_fit(mixed)
     n = encoder.n_iter_
     if way == "pickle":
@@ -192,25 +177,25 @@ def test_training_goes_on_after(way, mixed, tmp_path):
     np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
 
 
-def test_clones_begin_anew_and_a_schema_can_be_pickled(mixed):
+def test_clones_are_unfitted_and_a_schema_can_be_pickled(mixed):
     encoder = small().fit_schema(mixed)
     assert not hasattr(clone(encoder), "table_")
     again = pickle.loads(pickle.dumps(encoder))
     first = mixed[:50]
     assert weights(again.partial_fit(first)) == weights(encoder.partial_fit(first))
-    # fit learns the columns from its own rows.
+    # fit learns the columns from its rows.
     fitted = small(max_iter=2).fit_schema(mixed).fit(mixed[:100])
     assert weights(fitted) == weights(small(max_iter=2).fit(mixed[:100]))
 
 
-def test_a_network_that_parameters_no_longer_describe_is_refused(mixed):
+def test_parameters_of_another_network_raise(mixed):
     encoder = small().partial_fit(mixed).set_params(n_components=5)
     with pytest.raises(ValueError, match=r"partial_fit continues .* n_components .*fit_schema"):
         encoder.partial_fit(mixed)
     assert encoder.fit_schema(mixed).partial_fit(mixed).net_.module.posterior.n_components == 5
 
 
-def test_after_fit_schema_alone_the_columns_alone_are_fixed(mixed):
+def test_after_fit_schema_only_the_columns_are_fixed(mixed):
     encoder = small().fit_schema(mixed).set_params(n_components=5)
     assert encoder.partial_fit(mixed).net_.module.posterior.n_components == 5
     encoder = small().fit_schema(mixed).set_params(max_categories=2, n_components=5)
@@ -218,9 +203,11 @@ def test_after_fit_schema_alone_the_columns_alone_are_fixed(mixed):
         encoder.partial_fit(mixed)
 
 
-def test_a_chunk_that_fails_or_is_interrupted_changes_nothing(mixed):
+def test_a_failed_or_interrupted_chunk_changes_nothing(mixed, monkeypatch):
     encoder = small().partial_fit(mixed[:100])
     before = encoder.transform(mixed)
+    # A summary would take seconds after Ctrl-C, and is not kept.
+    monkeypatch.setattr(type(encoder), "_summarise", lambda *args: pytest.fail("summarised"))
 
     class Fails(Callback):
         def on_batch_end(self, net, **kwargs):
@@ -238,7 +225,7 @@ def test_a_chunk_that_fails_or_is_interrupted_changes_nothing(mixed):
         assert encoder.n_iter_ == 1
 
 
-def test_what_is_read_off_is_that_of_the_last_chunk():
+def test_summaries_are_those_of_the_last_chunk():
     X = make_mixed(400)[["income", "age", "score"]].fillna(0)
     encoder = small("MIMEncoder", learning_rate_init=1e-30, embedding="mean").fit_schema(X)
     for chunk in (X[:200], X[200:]):

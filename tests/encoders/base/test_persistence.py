@@ -19,6 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._encoders.base.fit import COLUMN_PARAMETERS
+from cmim_sklearn._encoders.base.persistence import upgrade
 from cmim_sklearn._utils import archive
 from tests.encoders.base.make_encoder_file import file_of, make_table, outputs
 from tests.helpers import (
@@ -260,6 +262,25 @@ def test_files_of_every_format_version_load(version):
             pd.DataFrame(e[name]["data"], columns=e[name]["columns"]) for e in (found, expected)
         )
         pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=0.011, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["from_dtype", None, ["age"], (1, 3), np.array([1, 3]), [False, True] + 6 * [False]],
+    ids=["from_dtype", "none", "name", "tuple", "array", "mask"],
+)
+def test_encoders_of_early_format_versions_can_be_trained_further(mixed, columns):
+    """Versions 1 and 2 had the parameters of the schema as one string."""
+    encoder = small_encoder("CMIMEncoder", warm_start=True, categorical_features=columns)
+    encoder.fit(mixed)
+    before = encoder._built
+    early = {name: value for name, value in before.items() if name not in COLUMN_PARAMETERS}
+    early["columns"] = repr([columns, "quantile", 256, None])
+    upgrade(encoder.get_params(deep=False), early)
+    assert early == before
+    encoder._built = early
+    encoder.fit(mixed)
+    encoder.partial_fit(mixed)
 
 
 @pytest.mark.parametrize(
