@@ -192,7 +192,7 @@ class HiddenStateReader:
         self._is_called_once = called.count(self.layer) == 1
 
     def _given(self, called):
-        """The layer that was given by name or as a module."""
+        """Return the layer that was given by name or as a module."""
         given, layer = self.given_layer, self.given_layer
         if isinstance(given, str):
             layer = {name: module for module, name in self.module_names.items()}.get(given)
@@ -206,7 +206,7 @@ class HiddenStateReader:
         return layer
 
     def _last(self, called):
-        """The last linear layer or convolution."""
+        """Return the last linear layer or convolution."""
         blocks = [module for module in called if isinstance(module, ATTENTION_BLOCKS)]
         internal = {module for block in blocks for module in block.modules()}
         for module in reversed(called):

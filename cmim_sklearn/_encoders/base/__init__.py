@@ -1,1 +1,1 @@
-"""What the learners share: fit, use, files and documentation of parameters."""
+"""Base classes of the learners: fit, use, files and documentation of parameters."""

@@ -31,8 +31,8 @@ from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
-"""Width of a network, encoder inputs plus decoder outputs, above which `max_iter="auto"` makes
-fewer updates, in proportion; and the minimum number of updates."""
+"""Width of a network (encoder inputs plus decoder outputs) above which `max_iter="auto"` makes
+proportionally fewer updates; and their minimum number."""
 SUMMARY_ROWS = 5000
 """Maximum number of rows that are read after training, to summarise the network."""
 
@@ -40,7 +40,7 @@ SUMMARY_ROWS = 5000
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
 TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
-"""Attributes that training sets, where an encoder has them."""
+"""Attributes that training sets; an encoder may lack some of them."""
 
 
 class FitSteps:
@@ -105,7 +105,7 @@ class FitSteps:
         return table
 
     def _known_table(self, frame, what="partial_fit", remedy="Call fit_schema"):
-        """Schema learnt before; raises if parameters that decided it, or the network, changed."""
+        """Current schema; raises if a parameter that decides it or the network has changed."""
         self._check_unchanged(what, remedy)
         self._check_table(self.table_, frame)
         return self.table_
@@ -114,7 +114,7 @@ class FitSteps:
         now = self._architecture()
         if hasattr(self, "_net"):
             part, names = "network", list(now)
-        else:  # fit_schema has learnt the schema only
+        else:  # after fit_schema: there is no network
             part, names = "schema", COLUMN_PARAMETERS
         changed = [name for name in names if now[name] != self._built[name]]
         if changed:
@@ -124,7 +124,7 @@ class FitSteps:
             )
 
     def _split(self, table, frame, X_val):
-        """Rows of a fit: to train on, and held out for early stopping."""
+        """Rows of a fit: training rows, and rows held out for early stopping."""
         seed = draw_seed(self.random_state)
         encoded, kept = table.encode(frame), np.arange(frame.n_rows)
         held_out = None
@@ -148,7 +148,7 @@ class FitSteps:
     def _chunk(self, table, frame):
         """Rows of one `partial_fit`."""
         encoded, seed = table.encode(frame), draw_seed(self.random_state)
-        if hasattr(self, "_net"):  # other noise than that of the chunks before
+        if hasattr(self, "_net"):  # not the noise of earlier chunks again
             seed = int(np.random.RandomState([seed, self.n_iter_]).randint(2**31 - 1))
 
         def measure(some):
@@ -157,7 +157,7 @@ class FitSteps:
         return Rows(table, EncodedTable(encoded), encoded, measure, None, seed)
 
     def _make_net(self, rows, X, y=None):
-        """Net for `fit`; X and y are passed on to scikit-learn's callbacks."""
+        """Net for `fit`; X and y go to scikit-learn's callbacks."""
         is_warm, likelihood = self._is_warm(), rows.table.likelihood
         model = self._model_to_train(rows, is_warm)
         n_units = self._n_units(likelihood)
@@ -169,7 +169,7 @@ class FitSteps:
         return net
 
     def _make_net_for_chunk(self, rows):
-        """Net for one pass of `partial_fit`, with the optimizer of the pass before."""
+        """Net for one pass of `partial_fit`, with the optimizer state of the previous pass."""
         before = self.net_ if hasattr(self, "_net") else None
         model = self._model_to_train(rows, before is not None)
         net = self._net_of(model, 1, rows.seed, one_cycle=False)
@@ -187,7 +187,7 @@ class FitSteps:
         return model
 
     def _epoch_tasks(self, epochs, rows, X, y):
-        """Callback that reports to scikit-learn's callbacks (1.9 and later), in a list, or none."""
+        """List of a callback that reports to scikit-learn's callbacks (1.9 and later), or empty."""
         context = self._init_callback_context(max_subtasks=epochs)
         if context is None:
             return []
@@ -200,7 +200,7 @@ class FitSteps:
         return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, fitted_so_far)]
 
     def _net_of(self, model, epochs, seed, held_out=None, callbacks=(), *, one_cycle=True):
-        """Initialised net that trains a model as the parameters say."""
+        """Initialised net that trains a model with the parameters of the encoder."""
         objective = self._objective(model, seed)
         callbacks = [*callbacks, *objective.callbacks()]
         if held_out is not None:
@@ -239,11 +239,11 @@ class FitSteps:
     # -- after training ----------------------------------------------------------------------------
 
     def _summarise(self, net, rows):
-        """Fitted attributes, by name, that are read from a trained net."""
+        """Fitted attributes of a trained net, by name."""
         return self._summarise_quickly(net, rows)
 
     def _summarise_quickly(self, net, rows):
-        """Those of them that cost little, for callbacks that look at every epoch."""
+        """Fitted attributes that are fast to compute, for callbacks that run in each epoch."""
         epochs = [row for row in net.history if "train_loss" in row]
         validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
@@ -268,7 +268,7 @@ class FitSteps:
     def _keep(self, table, trained=None):
         """Set the fitted attributes, from a schema and a trained net if there is one.
 
-        Then warn of what happened in training, and raise the interruption that ended it.
+        Then warn of problems in training, and raise the interruption if one ended it.
         """
         learnt = {"table_": table, "_built": self._architecture()}
         if trained is None:
@@ -331,7 +331,7 @@ def draw_seed(random_state):
 
 
 def n_epochs(max_iter, n_rows, batch_size, width):
-    """Number of epochs that `max_iter` stands for, given rows and the width of the network."""
+    """Number of epochs for `max_iter`, a number of rows and the width of the network."""
     if max_iter != "auto":
         return int(max_iter)
     # An update of a wide network takes longer, in proportion to its width.

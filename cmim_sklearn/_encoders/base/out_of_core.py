@@ -39,18 +39,19 @@ class OutOfCoreEncoder:
         ----------
         source : str or path-like, or list of them
             Local Parquet files with the same columns, whose rows are concatenated. A directory
-            stands for the ``*.parquet`` files in it and below it, also behind links, in the order
-            of their names (part.10 after part.2). Folder names such as ``year=2020`` become
-            columns; those of folders above the source do if `columns` names them. Files must not
-            change during the call.
+            means all ``*.parquet`` files in it and its subdirectories, including linked ones, in
+            the order of their names (part.10 after part.2). Folder names such as ``year=2020``
+            become columns; names of folders above the source only if `columns` lists them. Files
+            must not change during the call.
         columns : list of str, default=None
             Columns to fit to; no other column is read. None: all columns, except the row index of
             a pandas DataFrame.
         X_val : table of shape (n_held_out, n_features), default=None
-            Rows in memory for early stopping. Given these, `early_stopping` is not consulted.
+            Rows in memory for early stopping. If given, `early_stopping` and `validation_fraction`
+            are ignored.
         buffer_rows : int, default=200_000
-            Number of rows that are shuffled at a time, and that are sampled for statistics; at
-            least 10. The peak memory is about 50 bytes for each of their cells.
+            Number of rows that are shuffled together, and number of rows sampled for statistics;
+            at least 10. Peak memory is about 50 bytes per cell of these rows.
 
         Returns
         -------
@@ -83,7 +84,7 @@ class OutOfCoreEncoder:
         mixed than those of `fit`: write many row groups. The next rows are read and encoded in a
         thread during training.
 
-        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than some 77,000 rows. For tens of
+        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than about 77,000 rows. For tens of
         millions of rows, one or two epochs with a larger `batch_size` may be enough.
         """
         self._check_params()
@@ -119,7 +120,7 @@ class OutOfCoreEncoder:
         warn_of_unseen(unseen)
 
     def _check_before_survey(self, source, X_val):
-        """Raise what can be known before all rows are read."""
+        """Raise errors that can be found before all rows are read."""
         if self._is_warm():
             self._check_unchanged("warm_start=True", "Set warm_start=False")
         self._read(source.head(), reset=not self._is_warm(), min_rows=1)

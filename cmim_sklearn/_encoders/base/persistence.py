@@ -1,4 +1,4 @@
-"""Content of encoder files: what is written of a state, and how what was read is checked.
+"""Content of encoder files: conversion of a state for writing, and checks after reading.
 
 The file format itself is in `cmim_sklearn._utils.archive`. No name in a file decides what is
 imported or called, and no number how much memory is allocated.
@@ -16,8 +16,8 @@ from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._version import __version__
 
 MAX_OTHER_WEIGHTS = 10**8
-"""Maximum number of weights, counted as dense layers, of networks that the file cannot vouch for:
-those that a callable makes, and the critic of InfoMax-VAE."""
+"""Maximum number of weights, counted as dense layers, of networks whose weights the file does not
+prove: those built by a callable, and the critic of InfoMax-VAE."""
 
 KEPT_BY_SCIKIT_LEARN = {
     "_skl_callbacks": "callbacks of set_callbacks",
@@ -73,7 +73,7 @@ def state_to_write(state, networks):
     try:
         to_json(state["net_params"], "net_params", {})
     except TypeError:
-        # All of them: options of an optimizer without the optimizer could not be loaded.
+        # All of them: options of an optimizer are invalid without the optimizer.
         left_out.append("net_params")
         state["net_params"] = None
     if isinstance(state["random_state"], np.random.RandomState):
