@@ -23,8 +23,8 @@ def read_conditions(table, given) -> Frame:
     ----------
     table : Table
     given : dict or table
-        One value for each column of a dict; or a table with some of the columns. An array has
-        all columns. Missing values are not conditions.
+        A dict with one value per column, or a table with some of the columns. An array must
+        have all columns. Missing values are not conditions.
 
     Returns
     -------

@@ -52,7 +52,8 @@ class Checkpoint(Callback):
     every_epochs : int or None, default=None
         Number of epochs between checkpoints; None counts minutes only.
     every_minutes : float or None, default=5.0
-        Minutes between checkpoints, written at the end of an epoch; None counts epochs only.
+        Minutes between checkpoints, which are written at the end of an epoch; None counts epochs
+        only.
 
     Raises
     ------
@@ -81,7 +82,7 @@ class Checkpoint(Callback):
     five times as large as the weights. It is replaced atomically: a kill at any time leaves the
     previous checkpoint. Ctrl-C, SIGTERM and errors leave it as it is.
 
-    The file of a complete fit stays. The same fit then takes its weights without training; if
+    The file of a complete fit stays. The same fit then loads its weights and does not train. If
     versions, device or initial weights differ, it starts from the beginning and replaces the file.
     Delete the directory when it is no longer needed.
 
@@ -127,7 +128,7 @@ class Checkpoint(Callback):
         clear_parts(self.path_)
         found = self._read(net)
         if found is None:
-            # Write at once: a directory that is not writable must not show after an hour.
+            # Write now: an error about the directory must come at once, not after an hour.
             write_bytes(self.path_, self._packed(net))
         else:
             self._resume(net, found)
@@ -228,7 +229,7 @@ class Checkpoint(Callback):
         except FileNotFoundError:
             if n_others := len(list(self.path_.parent.glob("checkpoint-*.cmim"))):
                 _print_start(
-                    net, f"none of the {n_others} checkpoints in {self.dirname} is its own"
+                    net, f"none of the {n_others} checkpoints in {self.dirname} is of this fit"
                 )
             return None
         with reading(self.path_):

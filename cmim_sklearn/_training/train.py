@@ -69,13 +69,13 @@ def train(net: LatentNet, rows: Rows, summarise: Callable) -> Trained:
     Returns
     -------
     Trained
-        Also after a KeyboardInterrupt, which is returned and not raised: the caller first keeps
-        what was learnt.
+        Outcome. A KeyboardInterrupt is returned in it, not raised, so that the caller can first
+        keep the trained net.
 
     Raises
     ------
     FloatingPointError
-        If the loss is not finite, also at lower learning rates; the message names a column.
+        If the loss is not finite, even at lower learning rates; the message names a column.
     """
     try:
         try:

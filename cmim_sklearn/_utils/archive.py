@@ -42,7 +42,7 @@ MAX_TEXT_BYTES = 2**24
 """Largest size of an array of fixed-width strings, which can far exceed its values in the file."""
 
 PART_SECONDS = 600
-"""Age after which an unfinished file counts as left by a killed process."""
+"""Age in seconds after which a temporary file is taken as left by a killed process."""
 MAX_MESSAGE = 1000
 """Largest number of characters of an error message, which may quote the file."""
 

@@ -524,7 +524,7 @@ def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
 
 def test_features_may_not_come_to_lie_among_the_rows(fitted, table, tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
-    with pytest.raises(ValueError, match=r"to is in .*, all of whose \.parquet files are read"):
+    with pytest.raises(ValueError, match=r"to is in .*, where all \.parquet files are read"):
         fitted.transform_parquet(tmp_path, tmp_path / "to")
     assert not (tmp_path / "to").exists()
     for _ in range(2):
