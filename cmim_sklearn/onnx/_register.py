@@ -2,7 +2,7 @@
 
 import numpy as np
 
-import cmim_sklearn._encoders  # noqa: F401  # fills ENCODERS
+import cmim_sklearn._encoders  # noqa: F401  # registers all ENCODERS
 from cmim_sklearn._encoders.base.fitted import fitted_parts
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import CATEGORY
@@ -29,7 +29,7 @@ def register():
     -----
     ``initial_types`` describes the columns:
 
-    - numbers and booleans: ``DoubleTensorType``, or ``FloatTensorType`` at the price of single
+    - numbers and booleans: ``DoubleTensorType``, or ``FloatTensorType``, which has only single
       precision. A tensor may hold several columns, in the order of the table.
     - strings and categories: ``StringTensorType``.
 
@@ -71,7 +71,7 @@ def _parse(scope, model, inputs, custom_parsers=None):
 
 
 def _set_shape(operator):
-    """Infer no shape: `_parse` has set it."""
+    """Do nothing: `_parse` has set the shape."""
 
 
 def _convert(scope, operator, container):

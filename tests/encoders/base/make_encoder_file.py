@@ -1,8 +1,9 @@
-"""Make the file of the current format version that later releases must read, and what it must say.
+"""Write an encoder file of the current format version, and the results that it must give.
 
     python -m tests.encoders.base.make_encoder_file
 
-Made once, when a version of the format begins; made again it would test nothing.
+Later releases must read the file. Run this once for each format version: a new file would not test
+whether the old one can be read.
 """
 
 import json
@@ -18,12 +19,12 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 def file_of(version, suffix):
-    """Where the encoder of a format version is, or with suffix "json" what it says."""
+    """Path of the encoder file of a format version, or of its results (suffix "json")."""
     return DATA / f"encoder_v{version}.{suffix}"
 
 
 def make_table(n_rows=120):
-    """Numbers, whole numbers, counts, booleans, categories and strings, with holes."""
+    """Numbers, whole numbers, counts, booleans, categories and strings, with missing values."""
     rng = np.random.RandomState(0)
     hidden = rng.randn(n_rows)
     places = pd.CategoricalDtype(pd.Index(["low", "mid", "high", "peak"], dtype=object), True)
@@ -43,7 +44,7 @@ def make_table(n_rows=120):
 
 
 def outputs(encoder, table):
-    """What an encoder makes of a table, as JSON values."""
+    """Results of an encoder for a table, as JSON values."""
     return {
         "transform": encoder.transform(table).tolist(),
         "score_samples": encoder.score_samples(table).tolist(),

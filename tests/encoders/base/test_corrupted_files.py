@@ -216,7 +216,7 @@ def invalid_arrays():
     def scales(manifest, arrays):
         arrays["_scales.mean.1"] = np.ones((10, 10, 3), np.float32)
 
-    def lie(name, **changes):
+    def declare(name, **changes):
         def edit(manifest, arrays):
             manifest["arrays"][name].update(changes)
             return True
@@ -233,12 +233,12 @@ def invalid_arrays():
     yield "factors", factors, r"factors .* for means of shape \(\d+, 3\).*; got \(\d+, 5\)"
     yield "no_component", no_component, r"factors .* for means of shape .*; got \(0, 8002000\)"
     yield "scales", scales, r"scales of its features have shapes .*\(10, 10, 3\)|scales of its feat"
-    yield "larger", lie(WEIGHT, shape=[10**9, 10**9]), r"declare \d{19} bytes; the file has \d+"
-    yield "negative", lie(WEIGHT, shape=[-6, -19]), "invalid dtype or shape"
-    yield "floats", lie(WEIGHT, shape=[6.0, 19.0]), "invalid dtype or shape"
-    yield "dtype", lie(WEIGHT, dtype="object"), "invalid dtype or shape"
-    yield "smaller", lie(WEIGHT, shape=[6, 18]), r"must be .*18\].*; got \{.*\[6, 19\]"
-    yield "as_int", lie(WEIGHT, dtype="int32"), "must be .*'int32'.*; got .*'float32'"
+    yield "larger", declare(WEIGHT, shape=[10**9, 10**9]), r"declare \d{19} bytes; the file has \d+"
+    yield "negative", declare(WEIGHT, shape=[-6, -19]), "invalid dtype or shape"
+    yield "floats", declare(WEIGHT, shape=[6.0, 19.0]), "invalid dtype or shape"
+    yield "dtype", declare(WEIGHT, dtype="object"), "invalid dtype or shape"
+    yield "smaller", declare(WEIGHT, shape=[6, 18]), r"must be .*18\].*; got \{.*\[6, 19\]"
+    yield "as_int", declare(WEIGHT, dtype="int32"), "must be .*'int32'.*; got .*'float32'"
 
 
 @pytest.mark.parametrize(("name", "edit", "message"), invalid_arrays())

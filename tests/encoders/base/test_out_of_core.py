@@ -1,4 +1,4 @@
-"""Files: `fit_parquet` and `transform_parquet`, and the same over Dask's partitions."""
+"""Parquet files: `fit_parquet`, `transform_parquet`, and features of Dask's partitions."""
 
 import json
 import os
@@ -34,7 +34,7 @@ SMALL = {
 }  # fmt: skip
 COLUMNS = list(make_mixed(2).columns)
 FEW = {"columns": COLUMNS, "buffer_rows": 60}
-"""A buffer that holds two of the row groups of 30."""
+"""Buffer that holds two row groups of 30 rows."""
 
 
 def small(name="CMIMEncoder", **parameters):
@@ -68,7 +68,7 @@ def fitted():
 
 
 @pytest.mark.parametrize("name", ["CMIMEncoder", "BarlowTwinsEncoder"])
-def test_a_table_in_the_buffer_is_fitted_as_by_fit(name, table, path):
+def test_a_table_that_fits_in_the_buffer_is_fitted_as_by_fit(name, table, path):
     fitted = small(name, early_stopping=True).fit(table.select(COLUMNS))
     encoder = small(name, early_stopping=True)
     assert encoder.fit_parquet(path, columns=COLUMNS) is encoder
@@ -77,7 +77,7 @@ def test_a_table_in_the_buffer_is_fitted_as_by_fit(name, table, path):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_larger_one_is_fitted_and_embedded(name, table, path, tmp_path):
+def test_a_table_larger_than_the_buffer_is_fitted_and_embedded(name, table, path, tmp_path):
     encoder = small(name).fit_parquet(path, **FEW)
     assert [row["train_batch_count"] for row in encoder.net_.history] == [8, 8]
     assert encoder.n_iter_ == len(encoder.loss_curve_) == 2
@@ -86,11 +86,11 @@ def test_a_larger_one_is_fitted_and_embedded(name, table, path, tmp_path):
     assert np.isfinite(Z).all()
     written = pq.read_table(encoder.transform_parquet(path, tmp_path / "features"))
     assert written.column_names == encoder.get_feature_names_out().tolist()
-    # Products of other numbers of rows round otherwise, by processor and width.
+    # Matrix products round differently for other numbers of rows.
     np.testing.assert_allclose(np.stack([c.to_numpy() for c in written.columns], 1), Z, atol=1e-5)
 
 
-def test_files_repeat_to_the_bit_however_rows_are_divided_into_them(table, path, tmp_path):
+def test_the_division_of_rows_into_files_does_not_change_a_bit(table, path, tmp_path):
     (tmp_path / "files" / "below").mkdir(parents=True)
     pq.write_table(table[:90], tmp_path / "files" / "a.parquet", row_group_size=30)
     pq.write_table(table[90:150], tmp_path / "files" / "b.parquet", row_group_size=30)
@@ -108,12 +108,12 @@ def test_files_repeat_to_the_bit_however_rows_are_divided_into_them(table, path,
     assert weights(small(random_state=1).fit_parquet(path, **FEW)) != weights(one)
 
 
-def test_the_index_of_a_pandas_frame_is_no_column(mixed, tmp_path):
+def test_the_index_of_a_pandas_frame_is_not_a_column(mixed, tmp_path):
     mixed.set_index(np.arange(200) % 7).to_parquet(tmp_path / "x")
     assert list(small().fit_parquet(tmp_path / "x", buffer_rows=50).feature_names_in_) == COLUMNS
 
 
-def test_what_decides_a_column_is_taken_from_all_rows(tmp_path):
+def test_all_rows_decide_kinds_ranges_and_levels(tmp_path):
     rng = np.random.RandomState(0)
     X = pd.DataFrame(
         {
@@ -143,11 +143,11 @@ def test_what_decides_a_column_is_taken_from_all_rows(tmp_path):
             getattr(part, "levels", []), getattr(other, "levels", []), strict=True
         ):
             assert set(levels) == set(others)
-    encoder.transform(X)  # without a warning of unseen levels
+    encoder.transform(X)  # no warning about unseen levels
 
 
-def test_extremes_levels_and_decimals_of_all_rows_bias_no_statistic(tmp_path):
-    """The statistics are those of all rows, or of a uniform sample: of nothing in between."""
+def test_statistics_are_those_of_all_rows_or_of_a_uniform_sample(tmp_path):
+    """Rows with extremes or rare levels must not be more frequent in the sample."""
     rng = np.random.RandomState(0)
     n = 20_000
     X = pd.DataFrame(
@@ -176,7 +176,7 @@ def test_extremes_levels_and_decimals_of_all_rows_bias_no_statistic(tmp_path):
     np.testing.assert_array_equal(gaussian.high, others["gaussian"].high)
     assert gaussian.decimals == others["gaussian"].decimals == [None, 3]
     scale = np.diff(gaussian.maps[0].x)[0] / 2
-    assert 0.9 < scale < 1.1  # of a sample without the outlier; 707 with it
+    assert 0.9 < scale < 1.1  # the sample does not have the outlier; with it: 707
     np.testing.assert_allclose(parts["poisson"].mean, others["poisson"].mean, rtol=1e-12)
     words, other_words = parts["categorical"], others["categorical"]
     assert words.levels == other_words.levels
@@ -185,7 +185,7 @@ def test_extremes_levels_and_decimals_of_all_rows_bias_no_statistic(tmp_path):
     assert parts["bernoulli"].values == others["bernoulli"].values
 
 
-def test_one_number_that_is_no_count_is_found_wherever_it_is(tmp_path):
+def test_a_single_number_that_is_not_a_count_is_found_in_any_row(tmp_path):
     x = np.ones(5000)
     x[4321] = 2.5
     pq.write_table(pa.table({"x": x}), tmp_path / "x", row_group_size=500)
@@ -205,7 +205,7 @@ def test_scalings_from_a_sample_are_near_those_of_all_rows(tmp_path):
     assert len(part.maps[0].x) == 100
 
 
-def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
+def test_held_out_rows_are_never_trained_on(table, path, monkeypatch):
     seen = {True: [], False: []}
 
     class Watch(Callback):
@@ -217,7 +217,7 @@ def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
     options = {"early_stopping": True, "numeric_scaling": None, "n_iter_no_change": 1, "tol": 1e9}
     encoder = small(net_params={"callbacks": [Watch()]}, max_iter=9, **options)
     encoder.fit_parquet(path, buffer_rows=90)
-    assert encoder.n_iter_ == 2  # stopped
+    assert encoder.n_iter_ == 2  # early stopping
     assert len(encoder.validation_scores_) == 2
     trained, held_out = (torch.cat(seen[part])[:, 0].int().tolist() for part in (True, False))
     assert len(held_out) == 2 * 20
@@ -228,7 +228,7 @@ def test_rows_held_out_are_never_trained_on(table, path, monkeypatch):
 
 
 class Stops(Callback):
-    """Raise at the end of an epoch; which and what are no part of it, as a kill is none."""
+    """Raise at the end of the epoch in `STOP`: not a parameter, so the fits stay the same fit."""
 
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == STOP.epoch:
@@ -236,7 +236,7 @@ class Stops(Callback):
 
 
 def changed_a_little(table):
-    """One cell is another, of one column."""
+    """Return the table with one changed cell."""
     i = table.column_names.index("income")
     values = table["income"].to_numpy().copy()
     row = np.argsort(values)[len(values) // 2]
@@ -247,7 +247,7 @@ def changed_a_little(table):
 STOP = SimpleNamespace(epoch=None, error=RuntimeError)
 
 
-def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
+def test_a_fit_resumes_from_its_checkpoint(path, tmp_path, monkeypatch):
     whole = small(max_iter=4).fit_parquet(path, **FEW)
 
     def begin(source=path, **options):
@@ -260,7 +260,7 @@ def test_a_fit_goes_on_from_its_checkpoint(path, tmp_path, monkeypatch):
         begin()
     monkeypatch.undo()
     pq.write_table(pq.read_table(path)[::-1], tmp_path / "other", row_group_size=30)
-    other = begin(source=tmp_path / "other")  # of other rows it begins anew
+    other = begin(source=tmp_path / "other")  # other rows: not resumed
     assert other.net_.n_resumed_ == 0
     pq.write_table(changed_a_little(pq.read_table(path)), tmp_path / "other", row_group_size=30)
     assert begin(source=tmp_path / "other").net_.n_resumed_ == 0
@@ -276,18 +276,18 @@ def test_interruptions_and_warm_starts_are_those_of_fit(path, monkeypatch):
     monkeypatch.setattr(STOP, "error", KeyboardInterrupt)
     stopped = small(max_iter=4, net_params={"callbacks": [Stops()]})
     with (
-        pytest.warns(UserWarning, match="interrupted after 2 epochs") as told,
+        pytest.warns(UserWarning, match="interrupted after 2 epochs") as caught,
         pytest.raises(KeyboardInterrupt),
     ):
         stopped.fit_parquet(path, **FEW)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     stopped.set_params(warm_start=True, net_params=None, max_iter=3).fit_parquet(path, **FEW)
     assert stopped.n_iter_ == 5
     with pytest.raises(ValueError, match=r"warm_start=True continues .* n_components"):
         stopped.set_params(n_components=5).fit_parquet(path, **FEW)
 
 
-def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, monkeypatch):
+def test_errors_in_x_val_are_raised_before_all_rows_are_read(path, mixed, monkeypatch):
     def survey(*args):
         raise AssertionError("all rows were read")
 
@@ -298,7 +298,7 @@ def test_what_can_be_refused_is_refused_before_all_rows_are_read(path, mixed, mo
         small().fit_parquet(path, X_val=mixed[:0], **FEW)
 
 
-def test_a_broken_loss_goes_back_an_epoch(path):
+def test_a_non_finite_loss_repeats_the_epoch(path):
     class Breaks(Callback):
         has_broken = False
 
@@ -309,13 +309,13 @@ def test_a_broken_loss_goes_back_an_epoch(path):
                     next(net.module_.parameters()).fill_(torch.nan)
 
     encoder = small(net_params={"callbacks": [Breaks()]})
-    with pytest.warns(UserWarning, match="not finite in epoch 2") as told:
+    with pytest.warns(UserWarning, match="not finite in epoch 2") as caught:
         encoder.fit_parquet(path, **FEW)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     assert encoder.n_iter_ == 2
 
 
-def test_auto_counts_updates_as_fit_does(table, path):
+def test_auto_gives_as_many_epochs_as_in_fit(table, path):
     encoder, epochs = small(max_iter="auto", batch_size=128), []
 
     class Stop(Callback):
@@ -363,7 +363,7 @@ def test_a_sorted_file_is_mixed(tmp_path):
     stream = StreamedTable(2000, parts, 400, {})
     batches = list(ShuffledBatches(stream, 100, torch.Generator().manual_seed(0), "cpu"))
     assert torch.equal(torch.cat(batches).sort().values, torch.arange(2000))
-    # Row groups that a batch has rows of: one or two without a buffer, 37 of the 40 if at random.
+    # Number of row groups in a batch: 1 or 2 without a buffer, 37 of 40 in random batches.
     assert np.mean([len(set((b // 50).tolist())) for b in batches]) > 8
 
 
@@ -395,7 +395,7 @@ def test_only_columns_that_are_needed_are_read(fitted, table, tmp_path):
     pq.write_table(odd, path, row_group_size=30)
     chunks = [pq.read_metadata(path).row_group(g).column(odd.num_columns - 1) for g in range(7)]
     content = bytearray(path.read_bytes())
-    for chunk in chunks:  # a column that cannot be read
+    for chunk in chunks:  # corrupt this column
         start = chunk.dictionary_page_offset or chunk.data_page_offset
         content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(content)
@@ -405,8 +405,8 @@ def test_only_columns_that_are_needed_are_read(fitted, table, tmp_path):
     fitted.transform_parquet(path, tmp_path / "to", keep="id")
 
 
-def test_a_call_that_stopped_goes_on_where_it_was(fitted, path, tmp_path, monkeypatch):
-    replace, n_left = archive.os.replace, 3  # one for the manifest
+def test_an_interrupted_transform_resumes(fitted, path, tmp_path, monkeypatch):
+    replace, n_left = archive.os.replace, 3  # the manifest and two parts
 
     def stops(*paths):
         nonlocal n_left
@@ -432,11 +432,12 @@ def test_a_call_that_stopped_goes_on_where_it_was(fitted, path, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_kill_costs_the_part_that_was_being_written(fitted, path, tmp_path):
+def test_a_kill_loses_only_the_part_that_was_being_written(fitted, path, tmp_path):
     fitted.save(tmp_path / "encoder")
     program = """
 import os, signal, sys
-from cmim_sklearn import CMIMEncoder, archive
+from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._utils import archive
 archive.PART_SECONDS = 0
 n_left, replace = int(sys.argv[1]), os.replace
 def kills(*paths):
@@ -460,7 +461,9 @@ CMIMEncoder.load("encoder").transform_parquet("rows.parquet", "to")
     assert pq.read_table(tmp_path / "to").equals(pq.read_table(tmp_path / "at once"))
 
 
-def test_features_of_another_call_are_refused(fitted, table, path, tmp_path, monkeypatch):
+def test_features_of_another_call_in_the_directory_raise(
+    fitted, table, path, tmp_path, monkeypatch
+):
     there = fitted.transform_parquet(path, tmp_path / "to")
     for part in [*there.glob("*.parquet"), there / "_SUCCESS"]:
         part.unlink()
@@ -484,7 +487,7 @@ def test_features_of_another_call_are_refused(fitted, table, path, tmp_path, mon
         fitted.transform_parquet(path, tmp_path)
 
 
-def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
+def test_one_partition_alone_gives_the_same_features(tmp_path):
     rows = pa.table({"x": np.arange(30) / 7})
     for code in ("12", "13", "A7"):
         (tmp_path / "rows" / f"code={code}").mkdir(parents=True)
@@ -496,7 +499,7 @@ def test_one_partition_is_embedded_as_it_was_among_all(tmp_path):
     assert pq.read_table(alone).equals(whole[:30])
 
 
-def test_parts_of_other_programs_are_left_alone(fitted, path, tmp_path):
+def test_temporary_files_of_other_programs_stay(fitted, path, tmp_path):
     (tmp_path / "to").mkdir()
     foreign, own = (
         tmp_path / "to" / f"{name}.part" for name in (".film", f".{16 * '0'}.{8 * '0'}")
@@ -522,7 +525,7 @@ def test_features_of_no_rows_have_their_columns(fitted, table, path, tmp_path):
     assert len(written) == 0
 
 
-def test_features_may_not_come_to_lie_among_the_rows(fitted, table, tmp_path):
+def test_a_destination_inside_the_source_raises(fitted, table, tmp_path):
     pq.write_table(table, tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match=r"to is in .*, where all \.parquet files are read"):
         fitted.transform_parquet(tmp_path, tmp_path / "to")
@@ -532,19 +535,19 @@ def test_features_may_not_come_to_lie_among_the_rows(fitted, table, tmp_path):
     assert len(pq.read_table(to)) == len(table)
 
 
-def test_levels_unseen_in_fit_are_told_once(fitted, mixed, tmp_path):
+def test_unseen_levels_cause_one_warning(fitted, mixed, tmp_path):
     mixed.loc[[5, 100], "word"] = "never seen"
     pq.write_table(pa.Table.from_pandas(mixed), tmp_path / "x", row_group_size=30)
-    with pytest.warns(UserWarning, match=r"'word' \('never seen'\)") as told:
+    with pytest.warns(UserWarning, match=r"'word' \('never seen'\)") as caught:
         fitted.transform_parquet(tmp_path / "x", tmp_path / "to")
-    assert len(told) == 1
-    assert told[0].filename == __file__
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
 
 
-# -- files that do not fit -------------------------------------------------------------------------
+# -- invalid files --------------------------------------------------------------------------------
 
 
-def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_path, monkeypatch):
+def test_invalid_files_raise_and_change_nothing(table, path, tmp_path, monkeypatch):
     encoder = small().fit_parquet(path, **FEW)
     before = dict(vars(encoder))
     (tmp_path / "empty").mkdir()
@@ -585,11 +588,11 @@ def test_files_that_do_not_fit_are_refused_and_change_nothing(table, path, tmp_p
     assert all(value is before[name] for name, value in vars(encoder).items())
 
 
-def test_columns_that_differ_in_width_alone_are_read_as_the_widest(tmp_path):
+def test_types_of_several_widths_are_read_as_the_widest(tmp_path):
     n = np.arange(40)
     pq.write_table(pa.table({"n": n, "f": n.astype("float32")}), tmp_path / "a.parquet")
-    holed = pa.table({"f": pa.nulls(40, pa.float32()), "n": np.where(n % 2, n, np.nan)})
-    pq.write_table(holed, tmp_path / "b.parquet")
+    missing = pa.table({"f": pa.nulls(40, pa.float32()), "n": np.where(n % 2, n, np.nan)})
+    pq.write_table(missing, tmp_path / "b.parquet")
     source = ParquetTable(tmp_path)
     assert source.read().schema == pa.schema([("n", pa.float64()), ("f", pa.float32())])
     encoder = small().fit_parquet(tmp_path, buffer_rows=30)
@@ -625,7 +628,7 @@ def test_memory_does_not_grow_with_rows(tmp_path):
             cwd=tmp_path / str(n), capture_output=True, text=True, check=True,
         )  # fmt: skip
         peaks.append(int(done.stdout) / 1024)
-    # 800,000 rows more would take 128 MB as they are, and 64 MB encoded.
+    # 800,000 more rows would take 128 MB raw, or 64 MB encoded.
     assert peaks[1] - peaks[0] < 45
 
 

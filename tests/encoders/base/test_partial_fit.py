@@ -1,4 +1,4 @@
-"""Chunks: `fit_schema` and `partial_fit`."""
+"""Training on chunks of rows: `fit_schema` and `partial_fit`."""
 
 import pickle
 
@@ -39,20 +39,20 @@ def weights(encoder):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_passes_over_chunks_train(name, mixed):
-    encoder, begun = small(name), []
+def test_repeated_passes_over_chunks_lower_the_loss(name, mixed):
+    encoder, n_epochs = small(name), []
     for _ in range(2):
         for chunk in chunks(mixed):
             assert encoder.partial_fit(chunk) is encoder
-            begun.append(encoder.n_iter_)
+            n_epochs.append(encoder.n_iter_)
             assert np.isfinite(encoder.transform(chunk)).all()
-    assert begun == list(range(1, 9))
+    assert n_epochs == list(range(1, 9))
     assert len(encoder.loss_curve_) == len(encoder.net_.history) == 8
     assert np.mean(encoder.loss_curve_[-4:]) < np.mean(encoder.loss_curve_[:4])
     assert encoder.validation_scores_ is None
 
 
-def test_columns_are_those_of_the_sample(mixed):
+def test_fit_schema_sets_the_columns_and_later_chunks_keep_them(mixed):
     encoder = small().fit_schema(mixed)
     with pytest.raises(NotFittedError):
         encoder.transform(mixed)
@@ -67,7 +67,7 @@ def test_columns_are_those_of_the_sample(mixed):
     check_is_fitted(encoder)
 
 
-def test_the_first_chunk_gives_the_columns_where_nothing_did(mixed):
+def test_without_fit_schema_the_first_chunk_gives_the_schema(mixed):
     first, other = chunks(mixed, 100)
     encoder = small().partial_fit(first)
     schema = small().fit_schema(first)
@@ -79,18 +79,18 @@ def test_the_first_chunk_gives_the_columns_where_nothing_did(mixed):
 
 def test_unknown_levels_count_as_missing_with_a_warning(mixed):
     encoder = small().fit_schema(mixed).partial_fit(mixed[:100])
-    odd, holed = mixed[100:].copy(), mixed[100:].copy()
-    odd["word"], holed["word"] = "never seen", None
-    again = pickle.loads(pickle.dumps(encoder)).partial_fit(holed)
+    odd, missing = mixed[100:].copy(), mixed[100:].copy()
+    odd["word"], missing["word"] = "never seen", None
+    again = pickle.loads(pickle.dumps(encoder)).partial_fit(missing)
     encoder = pickle.loads(pickle.dumps(encoder))
-    with pytest.warns(UserWarning, match=r"treated as missing.*'word' \('never seen'\)") as told:
+    with pytest.warns(UserWarning, match=r"treated as missing.*'word' \('never seen'\)") as caught:
         encoder.partial_fit(odd)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     assert encoder.loss_curve_ == again.loss_curve_
 
 
 @pytest.mark.parametrize("is_fitted", [False, True])
-def test_other_columns_are_refused_and_change_nothing(is_fitted, mixed):
+def test_other_columns_raise_and_change_nothing(is_fitted, mixed):
     encoder = small().fit_schema(mixed)
     if is_fitted:
         encoder.partial_fit(mixed[:50])
@@ -109,7 +109,7 @@ def test_other_columns_are_refused_and_change_nothing(is_fitted, mixed):
     assert all(value is before[name] for name, value in vars(encoder).items())
 
 
-def test_a_schema_that_fails_leaves_what_was(mixed):
+def test_a_failed_fit_schema_leaves_the_encoder_unchanged(mixed):
     encoder = small(max_iter=2).fit(mixed)
     before = dict(vars(encoder))
     with pytest.raises(ValueError, match="got inf in row"):
@@ -121,7 +121,7 @@ def test_a_schema_that_fails_leaves_what_was(mixed):
     assert not hasattr(other, "n_iter_")
 
 
-def test_chunks_repeat_to_the_bit_and_each_has_noise_of_its_own(mixed):
+def test_the_same_chunks_repeat_to_the_bit_and_each_has_different_noise(mixed):
     one, other = small(), small()
     for chunk in chunks(mixed):
         one.partial_fit(chunk)
@@ -134,7 +134,7 @@ def test_chunks_repeat_to_the_bit_and_each_has_noise_of_its_own(mixed):
     assert len(set(encoder.loss_curve_)) == 3
 
 
-def test_the_rate_is_constant_and_the_optimizer_goes_on(mixed):
+def test_the_rate_is_constant_and_the_optimizer_state_is_kept(mixed):
     seen = []
 
     class Watch(Callback):
@@ -150,33 +150,33 @@ def test_the_rate_is_constant_and_the_optimizer_goes_on(mixed):
     assert seen == [(0.003 if i < 8 else 0.001, i + 1) for i in range(10)]
 
 
-def test_a_scheduler_of_ones_own_is_left_in(mixed):
+def test_a_custom_scheduler_is_kept(mixed):
     scheduler = LRScheduler(policy="StepLR", step_size=1, gamma=0.1)
     encoder = small(net_params={"callbacks": [scheduler]}).partial_fit(mixed)
     assert encoder.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(0.0003)
 
 
-def test_a_critic_goes_on(mixed):
+def test_a_critic_continues_with_the_next_chunk(mixed):
     def critic(encoder):
-        (beside,) = (c for _, c in encoder.net_.callbacks_ if isinstance(c, TrainCritic))
-        return beside.critic
+        (callback,) = (c for _, c in encoder.net_.callbacks_ if isinstance(c, TrainCritic))
+        return callback.critic
 
     encoder = small("InfoMaxVAEEncoder", critic_learning_rate_init=1e-30).partial_fit(mixed)
     assert isinstance(encoder, InfoMaxVAEEncoder)
     first = critic(encoder)
     with torch.no_grad():
-        next(first.module_.parameters()).fill_(0.25)  # as if it had learnt
+        next(first.module_.parameters()).fill_(0.25)  # as if it had been trained
     second = critic(encoder.partial_fit(mixed))
     assert second is not first
     for one, other in zip(first.module_.parameters(), second.module_.parameters(), strict=True):
         torch.testing.assert_close(one, other)
     steps = [int(state["step"]) for state in second.optimizer_.state.values()]
     assert set(steps) == {16}
-    encoder.set_params(critic_hidden_layer_sizes=(5,)).partial_fit(mixed)  # begins anew
+    encoder.set_params(critic_hidden_layer_sizes=(5,)).partial_fit(mixed)  # a new critic
 
 
 @pytest.mark.parametrize("way", ["fit", "pickle", "save"])
-def test_training_goes_on_after(way, mixed, tmp_path):
+def test_training_continues_after_fit_pickle_and_save(way, mixed, tmp_path):
     encoder = small(max_iter=2).fit(mixed) if way == "fit" else small().partial_fit(mixed)
     n = encoder.n_iter_
     if way == "pickle":
@@ -192,7 +192,7 @@ def test_training_goes_on_after(way, mixed, tmp_path):
     np.testing.assert_array_equal(again.transform(mixed), encoder.transform(mixed))
 
 
-def test_clones_begin_anew_and_a_schema_can_be_pickled(mixed):
+def test_clones_have_no_schema_and_a_schema_can_be_pickled(mixed):
     encoder = small().fit_schema(mixed)
     assert not hasattr(clone(encoder), "table_")
     again = pickle.loads(pickle.dumps(encoder))
@@ -203,14 +203,14 @@ def test_clones_begin_anew_and_a_schema_can_be_pickled(mixed):
     assert weights(fitted) == weights(small(max_iter=2).fit(mixed[:100]))
 
 
-def test_a_network_that_parameters_no_longer_describe_is_refused(mixed):
+def test_a_changed_network_parameter_raises(mixed):
     encoder = small().partial_fit(mixed).set_params(n_components=5)
     with pytest.raises(ValueError, match=r"partial_fit continues .* n_components .*fit_schema"):
         encoder.partial_fit(mixed)
     assert encoder.fit_schema(mixed).partial_fit(mixed).net_.module.posterior.n_components == 5
 
 
-def test_after_fit_schema_alone_the_columns_alone_are_fixed(mixed):
+def test_after_fit_schema_only_the_schema_is_fixed(mixed):
     encoder = small().fit_schema(mixed).set_params(n_components=5)
     assert encoder.partial_fit(mixed).net_.module.posterior.n_components == 5
     encoder = small().fit_schema(mixed).set_params(max_categories=2, n_components=5)
@@ -238,7 +238,7 @@ def test_a_chunk_that_fails_or_is_interrupted_changes_nothing(mixed):
         assert encoder.n_iter_ == 1
 
 
-def test_what_is_read_off_is_that_of_the_last_chunk():
+def test_features_are_centred_on_the_last_chunk():
     X = make_mixed(400)[["income", "age", "score"]].fillna(0)
     encoder = small("MIMEncoder", learning_rate_init=1e-30, embedding="mean").fit_schema(X)
     for chunk in (X[:200], X[200:]):
