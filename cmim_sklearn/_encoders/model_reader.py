@@ -216,8 +216,8 @@ class HiddenStateReader:
                 return module
         raise ValueError(
             "`decode` must end in an output layer, a linear layer or convolution; got one that "
-            f"calls, in order: {self._list(called)}. Pass layer= as the name of a module whose "
-            "input to take, or as a callable that computes the hidden state from the code."
+            f"calls, in order: {self._list(called)}. Pass layer= as the name of the module "
+            "before which to read, or as a callable that computes the hidden state from the code."
         )
 
     def _list(self, called):

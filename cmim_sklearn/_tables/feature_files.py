@@ -46,10 +46,10 @@ def write_feature_files(source, destination, keep, embed, *, names, texts, types
     keep, destination = as_names(keep), Path(destination)
     clashing = sorted(set(keep) & set(features))
     if clashing:
-        raise ValueError(f"keep names {clashing[0]!r}, which is the name of a feature.")
+        raise ValueError(f"`keep` must not have the name of a feature; got {clashing[0]!r}.")
     _check_apart(destination, source)
     if len(set(keep)) < len(keep):
-        raise ValueError(f"keep names a column twice: {keep}.")
+        raise ValueError(f"`keep` must have unique names; got {keep}.")
     columns = [*names, *(name for name in keep if name not in names)]
     table = ParquetTable(source, columns, texts)
     task = {
@@ -96,7 +96,7 @@ def _begin(destination, task):
     others = [name for name, value in task.items() if before.get(name) != value]
     if others:
         raise ValueError(
-            f"{destination} holds features of another call, with other {', '.join(others)}. "
+            f"{destination} holds features of another call (different {', '.join(others)}). "
             "Pass another directory, or delete this one."
         )
     clear_parts_in(destination)

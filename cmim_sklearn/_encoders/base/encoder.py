@@ -169,15 +169,16 @@ class _LatentEncoder(
             If a column holds dates, times or nested values.
         FloatingPointError
             If the loss is not finite, even after the learning rate was halved three times. The
-            message names the column of the cell with the lowest likelihood.
+            message names the column that probably caused it.
         KeyboardInterrupt
             After Ctrl-C. The encoder is fitted nevertheless, with a warning.
 
         Warns
         -----
         UserWarning
-            If the loss was not finite in some epoch. Training then returned to the epoch before
-            and continued at half the learning rate.
+            If the loss was not finite in some epoch: training returned to the previous epoch and
+            continued at half the learning rate. Also if a column looks like an identifier, and
+            after Ctrl-C.
         """
         self._check_params()
         self._warn_of_parameters()
@@ -390,7 +391,7 @@ class _LatentEncoder(
         is_number = isinstance(noise, Real) and not isinstance(noise, bool)
         if not is_number or not (noise == 0 or LEAST_NOISE <= noise < math.inf):
             raise ValueError(
-                f"noise must be 0, or a number of at least {LEAST_NOISE}; got {noise!r}."
+                f"`noise` must be 0, or a number of at least {LEAST_NOISE}; got {noise!r}."
             )
         frame = self._read(X, reset=False, min_rows=2)
         frame = frame.take(rng.permutation(frame.n_rows)[:SUMMARY_ROWS])

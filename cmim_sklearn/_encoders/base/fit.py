@@ -290,7 +290,7 @@ class FitSteps:
         if trained.interruption is not None:
             warnings.warn(
                 f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
-                "the weights it had, the best ones if rows were held out.",
+                "the weights it had then, or with the best ones if rows were held out.",
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )
@@ -298,7 +298,7 @@ class FitSteps:
             epochs = ", ".join(map(str, trained.net.nonfinite_epochs_))
             warnings.warn(
                 f"The loss was not finite in epoch {epochs}. "
-                "Training returned to the epoch before and continued at half the learning rate. "
+                "Training returned to the previous epoch and continued at half the learning rate. "
                 f"Lower learning_rate_init (now {self.learning_rate_init:g}), or check columns "
                 "with extreme values.",
                 UserWarning,

@@ -144,7 +144,7 @@ class FittedEncoder:
             If the class is not part of this library, or a parameter or an attribute that you set
             holds a value that JSON and numpy arrays cannot hold.
         EncoderFileError
-            If the file could not be loaded, for example because it is too large.
+            If `load` would not accept the file, for example because it is too large.
         OSError
             If the file cannot be written. An existing file is unchanged.
 
@@ -239,7 +239,9 @@ class FittedEncoder:
         if names is not None and list(names) != self.table_.layout.names:
             raise ValueError("its feature_names_in_ are not the names of its columns.")
         if self._built.keys() != type(self)()._architecture().keys():
-            raise ValueError(f"its architecture is {shown(sorted(self._built))}.")
+            raise ValueError(
+                f"its architecture has the wrong entries, {shown(sorted(self._built))}."
+            )
         self._check_size()
         self._check_weights()
 
@@ -249,7 +251,9 @@ class FittedEncoder:
         chains = self._layer_chains(likelihood, self._built)
         widths = [n for layers in chains for n in layers]
         if not all(type(n) is int and n > 0 for n in widths):
-            raise ValueError(f"its architecture has widths {shown(widths)}.")
+            raise ValueError(
+                f"its architecture has widths {shown(widths)}; expected positive ints."
+            )
         present = sum(weight.size for weight in weights.values())
         limit = present
         if any(self._custom_networks().values()):
@@ -257,7 +261,7 @@ class FittedEncoder:
         needed = sum(a * b for layers in chains for a, b in pairwise(layers))
         if needed > limit:
             raise ValueError(
-                f"its architecture takes {needed} weights or more, and the file has {present}."
+                f"its architecture takes {needed} weights or more, but the file has {present}."
             )
         for name in self._layer_size_parameters:
             if name not in self._built:  # of the critic, which training builds
@@ -282,7 +286,7 @@ class FittedEncoder:
         expected = {name: [layer.shape[1:]] * 2 for name, layer in layers.items()}
         shapes = {name: [part.shape for part in parts] for name, parts in self._scales.items()}
         if shapes != expected:
-            raise ValueError(f"the scales of its features have shapes {shown(shapes)}.")
+            raise ValueError(f"the scales of its features have the wrong shapes, {shown(shapes)}.")
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 
@@ -294,8 +298,8 @@ class FittedEncoder:
 
         - ``"embedding"`` computes `transform`. Each column is an input by its name, of shape
           (n, 1): doubles in its raw unit for numbers and booleans, strings for strings and
-          categories (other levels as ``str`` writes them). The output "embedding" is float32 of
-          shape (n, n_features_out).
+          categories (levels of other types as ``str`` converts them). The output "embedding" is
+          float32 of shape (n, n_features_out).
         - ``"decode"`` computes `inverse_transform`: the input is "embedding", the outputs are the
           columns. Booleans are returned as booleans.
 

@@ -215,7 +215,7 @@ class _GenerativeEncoder(_LatentEncoder):
         table of shape (n_samples, n_features), or n_samples for each row of `conditions`
             As `inverse_transform` returns it, with fixed cells as given. With
             ``numeric_scaling="standard"`` or None, non-integers may lie outside the training range.
-            Rows for the same row of conditions are adjacent, and have its pandas index.
+            Rows for the same row of conditions are adjacent, and keep its index in pandas.
 
         Raises
         ------
@@ -287,8 +287,8 @@ class _GenerativeEncoder(_LatentEncoder):
         table like X, or a list of n_draws of them
             Observed cells, dtypes and index are those of X. Expected values in a column of integer
             dtype are rounded; pandas holds integers with missing values as floats, which are not
-            rounded. A row without any observed cell gets the means of the table, or a sample from
-            it. A column that was entirely missing in fit stays missing.
+            rounded. A row without any observed cell gets the means, or a sample, of the whole
+            table. A column that was entirely missing in fit stays missing.
 
         Notes
         -----

@@ -161,14 +161,14 @@ class OutOfCoreEncoder:
         Each row group with rows becomes one file, ``part-000000.parquet`` and so on, in the order
         of the rows, so that the directory can be read as one table. If the call was interrupted,
         the same call resumes: files that exist are complete, and stay. ``_SUCCESS`` is written
-        last; without it, files are missing.
+        last: without it, the directory is incomplete.
 
         Parameters
         ----------
         source : str or path-like, or list of them
             As for `fit_parquet`. Only the columns of fit and those of `keep` are read.
         destination : str or path-like
-            Directory, created if it does not exist; for one call at a time.
+            Directory, created if it does not exist. Only one call at a time may write to it.
         keep : list of str, default=None
             Columns to copy, such as an ID, before the features.
 
@@ -191,7 +191,8 @@ class OutOfCoreEncoder:
         Notes
         -----
         Features are float32, named by `get_feature_names_out`; ``set_output`` has no effect. They
-        equal those of `transform` up to rounding, about 1e-6, since rows come in other parts.
+        equal those of `transform` up to rounding, about 1e-6, because rows are computed in other
+        batches.
         """
         self._check_use()
         if not hasattr(self, "feature_names_in_"):

@@ -68,8 +68,8 @@ SHARED = {
         (of the decoder only, if the encoder is a custom network); "hidden": all hidden layers of
         the decoder; "informative": its last hidden layer, before the map to the parameters of
         p(x | z); "mean": the posterior mean, `n_components` wide. Hidden layers of the decoder
-        are those at the posterior mean. All four can be inverted. It can be
-        changed after fit, without a new fit.""",
+        are those at the posterior mean. All four can be inverted. The
+        embedding can be changed after fit, without a new fit.""",
         [StrOptions(set(EMBEDDINGS))],
     ),
     "posterior": Parameter(
@@ -109,7 +109,7 @@ SHARED = {
     ),
     "activation": Parameter(
         '{"silu", "relu", "gelu", "elu", "tanh", "identity"}',
-        """Activation function of the hidden layers.""",
+        """Activation function of the hidden layers, by its name in PyTorch. "identity": none.""",
         [StrOptions(set(ACTIVATIONS))],
     ),
     "encoder": Parameter(
@@ -130,7 +130,7 @@ SHARED = {
         '"from_dtype" or array-like of {str, int, bool}',
         """Columns to treat as categories, by name, position or mask, in addition to those that are
         categories by dtype or values (category, enum, string, and object columns that are not all
-        numbers or all booleans). "from_dtype": no additional columns.""",
+        numbers or all booleans). "from_dtype" or None: no additional columns.""",
         [StrOptions({"from_dtype"}), "array-like", None],
     ),
     "numeric_scaling": Parameter(
@@ -167,12 +167,13 @@ SHARED = {
     ),
     "learning_rate_init": Parameter(
         "float",
-        """Maximum learning rate of AdamW. The rate rises to it and falls to 0 during the fit.""",
+        """Maximum learning rate of the optimizer (AdamW by default). In `fit`, the rate rises to it
+        in the first 30 % of the updates and then falls to 0.""",
         [Interval(Real, 0, None, closed="neither")],
     ),
     "alpha": Parameter(
         "float",
-        """Weight decay, decoupled from the gradient.""",
+        """Weight decay of the optimizer. In AdamW it is decoupled from the gradient.""",
         [Interval(Real, 0, None, closed="left")],
     ),
     "max_iter": Parameter(
@@ -190,7 +191,7 @@ SHARED = {
     ),
     "validation_fraction": Parameter(
         "float",
-        """Share of rows that `early_stopping` holds out. The schema is learnt from all rows.""",
+        """Share of rows that `early_stopping` holds out. The schema is learned from all rows.""",
         [Interval(Real, 0, 1, closed="neither")],
     ),
     "n_iter_no_change": Parameter(
@@ -232,9 +233,9 @@ SHARED = {
     ),
     "verbose": Parameter(
         "int",
-        """Progress output. 0: none; 1: one line with epoch, loss terms and remaining seconds,
-        updated in place in a terminal or notebook; 2: a line for every epoch where output cannot
-        be updated in place.""",
+        """Progress output, with epoch, loss terms and remaining seconds. 0: none. 1: one line that
+        is updated in a terminal or notebook, or about ten lines in a file or pipe. 2: as 1, but
+        one line per epoch in a file or pipe.""",
         ["verbose"],
     ),
 }
@@ -244,7 +245,8 @@ ATTRIBUTES = """table_ : Table
 net_ : skorch.NeuralNet
     Trained net, with its history, callbacks and module.
 n_iter_ : int
-    Number of epochs trained, including those of earlier fits under `warm_start`.
+    Number of epochs trained, including earlier fits under `warm_start` and passes of
+    `partial_fit`.
 loss_curve_ : list of float
     Training loss of each epoch, the mean over rows. In nats, except for VICReg, Barlow Twins and
     AMDIM, which have terms without a unit. Negative values are normal.

@@ -31,7 +31,7 @@ def check_class(cls, method):
     if ENCODERS.get(cls.__name__) is not cls:
         raise TypeError(
             f"{method} is for {', '.join(sorted(ENCODERS))}; got "
-            f"{cls.__module__}.{cls.__qualname__}. Pickle an encoder of a custom class."
+            f"{cls.__module__}.{cls.__qualname__}. Use pickle for a custom class."
         )
 
 
@@ -119,11 +119,11 @@ def from_bytes(data, cls, networks):
     manifest, arrays = unpack(data)
     if manifest["class"] != cls.__name__:
         name = shown(manifest["class"]).strip("'")
-        raise ValueError(f"it holds a {name}, not a {cls.__name__}. Try {name}.load.")
+        raise ValueError(f"it holds a {name}, not a {cls.__name__}. Use {name}.load.")
     parameters = from_json(manifest["parameters"], arrays)
     fitted = from_json(manifest["fitted"], arrays)
     if arrays:
-        raise ValueError(f"no value refers to array {shown(min(arrays))}.")
+        raise ValueError(f"array {shown(min(arrays))} is not part of any value.")
     _check_names(cls, parameters, fitted)
     _put_networks(parameters, fitted["_built"], networks)
     _upgrade(parameters, fitted["_built"])
@@ -189,7 +189,7 @@ def check_table(table, n_columns):
         and (names is None or len(names) == n_columns)
     )
     if not is_sound:
-        raise ValueError(f"its columns do not make a table of {shown(n_columns)} columns.")
+        raise ValueError(f"its schema does not describe a table of {shown(n_columns)} columns.")
     table.raw_columns(np.zeros((1, n_columns), np.float32))  # raises if a column cannot decode
 
 
