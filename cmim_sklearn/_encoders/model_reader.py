@@ -286,7 +286,7 @@ def code_of(output, n):
     Raises
     ------
     TypeError
-        If the output is none of these, or its first axis has another length than n.
+        If the output is none of these, or its first axis does not have length n.
     """
     code = _mean(output, n)
     if code is None or code.ndim < 2 or len(code) != n:

@@ -59,15 +59,15 @@ def count_batches(n_rows, batch_size):
 class WholeBatches:
     """Iterate over near-equal batches, each one `index_select` from a contiguous tensor.
 
-    n rows give ceil(n / batch_size) batches whose sizes differ by at most one. So no row's
-    contrastive term depends on the size of a small last batch, and no batch has a single row
-    unless n is 1.
+    n rows give ceil(n / batch_size) batches, but at most n / 2, whose sizes differ by at most one.
+    So no row's contrastive term depends on the size of a small last batch, and no batch has a
+    single row unless n is 1.
 
     Parameters
     ----------
     x : Tensor of shape (n, C)
     batch_size : int
-        Maximum number of rows of a batch (3 if `batch_size` is 2 and n is odd).
+        Maximum number of rows of a batch (2 or 3 if `batch_size` is 1 or 2).
     generator : torch.Generator or None
         Shuffles the rows in each epoch; None keeps their order.
     device : torch.device or str

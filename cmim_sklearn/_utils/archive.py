@@ -88,7 +88,7 @@ def read_bytes(path):
 
 
 def write_bytes(path, content):
-    """Write a file completely; on failure an existing file is unchanged and no other remains."""
+    """Write a file completely; after a failure an existing file is unchanged."""
     with replacing(path) as file:
         file.write(content)
 
@@ -197,7 +197,7 @@ def unpack(data, kind=FORMAT):
     Raises
     ------
     Exception
-        Of any type, if the content is invalid; see `reading`.
+        Any type of error, if the content is invalid; see `reading`.
     """
     from safetensors.numpy import load
 

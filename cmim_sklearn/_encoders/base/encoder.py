@@ -1,6 +1,6 @@
 """Base class of all encoders: parameters, `fit`, `partial_fit` and `transform`.
 
-The modules beside this one hold its parts: `fit`, the steps of `fit` in order; `fitted`, the state
+Other modules of this folder hold its parts: `fit`, the steps of `fit` in order; `fitted`, the state
 of a fitted encoder and its files; `out_of_core`, Parquet files larger than memory. Encoders with a
 decoder derive from the class in `generative`, encoders without one from that in `two_view`.
 """
@@ -126,7 +126,7 @@ class _LatentEncoder(
         return likelihood.n_inputs
 
     def _architecture(self):
-        """Parameters that decide the schema and the network, as they are now."""
+        """Current values of the parameters that decide the schema and the network."""
         return {
             "n_components": int(self.n_components),
             "hidden_layer_sizes": layer_sizes(self.hidden_layer_sizes),

@@ -120,7 +120,7 @@ class FitSteps:
         if changed:
             raise ValueError(
                 f"{what} continues with the fitted {part}, but {', '.join(changed)} changed since "
-                f"it was learnt. {remedy} to start again."
+                f"it was learned. {remedy} to start again."
             )
 
     def _split(self, table, frame, X_val):
@@ -307,7 +307,7 @@ class FitSteps:
 
     @contextmanager
     def _names_restored_on_error(self):
-        """Restore n_features_in_ and feature_names_in_ if nothing was learnt before an error."""
+        """Restore n_features_in_ and feature_names_in_ if nothing was learned before an error."""
         before = dict(vars(self))
         try:
             yield

@@ -124,7 +124,7 @@ class FittedEncoder:
     def save(self, path):
         """Write the fitted encoder to one file that holds no code.
 
-        The file has the parameters and everything that was learnt, but no training row. It is
+        The file has the parameters and everything that was learned, but no training row. It is
         written completely or not at all. Values that only training needs, and that JSON cannot
         hold, are left out with a warning: a custom `view`, all `net_params` if one of them is an
         object, a RandomState instance, scikit-learn's callbacks and metadata requests. For

@@ -183,10 +183,11 @@ class OutOfCoreEncoder:
         FileNotFoundError
             If a file does not exist, or a directory has no Parquet file.
         ValueError
-            If the directory holds anything but features of the same encoder, `embedding`, files
-            (by name, size and time of modification), `keep` and release, or is in a directory of
-            the source; if the encoder was fitted to an array; if a file is not a Parquet file,
-            lacks a column, or changes while it is read; and as in `transform`.
+            If the directory holds other files than those of the same call: equal encoder,
+            `embedding`, source files (by name, size and time of modification), `keep` and release;
+            if it is in a directory of the source; if the encoder was fitted to an array; if a file
+            is not a Parquet file, lacks a column, or changes while it is read; and as in
+            `transform`.
 
         Notes
         -----
