@@ -12,14 +12,13 @@ The public modules are:
 - ``objectives``: `mim`, `cmim` and the contrastive term, from a `Pass` to terms in nats;
 - ``latents``: posteriors q(z | x) and the prior that a `Pass` holds;
 - ``networks``: the `MLP` that encoder and decoder are by default;
-- ``archive``: `EncoderFileError`, also available here.
+- ``archive``: `EncoderFileError`, which this module also has.
 
 ``objectives``, ``latents`` and ``networks`` are for training a custom network on the same loss. In
-training, a posterior is called with the encoder's outputs, and z is sampled from the distribution
-it returns. The loss is
-``sum(cmim(Pass(z, posterior, standard_normal(z), log_px)).values()).mean()``.
-After training, codes are the mean of the posterior's ``inference``. Everything else is private and
-may change between releases.
+training, a posterior object is called with the outputs of the encoder. It returns a distribution,
+from which z is sampled. The loss is ``sum(cmim(Pass(z, posterior, standard_normal(z),
+log_px)).values()).mean()``. After training, the code of a row is the mean of what the posterior's
+``inference`` returns. Everything else is private and may change between releases.
 """
 
 from cmim_sklearn._encoders.amdim import AMDIMEncoder

@@ -1,8 +1,8 @@
 r"""Geometry of features on the unit sphere: uniformity, tolerance and alignment.
 
 Features are scaled to unit length first, so only their directions matter. Rows of zeros have no
-direction and stay at the origin, all in one place, so features that collapse to zero are measured
-as collapsed.
+direction and stay at the origin. Features that collapse to zero are therefore measured as
+collapsed.
 
 Axes: n rows, d features.
 """

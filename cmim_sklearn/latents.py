@@ -1,4 +1,4 @@
-"""Posteriors q(z | x) of the latent code, and the standard normal anchor.
+"""Posteriors q(z | x) of the latent code, and their anchor, the standard normal prior P(z).
 
 A posterior is an ``nn.Module`` that maps outputs of the encoder to a `DiagonalNormal`. A new one is
 one class and one line in `POSTERIORS`.
@@ -19,10 +19,11 @@ LOG_2PI = float(np.log(2 * np.pi))
 MIN_LOG_VARIANCE = -6.0
 """Lower bound of log sigma^2, so sigma >= exp(-3) = 0.0498.
 
-Nothing in the A-MIM loss opposes a shrinking sigma: each nat per dimension by which log sigma falls
-lowers the loss by half a nat, without limit. A learned sigma therefore reaches its lower bound in
-every dimension, and only that bounds the loss. -6 is the published choice for the log-variance
-(NeMo, MolMIM). Another published code uses -6 for log sigma, a deviation twenty times smaller.
+Nothing in the A-MIM loss opposes a shrinking sigma: in each dimension, when log sigma falls by 1,
+the loss falls by half a nat, without limit. A learned sigma therefore reaches its lower bound in
+every dimension, and only this lower bound keeps the loss finite. -6 is the published choice for the
+log-variance (NeMo, MolMIM). Other published code uses -6 for log sigma, a standard deviation twenty
+times smaller.
 """
 
 MAX_LOG_VARIANCE = 0.0

@@ -22,7 +22,7 @@ ACTIVATIONS = {
     "tanh": nn.Tanh,
     "identity": nn.Identity,
 }
-"""Activation functions by name. "identity" is none: the network is linear up to layer norms."""
+"""Activation functions by name. "identity" means none: only layer norms are not linear then."""
 
 # A custom callable may draw from torch's global generator, whose state is restored afterwards. The
 # state belongs to the whole process, so only one thread at a time may do this.

@@ -1,4 +1,4 @@
-"""`AMDIMEncoder`: the global code of one view predicts local codes of the other, and its loss.
+"""`AMDIMEncoder` and its loss: the global code of one view predicts local codes of the other view.
 
 Local codes are codes of groups of columns.
 

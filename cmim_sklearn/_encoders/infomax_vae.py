@@ -91,13 +91,13 @@ def infomax_vae(batch: Pass, *, critic, beta=1.0, information_weight=1.0) -> dic
 
 
 class LossWithCritic(ObjectiveLoss):
-    """Loss whose critic is trained in the same steps as the model, by its own net.
+    """Loss with a critic, which a separate net trains in the same steps as the model.
 
     Parameters
     ----------
     objective : callable
     critic_net : CriticNet
-        Initialised.
+        Initialised net of the critic.
     **options : dict
         Options of the objective.
     """
@@ -139,11 +139,11 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
     Notes
     -----
     The critic is not pickled, and a warm start begins with a new one. Its layer sizes, its learning
-    rate and the weights are published values (used with a learning rate of 1e-3 for the VAE). With
-    the other published pair, a weight of 20 and a rate of 1e-5, the critic hardly learns in the few
-    updates of a fit. The held-out loss uses a critic that is still learning, so early stopping
-    follows a moving target. Informative codes are far from N(0, I): the default `latent_prior` is
-    "mixture".
+    rate and the weights are published values, which were used with a learning rate of 1e-3 for the
+    VAE. With the other published setting, a weight of 20 and a critic rate of 1e-5, the critic
+    hardly learns in the few updates of a fit. The held-out loss uses a critic that is still
+    learning, so early stopping follows a moving target. Informative codes are far from N(0, I): the
+    default `latent_prior` is "mixture".
 
     References
     ----------

@@ -87,7 +87,8 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     batch_size : int, default=256
         Number of rows that pass through the model at a time.
     device : str, default="auto"
-        Device of the model. "auto" leaves the model where it is; any other moves it there for good.
+        Device of the model. "auto": the model stays where it is. Another name moves it there, also
+        after use.
     tokenizer : callable, default=None
         Tokenizer, for text models: from a list of strings to a tensor of tokens (n, T), or to a
         mapping of tensors as Hugging Face's tokenizers return. X is then a list or column of
@@ -116,8 +117,9 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     step depends on it.
 
     A better score than that of the code is not always due to training: a wide random map can
-    improve it, too, especially in a decoder that sees the row. Compare with an untrained decoder.
-    An encoder that reads padding makes features of a row depend on the length of its batch.
+    improve it, too, especially in a decoder that gets the row as input. Compare with an untrained
+    decoder. An encoder that reads padding makes features of a row depend on the length of its
+    batch.
 
     Arrays must not have missing values. They are converted to the floating type of the model;
     integers stay integers if the model has an `nn.Embedding`. Scripted modules (``torch.jit``) and
@@ -247,7 +249,7 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             If `model` is not a module, or the output of the encoder has no code.
         ValueError
             If the model has no encoder, no decoder or no separate output layer; the message lists
-            the modules there are. If a part of the model fails on the rows.
+            the modules that exist. Also if a part of the model fails on the rows.
 
         Warns
         -----
@@ -429,7 +431,7 @@ class _ShortRepr:
 
 
 def _shorten(value):
-    """A value whose representation is short: a module by its size, a callable by its name."""
+    """Replace a value with a long representation: a module by its size, a callable by its name."""
     if isinstance(value, nn.Module):
         n = sum(parameter.numel() for parameter in value.parameters())
         return _ShortRepr(f"<{type(value).__name__}, {n:,} parameters>")

@@ -16,9 +16,9 @@ class MIMEncoder(_GenerativeEncoder):
 
     The loss is A-MIM, -log p(x | z) - 1/2 (log q(z | x) + log P(z)): that of `CMIMEncoder` with
     ``contrastive_weight=0``. With ``symmetric=True``, each batch gets the same number of generated
-    rows, z from P(z) and x from p(x | z), with gradients through the samples. The loss then opposes
-    a posterior that is narrower than the errors of the encoder. ``loss_curve_`` is the mean over
-    data and generated rows; the held-out loss is that of data.
+    rows, z from P(z) and x from p(x | z), with gradients through the samples. The loss is then high
+    for a posterior that is narrower than the errors of the encoder. ``loss_curve_`` is the mean
+    over data and generated rows; the held-out loss is that of data.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ class HiddenStateReader:
         self._is_called_once = called.count(self.layer) == 1
 
     def _given(self, called):
-        """The layer that was given by name or as a module."""
+        """Return the layer that was given by name or as a module."""
         given, layer = self.given_layer, self.given_layer
         if isinstance(given, str):
             layer = {name: module for module, name in self.module_names.items()}.get(given)
@@ -206,7 +206,7 @@ class HiddenStateReader:
         return layer
 
     def _last(self, called):
-        """The last linear layer or convolution."""
+        """Return the last linear layer or convolution."""
         blocks = [module for module in called if isinstance(module, ATTENTION_BLOCKS)]
         internal = {module for block in blocks for module in block.modules()}
         for module in reversed(called):
@@ -216,8 +216,8 @@ class HiddenStateReader:
                 return module
         raise ValueError(
             "`decode` must end in an output layer, a linear layer or convolution; got one that "
-            f"calls, in order: {self._list(called)}. Pass layer= as the name of a module whose "
-            "input to take, or as a callable that computes the hidden state from the code."
+            f"calls, in order: {self._list(called)}. Pass layer= as the name of the module "
+            "before which to read, or as a callable that computes the hidden state from the code."
         )
 
     def _list(self, called):
@@ -286,7 +286,7 @@ def code_of(output, n):
     Raises
     ------
     TypeError
-        If the output is none of these, or its first axis has another length than n.
+        If the output is none of these, or its first axis does not have length n.
     """
     code = _mean(output, n)
     if code is None or code.ndim < 2 or len(code) != n:

@@ -71,8 +71,8 @@ class SuperInfoEncoder(_TwoViewEncoder):
     temperature : float, default=0.5
         Temperature of the cosine similarity.
     superfluous_weight : float, default=0.001
-        Weight of a bound on the information in the code of one view that the other view lacks. A
-        negative weight rewards it, and the loss then has no lower bound.
+        Weight of a bound on the information in the code of one view that is not in the other view.
+        A negative weight rewards it, and the loss then has no lower bound.
     compression_weight : float, default=0.001
         Weight of a bound on all information that a code holds about its view. A negative weight
         rewards it, and the loss then has no lower bound.
@@ -87,7 +87,7 @@ class SuperInfoEncoder(_TwoViewEncoder):
     An interpretation of the paper, not a reproduction: its text was available, but neither its
     equations nor its code. InfoNCE between samples bounds the shared information, and the
     divergence between the posteriors of the two views bounds the superfluous information, as in
-    multi-view information bottlenecks. The weights were chosen here.
+    multi-view information bottlenecks. The default weights are not from the paper.
 
     References
     ----------

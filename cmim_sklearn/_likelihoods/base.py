@@ -17,8 +17,8 @@ class Likelihood(nn.Module, ABC):
     be saved as JSON and numpy arrays. Parameters trained by gradient (a Gaussian's standard
     deviation) are ordinary module parameters, saved with the network's weights.
 
-    Encoded values are float32, one per cell. NaN is unobserved; -1 is a level not seen in fit (for
-    kinds that have levels).
+    Encoded values are float32, one per cell. NaN means unobserved; -1 means a level not seen in fit
+    (for kinds that have levels).
 
     The first group of methods is used in training; the second, from `measure` on, by
     `RowPosterior`.
@@ -137,8 +137,8 @@ class Likelihood(nn.Module, ABC):
     def refit_noise(self, params, variance, cells, prior_share):
         """Refit the noise, given params (n, P) known up to variances (n, P).
 
-        ``prior_share`` is the weight of the trained value, on a logarithmic scale. Nothing to do
-        for kinds without a noise parameter.
+        ``prior_share`` is the weight of the trained value, on a logarithmic scale. Kinds without a
+        noise parameter do nothing.
         """
 
     @abstractmethod

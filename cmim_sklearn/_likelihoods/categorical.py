@@ -11,7 +11,7 @@ from cmim_sklearn._likelihoods.summary import summarise
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MANY_LEVELS = 100
-"""Number of levels above which a column may be warned of as an identifier."""
+"""Number of levels above which a column may cause the warning about identifiers."""
 
 
 class Categorical(Likelihood):
@@ -26,7 +26,7 @@ class Categorical(Likelihood):
     levels : list of C lists
         Levels of each column in the order of their codes.
     n_classes : list of C int
-        Number of classes of each column: its number of levels, or less with a rare bin.
+        Number of classes of each column: its number of levels, or fewer with a rare bin.
     rare_shares : list of C arrays
         Relative frequency of each level in the rare bin; [1.0] without one.
     n_seen : array of shape (C,)
@@ -204,7 +204,7 @@ class Categorical(Likelihood):
 
 
 def _warn_of_identifiers(name, n_levels, n_seen):
-    """Warn of ids, dates or text taken as levels: most of them end up in the rare bin."""
+    """Warn that the levels may be IDs, dates or texts, most of which are in the rare bin."""
     warnings.warn(
         f"Column {name!r} has {n_levels:,} distinct levels in {n_seen:,} values, too many to learn "
         "from. Drop the column if it identifies rows, convert dates and free text to numbers "

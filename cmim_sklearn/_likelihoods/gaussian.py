@@ -95,7 +95,8 @@ class Gaussian(Likelihood):
             values = m.inverse(encoded[:, c].astype(np.float64))
             if self.decimals[c] is not None:
                 values = np.round(values, self.decimals[c])
-            # A map of many knots only extrapolates outside them: clip about 1 sample in n.
+            # With many knots the map extrapolates only outside the training range, which about
+            # 1 sample in n leaves: clip it. A linear map has no such range.
             is_linear = len(m.x) == 2
             ends = self._ends(c) if drawn and is_linear else (self.low[c], self.high[c])
             out.append(np.clip(values, *ends))
@@ -143,10 +144,11 @@ class Gaussian(Likelihood):
     def measure(self, columns):
         """Encode raw columns for `log_density`, 7 numbers per cell.
 
-        First the encoded value. Then low end, high end and log width of the standardised interval
-        that decodes to the cell (log slope of the map for a single point), for the model itself:
-        values outside the training range and values merged into atoms have width 0. Then the same
-        for a model without range and atoms, in which they have a positive width.
+        Number 1 is the encoded value. Numbers 2 to 4 are the low end, high end and log width of the
+        standardised interval that decodes to the cell (for a single point, the log slope of the
+        map). Values outside the training range, or between adjacent atoms, have width 0. Numbers
+        5 to 7 are the same for a model without range and atoms, in which these have a positive
+        width.
         """
         cells = np.empty((len(columns[0]), self.n_columns, self.cell_width), np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -166,7 +168,7 @@ class Gaussian(Likelihood):
                     is_mass = (high > low) | ((lowest == highest) & ~outside)
                     width = np.where(is_mass, high - low, m.slope(values))
                     spare_low = spare_high = plain.forward(values)
-                    # A probability and a density cannot be added: an atom has only the former.
+                    # A probability and a density cannot be added: an atom has only a probability.
                     spare_width = np.where(is_mass, 0.0, plain.slope(values))
                 low = np.where(is_mass & (values <= lowest), -np.inf, low)
                 high = np.where(is_mass & (values >= highest), np.inf, high)

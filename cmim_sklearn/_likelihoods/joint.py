@@ -7,7 +7,8 @@ from torch import Tensor, nn
 class Joint(nn.Module):
     """p(x | z) of all columns of a table, independent given z: one block per kind.
 
-    Methods call those of `Likelihood` for each block; (n, C), (n, P) now count all columns.
+    Methods call those of `Likelihood` for each block. In (n, C) and (n, P), C and P count all
+    columns.
 
     Parameters
     ----------

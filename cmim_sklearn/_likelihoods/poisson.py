@@ -83,9 +83,9 @@ class Poisson(Likelihood):
     def log_density(self, params, cells):
         """Log probability of each cell.
 
-        Samples are clipped to the largest training count, which therefore has the probability of
-        all counts from there on. A share of 1 / (n + 1) is not clipped, so that larger counts are
-        unlikely, not impossible.
+        Samples are clipped to the largest training count, so that count has the probability of
+        itself and all larger counts. A share of 1 / (n + 1) is not clipped, so that larger counts
+        are unlikely, not impossible.
         """
         x = cells[:, :, 0]
         observed = self.observed(x)

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 MIN_KNOTS, MAX_KNOTS = 10, 100
 ROWS_PER_KNOT = 30
 ATOM_SHARE = 0.05
-"""Share of the rows from which a repeated value is an atom."""
+"""Minimum share of the rows that makes a repeated value an atom."""
 SINGLE_PRECISION = 1.2e-7
 MIN_GAP = 1e-300
 """Distance below which two numbers count as equal: the slope between them would overflow."""
@@ -132,8 +132,8 @@ def quantile_map(values):
 
     Ties get their mean rank. There is one knot per 30 rows, at least 10 and at most 100, since a
     density with K knots overfits by about K / (2 n) nats per row. The tails continue with the
-    outermost slopes. A value shared by 5 % of the rows is an atom, and its neighbours are knots;
-    in a column of whole numbers every knot is an atom.
+    outermost slopes. A value shared by at least 5 % of the rows is an atom, and its neighbours are
+    knots; in a column of whole numbers every knot is an atom.
 
     Parameters
     ----------

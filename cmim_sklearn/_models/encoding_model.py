@@ -12,7 +12,7 @@ from cmim_sklearn.latents import DiagonalNormal
 
 
 class EncodingModel(nn.Module, ABC):
-    """Contract between a model, the net that trains it and the encoder that uses it.
+    """Interface of a model, for the net that trains it and the encoder that uses it.
 
     A subclass sets the three attributes below. Training calls `draw_noise` and then `forward`, so
     that all randomness comes from one generator.

@@ -99,8 +99,8 @@ def decode(model, features, embedding):
 def feature_scale(parts):
     """Centre and scale, each (w,), that bring layers (n, w_i) to `TOTAL_VARIANCE` in all.
 
-    A layer has one factor, so its features keep their relative variances, and directions in which
-    rows differ most weigh most. This helps with few labels and does no harm with many.
+    A layer has one factor, so its features keep their relative variances: directions in which rows
+    differ most have the largest weight. This helps with few labels and does no harm with many.
     """
     scales = []
     for values in parts:

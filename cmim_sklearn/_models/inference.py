@@ -11,8 +11,8 @@ CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
 def on_rows(model: EncodingModel, function, rows, n_rows=None):
     """Apply a function of tensors to rows, in chunks on the model's device, without gradients.
 
-    Short chunks are padded. Matrix products of one or two rows take other code paths and round
-    differently, and a row's result must not depend on the rows beside it.
+    Short chunks are padded. Matrix products of one or two rows are computed and rounded
+    differently, but a row's result must not depend on the other rows.
 
     Parameters
     ----------

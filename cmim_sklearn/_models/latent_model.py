@@ -89,8 +89,8 @@ class LatentModel(EncodingModel):
     input_masking : float, default=0.0
         Share of cells that are hidden from the encoder in training. The likelihood sees them.
     symmetric : bool, default=False
-        Whether `forward`, in training, also passes as many generated rows as it gets: z from P(z),
-        x from p(x | z). It needs samples of x with a gradient, so all columns must be Gaussian.
+        Whether `forward`, in training, also passes the same number of generated rows: z from P(z),
+        x from p(x | z). This needs samples of x with a gradient, so all columns must be Gaussian.
     """
 
     has_decoder = True
@@ -123,7 +123,7 @@ class LatentModel(EncodingModel):
 
     def forward(self, x, noise: Noise) -> Pass:
         """Encode rows x (n, C), sample their codes, decode and score them."""
-        # NOTE[paper] input_masking is ours; at its value 0 the encoder sees every observed cell.
+        # NOTE[paper] The papers have no input_masking; with 0 the encoder sees every observed cell.
         seen = x if noise.mask is None else x.masked_fill(noise.mask, torch.nan)
         inputs = self.likelihood.inputs(seen)
         posterior = self.posterior(self.encoder(inputs), noise.variance)

@@ -37,7 +37,7 @@ NEGLIGIBLE_WEIGHT = 1e-3
 CALIBRATION_ROWS, CALIBRATION_STEPS = 300, 20
 CALIBRATION_PRIOR_ROWS = 1000
 MAX_NUMBERS = 2**25
-"""Numbers in the largest tensor of a chunk of rows: some hundred megabytes."""
+"""Maximum number of elements in a tensor for a chunk of rows: a few hundred megabytes."""
 
 
 class Draws(NamedTuple):
@@ -200,8 +200,8 @@ class RowPosterior:
         at_start = self.params_at_anchors.repeat(n, 1), self.jacobian_at_anchors.repeat(n, 1, 1)
         _, step, factor = self._expand(start, component, repeated, *at_start)
         mean = start + step
-        # The value is computed at the new mean, because the expansion is off where the decoder is
-        # curved.
+        # The value is computed at the new mean, because the expansion is inaccurate where the
+        # decoder is curved.
         fit, _ = self.likelihood.surrogate(self._decode(mean), repeated)
         offset = mean - self.mixture[1][component]
         squares = (self.precision[component] @ offset.unsqueeze(-1)).squeeze(-1) * offset
@@ -278,7 +278,7 @@ class RowPosterior:
         cells : array of shape (n, n_cells)
             Cells as `Table.measure` returns them.
         n_draws : int, default=128
-            Number of codes per row; even. The default suffices to choose from and to average over.
+            Number of codes per row; even. The default is enough for resampling and for averages.
         generator : torch.Generator, default=None
             Generator on the model's device. None: every row of every call uses the same noise.
 
@@ -310,7 +310,7 @@ class RowPosterior:
 
 
 def _widest_dtype(decoder, n_components, device):
-    """Double precision if the device and the decoder, maybe a custom one, support it."""
+    """Double precision if the device and the decoder support it; a custom decoder may not."""
     if device.type == "mps":
         return torch.float32
     try:
@@ -333,7 +333,7 @@ def _log_evidence(value, factor):
 def _without_negligible(log_weight, mean, factor):
     """Normalise the weights and drop the least likely Gaussians, a thousandth of the weight in all.
 
-    Gaussians are sorted by weight, and as many are returned as the row that needs most keeps.
+    Gaussians are sorted by weight. Their number is that of the row that keeps the largest number.
     """
     log_weight, order = log_weight.log_softmax(1).sort(1, descending=True)
     is_kept = log_weight.exp().cumsum(1) - log_weight.exp() < 1 - NEGLIGIBLE_WEIGHT

@@ -41,7 +41,7 @@ class Corruption:
     D. Bahri et al., "SCARF" (2022), arXiv 2106.15147.
     """
 
-    # NOTE[paper] SCARF replaces a fixed number of cells a row, by draws from the training table.
+    # NOTE[paper] SCARF replaces a fixed number of cells per row, by values from the training table.
     rate: float = 0.6
     both: bool = False
 

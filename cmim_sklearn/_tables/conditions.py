@@ -23,8 +23,8 @@ def read_conditions(table, given) -> Frame:
     ----------
     table : Table
     given : dict or table
-        One value for each column of a dict; or a table with some of the columns. An array has
-        all columns. Missing values are not conditions.
+        A dict with one value per column, or a table with some of the columns. An array must
+        have all columns. Missing values are not conditions.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def _read_table(table, given):
     if keys is None and len(frame.columns) != n_columns:
         raise ValueError(
             f"`conditions` as an array must have all {n_columns} columns of the fitted table, "
-            f"with NaN for unknown values; got {len(frame.columns)} columns."
+            f"with NaN where there is no condition; got {len(frame.columns)} columns."
         )
     if frame.n_rows == 0:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Directory of Parquet files with features: one file for each row group, resumable.
 
-``_features.json`` records what was asked for, and ``_SUCCESS`` that all files are there. Readers of
-directories skip such names.
+``_features.json`` records the arguments of the call, and ``_SUCCESS`` that all files exist.
+Programs that read a directory as one table skip names that start with an underscore.
 """
 
 import json
@@ -16,7 +16,7 @@ from cmim_sklearn._utils.archive import clear_parts_in, parts_in, replacing, wri
 from cmim_sklearn._version import __version__
 
 FEATURE_CELLS = 2**22
-"""Maximum number of features in memory at a time, 16 MB, but of at least `MIN_PART_ROWS` rows."""
+"""Maximum number of feature values in memory (16 MB); parts have at least `MIN_PART_ROWS` rows."""
 MANIFEST, COMPLETE = "_features.json", "_SUCCESS"
 
 
@@ -32,7 +32,7 @@ def write_feature_files(source, destination, keep, embed, *, names, texts, types
     names, types : list
         Names and types of the columns to embed.
     texts : list of str
-        Names of those that hold categories.
+        Names of the columns that hold categories.
     features : list of str
         Names of the features.
     digest : str
@@ -46,10 +46,10 @@ def write_feature_files(source, destination, keep, embed, *, names, texts, types
     keep, destination = as_names(keep), Path(destination)
     clashing = sorted(set(keep) & set(features))
     if clashing:
-        raise ValueError(f"keep names {clashing[0]!r}, which is the name of a feature.")
+        raise ValueError(f"`keep` must not have the name of a feature; got {clashing[0]!r}.")
     _check_apart(destination, source)
     if len(set(keep)) < len(keep):
-        raise ValueError(f"keep names a column twice: {keep}.")
+        raise ValueError(f"`keep` must have unique names; got {keep}.")
     columns = [*names, *(name for name in keep if name not in names)]
     table = ParquetTable(source, columns, texts)
     task = {
@@ -60,7 +60,7 @@ def write_feature_files(source, destination, keep, embed, *, names, texts, types
         "parts": len(table.groups),
     }
     _begin(destination, task)
-    for i, group in enumerate(table.groups or [None]):  # without rows: a file with the columns
+    for i, group in enumerate(table.groups or [None]):  # no rows: a file with only the columns
         path = destination / f"part-{i:06d}.parquet"
         if not path.exists():
             (destination / COMPLETE).unlink(missing_ok=True)
@@ -70,13 +70,13 @@ def write_feature_files(source, destination, keep, embed, *, names, texts, types
 
 
 def _check_apart(destination, source):
-    """Raise if a second call would read the features as rows."""
+    """Raise if the features would be written where a second call reads them as rows."""
     for folder in [source] if isinstance(source, str | os.PathLike) else source:
         folder, inside = Path(folder).resolve(), (destination / "part.parquet").resolve()
         if folder.is_dir() and inside.is_relative_to(folder) and is_read(inside, folder):
             raise ValueError(
-                f"{destination} is in {folder}, all of whose .parquet files are read as rows. "
-                "Pass another directory, or one whose name begins with an underscore."
+                f"{destination} is in {folder}, where all .parquet files are read as rows. "
+                "Pass another directory, or one with a name that begins with an underscore."
             )
 
 
@@ -96,21 +96,21 @@ def _begin(destination, task):
     others = [name for name, value in task.items() if before.get(name) != value]
     if others:
         raise ValueError(
-            f"{destination} holds features of another call, with other {', '.join(others)}. "
+            f"{destination} holds features of another call (different {', '.join(others)}). "
             "Pass another directory, or delete this one."
         )
     clear_parts_in(destination)
 
 
 def _write_part(path, table, group, embed, names, types, features, keep):
-    """Write the features of one row group, or of none, to a file, as a whole or not at all."""
+    """Write the features of one row group, or none, to a file, completely or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     kept = [table.schema.field(name) for name in keep]
     schema = pa.schema([*kept, *(pa.field(name, pa.float32()) for name in features)])
     max_rows = max(MIN_PART_ROWS, min(PART_CELLS // len(names), FEATURE_CELLS // len(features)))
-    # Features hardly ever repeat: a dictionary would only take time.
+    # Features rarely repeat, so a dictionary of their values would only take time.
     with replacing(path) as file, pq.ParquetWriter(file, schema, use_dictionary=keep) as writer:
         for first, part in table.parts(group, max_rows) if group else ():
             Z = embed(read(part.select(names), types, first))

@@ -13,7 +13,7 @@ from cmim_sklearn._tables.read import MIN_PART_ROWS, PART_CELLS
 from cmim_sklearn._utils.messages import listed
 
 OPEN_GROUPS = 4
-"""Row groups that a shuffled pass reads at once, so that rows of a sorted file are mixed."""
+"""Number of row groups that a shuffled pass reads together, to mix the rows of a sorted file."""
 KEPT_FOOTERS = 64
 HIDDEN = (".", "_")
 """First characters of the names of files and folders that are skipped."""
@@ -36,10 +36,10 @@ class ParquetTable:
     Parameters
     ----------
     source : str or path-like, or list of them
-        Files or directories. A directory means the ``*.parquet`` files in and below it, also
-        behind links, sorted by name with numbers in numeric order. Folder names of the form
-        ``year=2020`` are columns: integers if all values are whole numbers (including the months
-        01 to 12), otherwise strings.
+        Files or directories. A directory means all ``*.parquet`` files in it and its
+        subdirectories, including linked ones, sorted by name with numbers in numeric order. Folder
+        names of the form ``year=2020`` are columns: integers if all values are whole numbers
+        (including the months 01 to 12), otherwise strings.
     columns : list of str, default=None
         Names of the columns to read; all columns by default, except a pandas row index. A column
         named here may also come from the name of a folder that contains the source.
@@ -56,7 +56,7 @@ class ParquetTable:
         Row groups with at least one row.
     n_rows : int
     stamp : list of [name, size, modification time, values of folder names]
-        One entry per file, to recognise the same, unchanged table.
+        One entry per file, by which an unchanged table is recognised.
     """
 
     def __init__(self, source, columns=None, texts=()):
@@ -243,7 +243,7 @@ def _find(source, requested):
 
 def _files_in(folder, above=()):
     """Yield the files of a folder, including those that cannot be read and broken links."""
-    # Not by rglob, which skips links to folders and folders without read permission.
+    # rglob would skip links to folders, and folders without read permission.
     within = (*above, folder.resolve())
     if within[-1] in above:
         raise ValueError(f"{folder} is a link to a folder that contains it. Remove the link.")
@@ -299,7 +299,7 @@ def _check_unique(names, where):
 
 
 def _without_mixed_codes(fields):
-    """Schemas of files, with a dictionary column as plain values if it is plain in another file.
+    """Schemas of files, in which a column is a dictionary only if it is one in all files.
 
     String views become large strings: Arrow cannot take rows of views.
     """

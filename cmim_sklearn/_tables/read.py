@@ -23,7 +23,7 @@ from cmim_sklearn._utils.messages import shown
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
-"""Cells of a long table read at a time (about 20 MB), and the minimum number of rows."""
+"""Cells of a long table that are read together (about 20 MB), and the minimum number of rows."""
 
 TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
@@ -322,7 +322,7 @@ def _unmasked(X):
 
 
 def read_objects(values, name, first_row=0, *, is_category=False):
-    """Read Python objects: as numbers or booleans if all are, otherwise as categories.
+    """Read Python objects: as numbers or booleans if all of them are, otherwise as categories.
 
     Returns
     -------

@@ -22,7 +22,7 @@ from cmim_sklearn._utils.messages import listed, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MAX_WARNED = 10
-"""Number of columns that a warning of unseen values names."""
+"""Maximum number of columns that a warning about unseen values names."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class Table:
 
 
 def warn_of_unseen(unseen):
-    """Warn of values not seen in fit: the columns that have any, and up to three values of each."""
+    """Warn of values not seen in fit, with their columns and up to three values of each."""
     if unseen:
         columns = [f"{name!r} ({', '.join(few)})" for _, (name, few) in sorted(unseen.items())]
         text = ", ".join(columns[:MAX_WARNED])

@@ -12,7 +12,7 @@ from cmim_sklearn._tables.schema import choose_kinds
 
 MAX_LEVELS = 2**20
 MAX_CHUNKS = 64
-"""Chunks of the sample that are held before they are joined: each has its own dictionaries."""
+"""Number of chunks of the sample after which they are joined, to merge their dictionaries."""
 
 
 class Survey(NamedTuple):
@@ -75,8 +75,8 @@ def survey(source, n_sample, seed, categorical_features, likelihoods):
                 summary.add(values, first)
                 if len(summary.counts) > MAX_LEVELS:
                     raise ValueError(
-                        f"Column {frame.name(p)!r} has more than {MAX_LEVELS} levels, like an ID. "
-                        "Leave it out: columns=[...]."
+                        f"Column {frame.name(p)!r} has more than {MAX_LEVELS} levels; it may be an "
+                        "ID. Leave it out with columns=[...]."
                     )
                 is_object = values.dtype == object
                 digest.update(repr(values.tolist()).encode() if is_object else values.tobytes())
@@ -89,7 +89,7 @@ def survey(source, n_sample, seed, categorical_features, likelihoods):
 
 
 def with_extremes(frame, summaries):
-    """Sample for scalings; a column that is constant in it gets the extremes of all rows."""
+    """Sample to fit scalings to; columns constant in it also get the extremes of all rows."""
     columns = [
         values
         if values.dtype == object or len(np.unique(values[~np.isnan(values)])) > 1

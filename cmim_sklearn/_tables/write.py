@@ -79,7 +79,7 @@ def fill(X, frame, layout, types, rows, columns):
             description = fitted[name] if same_library else plain
         if types[p] == NUMBER and integer_bounds(description):
             values = _clipped(np.round(values), description)
-        # The other cells are not used, but need values of the dtype.
+        # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
         series[name] = mask, description, whole, types[p]

@@ -20,7 +20,7 @@ class EncodedTable(Dataset):
         return self.x[index], torch.zeros(())
 
     def identity(self):
-        """Named tensors that are equal in another process if, and only if, the rows are."""
+        """Named tensors to compare data sets: equal in any process if and only if the rows are."""
         return {"x": self.x}
 
 
@@ -32,7 +32,7 @@ class StreamedTable(Dataset):
     n_rows : int
     parts : callable
         From a seed to an iterator over encoded parts, tensors (m, C), in an order that depends on
-        the seed. The parts together hold each row once. It runs in a thread.
+        the seed. The parts together hold each row once. It is called in a thread.
     buffer_rows : int
         Number of rows that are shuffled together.
     identity : dict of Tensor
@@ -59,15 +59,15 @@ def count_batches(n_rows, batch_size):
 class WholeBatches:
     """Iterate over near-equal batches, each one `index_select` from a contiguous tensor.
 
-    n rows give ceil(n / batch_size) batches whose sizes differ by at most one. So no row's
-    contrastive term depends on the size of a small last batch, and no batch has a single row
-    unless n is 1.
+    n rows give ceil(n / batch_size) batches, but at most n / 2, whose sizes differ by at most one.
+    So no row's contrastive term depends on the size of a small last batch, and no batch has a
+    single row unless n is 1.
 
     Parameters
     ----------
     x : Tensor of shape (n, C)
     batch_size : int
-        Maximum number of rows of a batch (3 if `batch_size` is 2 and n is odd).
+        Maximum number of rows of a batch (2 or 3 if `batch_size` is 1 or 2).
     generator : torch.Generator or None
         Shuffles the rows in each epoch; None keeps their order.
     device : torch.device or str
@@ -131,7 +131,7 @@ class ShuffledBatches:
 
 
 def _refilled(rows, parts, n_wanted):
-    """Rows and those of further parts, until there are n_wanted; whether no part is left."""
+    """Rows with those of further parts, at least n_wanted if enough; whether all parts are used."""
     held, n = ([], 0) if rows is None else ([rows], len(rows))
     for part in parts:
         held.append(part)

@@ -12,7 +12,7 @@ from cmim_sklearn._training.batches import count_batches
 
 
 class StopTraining(Exception):
-    """A callback ends training; not an interruption by the user."""
+    """Exception by which a callback ends training without an error."""
 
 
 class OneCycle(Callback):
@@ -87,7 +87,7 @@ class KeepBest(Callback):
     patience : int
         Number of epochs in a row without an improvement of `tol` before training stops.
     tol : float
-        Minimum improvement, in nats per row.
+        Minimum improvement, in the unit of the loss.
     """
 
     _kept = ("misses", "best", "mark", "weights")
@@ -129,8 +129,8 @@ class KeepBest(Callback):
         Raises
         ------
         ValueError
-            If the state does not fit the network. The check is here, as the best weights are only
-            used when training ends.
+            If the state does not fit the network. It is checked here, because the best weights are
+            used only when training ends.
         """
         for name, kind in zip(self._kept, self._kinds, strict=True):
             if not isinstance(state[name], kind):
@@ -165,7 +165,7 @@ class Progress(Callback):
         self.line_ = None
 
     def on_epoch_end(self, net, **kwargs):
-        """Show the epoch, or only every tenth of training if lines are not rewritten."""
+        """Show the epoch; if lines are not rewritten, only after each tenth of training."""
         if not net.verbose:
             return
         done, planned = len(net.history) - self.first_, net.max_epochs

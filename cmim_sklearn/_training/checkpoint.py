@@ -52,17 +52,24 @@ class Checkpoint(Callback):
     every_epochs : int or None, default=None
         Number of epochs between checkpoints; None counts minutes only.
     every_minutes : float or None, default=5.0
-        Minutes between checkpoints, written at the end of an epoch; None counts epochs only.
+        Minutes between checkpoints, which are written at the end of an epoch; None counts epochs
+        only.
 
     Raises
     ------
     ValueError
-        In fit, if a parameter is out of range or both intervals are None; if `random_state` of the
-        encoder is None; if a parameter holds a lambda, a local function or class, or an object that
-        cannot be pickled; if the fit is incomplete and its versions (this library, torch, skorch,
-        numpy, Python), type of device or initial weights differ; if another callback is a
-        `Checkpoint`, or a skorch callback whose state is not saved (`LRScheduler`, `EarlyStopping`,
-        `Freezer` and other `ParamMapper`). In `partial_fit`, always.
+        In fit, if
+
+        - a parameter is out of range, or both intervals are None;
+        - `random_state` of the encoder is None;
+        - a parameter of the encoder holds a lambda, a local function or class, or an object that
+          cannot be pickled;
+        - the saved fit is incomplete, and its versions (this library, torch, skorch, numpy,
+          Python), type of device or initial weights are different;
+        - another callback is a `Checkpoint`, or a skorch callback whose state is not saved
+          (`LRScheduler`, `EarlyStopping`, `Freezer` and other `ParamMapper`).
+
+        In `partial_fit`, always.
     cmim_sklearn.archive.EncoderFileError
         In fit, if the file is corrupted or not a checkpoint. It is a ValueError.
     OSError
@@ -79,9 +86,9 @@ class Checkpoint(Callback):
     A file holds weights, optimizer, learning-rate schedule, random state, history, state of early
     stopping, the critic of `InfoMaxVAEEncoder`, and a hash of the rows, but no row. It is three to
     five times as large as the weights. It is replaced atomically: a kill at any time leaves the
-    previous checkpoint. Ctrl-C, SIGTERM and errors leave it as it is.
+    previous checkpoint. Ctrl-C, SIGTERM and errors do not change the last checkpoint.
 
-    The file of a complete fit stays. The same fit then takes its weights without training; if
+    The file of a complete fit stays. The same fit then loads its weights and does not train. If
     versions, device or initial weights differ, it starts from the beginning and replaces the file.
     Delete the directory when it is no longer needed.
 
@@ -92,9 +99,9 @@ class Checkpoint(Callback):
     another directory. With ``verbose=1`` a message says why a fit starts from the beginning.
     scikit-learn's callbacks see only the epochs that are trained after resuming.
 
-    Custom callbacks take part if they have ``state_dict()`` and ``load_state_dict(state)``, with
-    plain values and tensors; others start without state. Custom networks that use torch's global
-    random state, as dropout does, do not repeat to the bit.
+    The state of custom callbacks is saved if they have ``state_dict()`` and
+    ``load_state_dict(state)``, with plain values and tensors; other callbacks start without state.
+    Custom networks that use torch's global random state, as dropout does, do not repeat to the bit.
 
     Examples
     --------
@@ -127,7 +134,7 @@ class Checkpoint(Callback):
         clear_parts(self.path_)
         found = self._read(net)
         if found is None:
-            # Write at once: a directory that is not writable must not show after an hour.
+            # Write now: an error about the directory must come at once, not after an hour.
             write_bytes(self.path_, self._packed(net))
         else:
             self._resume(net, found)
@@ -228,7 +235,7 @@ class Checkpoint(Callback):
         except FileNotFoundError:
             if n_others := len(list(self.path_.parent.glob("checkpoint-*.cmim"))):
                 _print_start(
-                    net, f"none of the {n_others} checkpoints in {self.dirname} is its own"
+                    net, f"none of the {n_others} checkpoints in {self.dirname} is of this fit"
                 )
             return None
         with reading(self.path_):

@@ -1,4 +1,4 @@
-"""Critic: a second net that is trained beside a model, for `InfoMaxVAEEncoder`."""
+"""Critic: a second net that is trained together with a model, for `InfoMaxVAEEncoder`."""
 
 import torch
 from skorch import NeuralNet
@@ -38,8 +38,9 @@ class CriticNet(NeuralNet):
 
 def critic_values(critic, inputs, z):
     """Values of a critic at pairs (x_i, z_i), and at pairs of each x_i with another row's code."""
-    # Each row is paired with the next of a random circle, so never with itself. Neighbours in the
-    # table may be similar: held-out rows are not shuffled. The circle is the same for every batch.
+    # Each row is paired with the next row of a random cycle, so never with itself. The cycle is
+    # random because held-out rows are not shuffled, and neighbours may be similar. It is the same
+    # for every batch.
     circle = torch.randperm(len(z), generator=torch.Generator().manual_seed(CIRCLE_SEED))
     other = torch.empty_like(circle)
     other[circle] = circle.roll(1)
@@ -52,7 +53,7 @@ class TrainCritic(Callback):
     Parameters
     ----------
     critic : CriticNet
-        Initialised.
+        Initialised net.
     """
 
     def __init__(self, critic):

@@ -8,11 +8,11 @@ PART_ROWS = 2**14
 
 
 def describe_suspect_column(model, table, encoded):
-    """A sentence that names the column which probably made the loss non-finite.
+    """Return a sentence that names the column that probably made the loss non-finite.
 
     With a decoder: the column with the lowest log p(x_c | z) of any cell, at the posterior means.
-    Without: the numeric column with the largest absolute value. All rows are searched, in parts, as
-    one row may be the cause.
+    Without: the numeric column with the largest absolute value. All rows are searched, in parts,
+    because one row may be the cause.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def fit_fingerprint(net, X):
 
 
 def fingerprint(value, name):
-    """Hash of a parameter: equal for equal values, in every process; different for others.
+    """Hash of a parameter: the same for equal values in every process, different for others.
 
     Arrays and tensors count by their bytes, functions and classes by their qualified name, objects
     with ``get_params`` by class and parameters, all other objects by what pickle would save:
@@ -77,7 +77,7 @@ def fingerprint(value, name):
     Raises
     ------
     ValueError
-        If the value holds a lambda, a local function or class, or what cannot be pickled.
+        If the value holds a lambda, a local function or class, or an object that cannot be pickled.
     """
     try:
         return hashlib.sha256(json.dumps(_plain(value)).encode()).hexdigest()

@@ -26,7 +26,7 @@ from cmim_sklearn._training.state import (
 
 VALIDATION_SEED = 0
 MAX_BACK_OFFS = 3
-"""How often a fit returns to the last epoch with a finite loss and halves its learning rate."""
+"""Number of times that a fit returns to the last finite loss and halves its learning rate."""
 TABLE_SHARE_OF_FREE_MEMORY = 0.25
 """Fraction of free GPU memory up to which the whole table is moved to the GPU."""
 
@@ -71,7 +71,7 @@ class ObjectiveLoss(nn.Module):
 
 
 class NotFinite(FloatingPointError):
-    """Non-finite loss, also at lower rates; the net has its last weights with a finite loss.
+    """Non-finite loss, even at lower rates; the net has its last weights with a finite loss.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class LatentNet(NeuralNet):
 
         skorch's Checkpoint and ProgressBar expect a batch record; it stays empty.
         """
-        # Not at the end of the epoch, when some callbacks have still to run.
+        # Copied here, because at the end of an epoch some callbacks have not yet run.
         self.last_good_state_ = copy_tensors(training_state(self))
         super().on_epoch_begin(net, **kwargs)
         self.history.new_batch()
@@ -313,7 +313,7 @@ class LatentNet(NeuralNet):
         return self
 
     def _back_off(self, error):
-        """Restore the state before the epoch and halve the rate; raise after too many times."""
+        """Restore the state before the epoch and halve the rate; raise after three times."""
         restore(self, self.last_good_state_)
         self.nonfinite_epochs_.append(len(self.history))
         del self.history[-1]
@@ -322,7 +322,7 @@ class LatentNet(NeuralNet):
         scale_learning_rate(self, 0.5)
 
     def _weights_are_finite(self):
-        """Boolean tensor on the device; reading its value waits for the device."""
+        """Whether all weights are finite, as a tensor: reading its value waits for the device."""
         sums = [weight.detach().sum() for weight in self.module_.parameters()]
         return torch.stack(sums).isfinite().all()
 
@@ -333,7 +333,7 @@ NET_PARAMS -= {"kwargs"}
 
 
 def check_net_params(net_params, owner):
-    """Check `net_params` of an estimator, whose class is named by `owner`.
+    """Check `net_params` of an estimator; `owner` is the name of its class.
 
     Raises
     ------
@@ -352,7 +352,7 @@ def check_net_params(net_params, owner):
             )
         if name.split("__")[0] not in free:
             raise ValueError(
-                f"net_params has an unknown parameter {name!r}. Known are "
+                f"net_params has an unknown parameter {name!r}. Known parameters: "
                 f"{', '.join(sorted(free))}, and their parameters, as in optimizer__betas."
             )
     callbacks = net_params.get("callbacks")

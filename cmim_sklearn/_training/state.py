@@ -1,7 +1,7 @@
 """Training state (weights, optimizer, callbacks): save, restore, copy, scale learning rates.
 
-A callback takes part by ``state_dict()`` and ``load_state_dict(state)``, as torch's optimizers do;
-skorch's `LRScheduler` by those of the torch scheduler that it holds.
+The state of a callback is included if it has ``state_dict()`` and ``load_state_dict(state)``, as
+torch's optimizers do. For skorch's `LRScheduler`, these are methods of its torch scheduler.
 """
 
 import copy
@@ -13,7 +13,7 @@ import torch
 def training_state(net):
     """Weights, optimizer and callbacks of a net, as nested dicts and lists with live tensors.
 
-    The next step changes the tensors: copy what is kept.
+    The next training step changes the tensors: copy those that you keep.
     """
     return {
         "weights": net.module_.state_dict(),
@@ -34,7 +34,7 @@ def restore(net, state):
     net.module_.load_state_dict(state["weights"])
     net.optimizer_.load_state_dict(state["optimizer"])
     for name, part in _parts_with_state(net):
-        part.load_state_dict(copy.deepcopy(state["callbacks"][name]))  # torch's keep the lists
+        part.load_state_dict(copy.deepcopy(state["callbacks"][name]))  # schedulers keep lists
 
 
 def _check_fused(optimizer, state):
@@ -64,7 +64,7 @@ def _check_fused(optimizer, state):
 
 
 def scale_learning_rate(net, factor):
-    """Multiply the learning rate by a factor, also in the callbacks that will set it."""
+    """Multiply the learning rate by a factor, including in callbacks that set it later."""
     scale_optimizer_rate(net.optimizer_, factor)
     for _, callback in net.callbacks_:
         if hasattr(callback, "scale_learning_rate"):
@@ -74,9 +74,9 @@ def scale_learning_rate(net, factor):
 
 
 def scale_optimizer_rate(optimizer, factor):
-    """Multiply the rates of a torch optimizer by a factor, with those that schedulers read."""
+    """Multiply the rates of a torch optimizer by a factor, also those for schedulers."""
     for group in optimizer.param_groups:
-        for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # the last two of torch's OneCycleLR
+        for name in ("lr", "initial_lr", "max_lr", "min_lr"):  # max and min: OneCycleLR
             if name in group:
                 group[name] *= factor
 

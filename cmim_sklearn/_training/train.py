@@ -76,7 +76,7 @@ def train(net: LatentNet, rows: Rows, summarise: Callable, *, keep_interrupted=T
     Raises
     ------
     FloatingPointError
-        If the loss is not finite, also at lower learning rates; the message names a column.
+        If the loss is not finite, even at lower learning rates; the message names a column.
     """
     try:
         try:

@@ -42,7 +42,7 @@ MAX_TEXT_BYTES = 2**24
 """Largest size of an array of fixed-width strings, which can far exceed its values in the file."""
 
 PART_SECONDS = 600
-"""Age after which an unfinished file counts as left by a killed process."""
+"""Age in seconds after which a temporary file is taken as left by a killed process."""
 MAX_MESSAGE = 1000
 """Largest number of characters of an error message, which may quote the file."""
 
@@ -88,7 +88,7 @@ def read_bytes(path):
 
 
 def write_bytes(path, content):
-    """Write a file completely; on failure an existing file is unchanged and no other remains."""
+    """Write a file completely; after a failure an existing file is unchanged."""
     with replacing(path) as file:
         file.write(content)
 
@@ -197,7 +197,7 @@ def unpack(data, kind=FORMAT):
     Raises
     ------
     Exception
-        Of any type, if the content is invalid; see `reading`.
+        Any type of error, if the content is invalid; see `reading`.
     """
     from safetensors.numpy import load
 

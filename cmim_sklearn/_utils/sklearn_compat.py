@@ -10,7 +10,7 @@ except ImportError:  # scikit-learn < 1.9
         """Mixin without effect, for versions of scikit-learn that have no callbacks."""
 
         def _init_callback_context(self, max_subtasks):
-            """No context: there are no callbacks to report to."""
+            """Return None, because this version of scikit-learn has no callbacks."""
             return None
 
     def with_callbacks(method):

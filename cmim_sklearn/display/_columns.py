@@ -22,7 +22,7 @@ CENTRAL_PERCENTAGE = 99.0
 
 
 def check_encoder(display, encoder, *, needs_decoder=False):
-    """Raise unless a display class can draw an encoder: its type, its decoder, and fitted."""
+    """Raise unless `encoder` is a fitted encoder, with a decoder if the display needs one."""
     check_matplotlib_support(f"{display.__name__}.from_estimator")
     name = type(encoder).__name__
     if not isinstance(encoder, _LatentEncoder):
@@ -40,7 +40,7 @@ def check_encoder(display, encoder, *, needs_decoder=False):
 
 
 def column_positions(table, columns, parameter):
-    """Positions of columns given by name or position; of the first `MAX_COLUMNS` for None."""
+    """Positions of columns given by name or position; the first `MAX_COLUMNS` if None."""
     names, n_columns = table.layout.names, len(table.types)
     if columns is None:
         return list(range(min(n_columns, MAX_COLUMNS)))

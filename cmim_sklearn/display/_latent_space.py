@@ -28,7 +28,7 @@ from cmim_sklearn.display._panels import (
 )
 
 MAX_CLASSES = 8
-"""Number of classes that have a colour; the rest become "other"."""
+"""Maximum number of classes with a colour; the rest become "other"."""
 
 GRID_STEPS = 100
 """Points of the decoded plane along each axis."""
@@ -283,7 +283,7 @@ class LatentSpaceDisplay:
 
 
 def _read_color(color, n_rows):
-    """Labels or numbers given beside a table: values (n,), and level names or None."""
+    """Labels or numbers passed together with a table: values (n,), and level names or None."""
     color = np.asarray(color, dtype=object)
     if color.shape != (n_rows,):
         raise ValueError(

@@ -13,10 +13,10 @@ OTHER_COLOUR, MISSING_COLOUR = "#777777", "#D3D3D3"
 REAL_COLOUR, MODEL_COLOUR = CLASS_COLOURS[:2]
 
 WIDTH = 6.6
-"""Inches: default text stays readable where a page shows the figure 600 pixels wide."""
+"""Width in inches: text of default size is readable in a figure that is 600 pixels wide."""
 
 MAX_LEVELS = 10
-"""Number of levels drawn before the rest become "other"."""
+"""Maximum number of levels drawn; the rest become "other"."""
 
 _DRAWN = WeakKeyDictionary()
 """Artists that a display drew in given axes. Weak references, since artists refer to their axes."""
@@ -123,7 +123,7 @@ def clear(ax):
         if artist is None or (artist.ax if is_bar else artist).figure is None:
             continue  # already removed, or cleared with the axes
         if is_bar and artist.mappable.axes is None:
-            artist.mappable.axes = ax  # the bar asks its cleared points for the axes to widen again
+            artist.mappable.axes = ax  # a removed bar needs the axes of its points
         artist.remove()
 
 

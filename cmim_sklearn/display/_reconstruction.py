@@ -29,7 +29,7 @@ from cmim_sklearn.display._panels import (
 )
 
 MAX_LEVELS_WITH_TEXT = 5
-"""Number of levels of a confusion matrix that still has its shares written in the cells."""
+"""Maximum number of levels of a confusion matrix with shares written in its cells."""
 
 
 class ReconstructionDisplay:

@@ -38,7 +38,7 @@ class SampleQualityDisplay:
     """Generated rows against real rows: distribution of each column, and association of pairs.
 
     Histograms and bars show shares of the observed values. Histograms leave out half a per cent of
-    the values at either end.
+    the values at each end.
 
     Two heat maps, for real and for synthetic rows, show the association of each pair of columns:
 
@@ -46,9 +46,9 @@ class SampleQualityDisplay:
     - two columns with levels: Cramér's V, from 0 to 1;
     - one of each: the correlation ratio of the ranks, from 0 to 1.
 
-    Cramér's V and the correlation ratio are above 0 by chance in few rows with many levels; use as
-    many synthetic as real rows, so that both maps have the same bias. Use `from_estimator` to
-    create a display.
+    With few rows and many levels, Cramér's V and the correlation ratio are above 0 by chance.
+    Generate as many rows as there are real rows, so that both maps have the same bias. Use
+    `from_estimator` to create a display.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def _draw_histograms(axis, real, synthetic):
 
 
 def _bin_edges(values):
-    """Edges of bins; bins of whole numbers all hold the same number of them."""
+    """Edges of bins; for whole numbers, each bin covers the same number of them."""
     low, high = central_range(values)
     if (values != np.round(values)).any():
         return np.linspace(low, high, N_BINS + 1)

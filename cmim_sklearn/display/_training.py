@@ -95,7 +95,7 @@ class TrainingDisplay:
         if not epochs:
             raise ValueError(
                 "`encoder` must have trained for at least one epoch; got "
-                f"{type(encoder).__name__}, interrupted in its first. Fit it again."
+                f"{type(encoder).__name__}, interrupted in its first epoch. Fit it again."
             )
         names = dict.fromkeys(
             name.removeprefix("train_")

@@ -13,10 +13,10 @@ from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MIN_ROWS = 10
 SCORE_ROWS = 2048
-"""Largest number of rows of which a critic scores all pairs together."""
+"""Maximum number of rows that a critic scores together, in all pairs."""
 
 CAP_SHARE, CAP_NATS = 0.1, 0.3
-"""An estimate is near its cap if the gap is below this share of the cap, or below these nats."""
+"""An estimate is near its cap if the gap is below a share of the cap, or a number of nats."""
 
 
 class PairEstimator(BaseEstimator, metaclass=ABCMeta):
@@ -56,7 +56,7 @@ class PairEstimator(BaseEstimator, metaclass=ABCMeta):
         -----
         UserWarning
             If the estimate is within a tenth, or 0.3 nats, of the largest value that so many rows
-            can show: the true value may be any larger one. Also if it is below -0.3 nats, which
+            can show: the true value may be larger. Also if it is below -0.3 nats, which
             means that a critic overfits.
         """
         X, Z = self._read(X, y, reset=False)

@@ -25,7 +25,7 @@ from cmim_sklearn.networks import ACTIVATIONS, MLP
 
 MIN_HELD_OUT = 30
 MAX_HELD_OUT = {"separable": SCORE_ROWS, "concat": 256}
-"""Numbers of pairs that `fit` holds out. All combinations of the held-out rows are scored."""
+"""Maximum number of pairs that `fit` holds out, whose rows are scored in all combinations."""
 
 PAIRS_AT_ONCE = 2**16
 CHECK_EVERY = 50

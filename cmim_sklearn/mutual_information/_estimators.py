@@ -37,7 +37,7 @@ class MINE(NeuralEstimator):
         Weight of past batches in the moving average, in (0, 1).
     critic : {"separable", "concat"}, default="separable"
         Form of the critic. `"separable"`: f(x, z) = <g(x), h(z)>, with one network per side.
-        `"concat"`: f(x, z) = g([x; z]), one network that is run for each pair of a batch, some
+        `"concat"`: f(x, z) = g([x; z]), one network that is run for each pair of a batch; about
         twenty times slower.
     activation : {"silu", "relu", "gelu", "elu", "tanh", "identity"}, default="silu"
         Activation function of the hidden layers, by its name in PyTorch. `"identity"`: none.
@@ -46,9 +46,9 @@ class MINE(NeuralEstimator):
     learning_rate_init : float, default=1e-3
         Learning rate of AdamW, constant.
     alpha : float, default=0.0
-        Decoupled weight decay of AdamW. Around 1 it helps if there are many columns for the number
-        of rows, and hurts if there are few. With a bound, choose the value with the larger score on
-        held-out pairs.
+        Decoupled weight decay of AdamW. A value of about 1 helps if there are many columns for the
+        number of rows, and hurts if there are few. The score is a lower bound, so choose the value
+        of `alpha` with the largest score on held-out pairs.
     max_iter : int, default=3000
         Maximum number of updates (not epochs).
     validation_fraction : float, default=0.1

@@ -39,7 +39,7 @@ class KSG(PairEstimator):
     See Also
     --------
     mutual_information : Held-out estimates over folds, with their standard error.
-    sklearn.feature_selection.mutual_info_regression : The same between single columns. Its sum over
+    sklearn.feature_selection.mutual_info_regression : Information of single columns. The sum over
         columns is not their joint information.
 
     Notes

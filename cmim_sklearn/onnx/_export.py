@@ -67,7 +67,7 @@ def export(encoder, output="embedding"):
     parts = fitted_parts(encoder)
     tensors = _table_tensors(parts.table)
     names = [name for name, _, _ in tensors]
-    prefix = "_"  # of all other tensors, so that none has the name of a column
+    prefix = "_"  # of all other tensors: not the beginning of a column's name
     while any(name.startswith(prefix) for name in names):
         prefix += "_"
     features = prefix + "embedding" if "embedding" in names else "embedding"
@@ -149,7 +149,7 @@ def _network_inputs(graph, table, likelihood, numbers, strings):
 
 
 def _converter(converters, kind):
-    """The function of a dictionary by likelihood class that converts columns of a kind."""
+    """Function that converts columns of a kind, from a dictionary by likelihood class."""
     if type(kind) not in converters:
         known = [cls.__name__ for cls in (*converters, Categorical)]
         raise NotImplementedError(
@@ -199,7 +199,7 @@ _INPUTS = {
 def _one_hot_strings(graph, kind, c, cells):
     n_classes, texts = kind.n_classes[c], _as_strings(kind.levels[c])
     classes = {text: min(code, n_classes - 1) for code, text in enumerate(texts)}
-    # Position n_classes, of an unknown level, gives a row of zeros.
+    # An unknown level has position n_classes, for which OneHot gives a row of zeros.
     position = graph.add(
         "LabelEncoder",
         cells,
@@ -233,7 +233,7 @@ def _as_strings(levels):
 
 
 def _feature_states(graph, embedding, model, h):
-    """Activations of which the features consist, as `features.layers` returns them."""
+    """Activations that form the features, as `features.layers` returns them."""
     network, encoder_states = model.encoder, []
     if embedding == "layers" and isinstance(network, MLP) and len(network.body):
         encoder_states = add_hidden_states(graph, network, h)
@@ -316,7 +316,7 @@ def _most_likely_level(graph, kind, c, params, *, is_string):
     n_classes, start = kind.n_classes[c], int(kind.class_starts[c])
     logits = graph.select(params, np.arange(start, start + n_classes))
     best = graph.add("ArgMax", logits, axis=1, keepdims=1)
-    # The class of rare levels begins with the most frequent; a column may have no level at all.
+    # The first of the rare levels is the most frequent one. A column may have no levels.
     levels = kind.levels[c][:n_classes]
     if is_string:
         return graph.add("Gather", np.array(_as_strings(levels) or [""], dtype=object), best)
@@ -347,7 +347,7 @@ def _poisson_points(graph, kind, params):
 
 
 def _clip(graph, values, low, high):
-    """Clip values (n, C) to the range of each column; a column without one may hold any value."""
+    """Clip values (n, C) to the range of each column; columns without a range become NaN later."""
     low, high = (np.nan_to_num(end) for end in (low, high))
     return graph.add("Min", graph.add("Max", values, low), high)
 

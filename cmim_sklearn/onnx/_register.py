@@ -28,7 +28,7 @@ def register():
     -----
     ``initial_types`` describes the columns:
 
-    - numbers and booleans: ``DoubleTensorType``, or ``FloatTensorType`` at the price of single
+    - numbers and booleans: ``DoubleTensorType``, or ``FloatTensorType``, which has only single
       precision. A tensor may hold several columns, in the order of the table.
     - strings and categories: ``StringTensorType``.
 
@@ -70,7 +70,7 @@ def _parse(scope, model, inputs, custom_parsers=None):
 
 
 def _set_shape(operator):
-    """Infer no shape: `_parse` has set it."""
+    """Do nothing: `_parse` has set the shape."""
 
 
 def _convert(scope, operator, container):

@@ -41,7 +41,7 @@ def contrastive(table):
 
 @pytest.fixture(autouse=True)
 def _lay_out_and_close():
-    """Every figure of a test can be laid out without a warning."""
+    """Check that every figure of a test can be laid out without a warning."""
     yield
     import matplotlib.pyplot as plt
 
@@ -51,7 +51,7 @@ def _lay_out_and_close():
 
 
 def draw(display, encoder, table, ax=None, **options):
-    """Draw any display of two columns, which take less time than all."""
+    """Draw any display, of two columns to save time."""
     if display is TrainingDisplay:
         return display.from_estimator(encoder, ax=ax, **options)
     if display is not LatentSpaceDisplay:

@@ -61,7 +61,7 @@ def test_each_class_has_a_colour_and_a_legend_entry_and_missing_is_grey(flat, ta
 
 def test_at_most_eight_classes_then_other(flat, table):
     color = np.repeat(np.arange(10), 15).astype(str)
-    color[:5] = color[40:45] = "9"  # of 0 and 2 ten rows each are left, the fewest
+    color[:5] = color[40:45] = "9"  # 0 and 2 keep ten rows each, the smallest number
     display = LatentSpaceDisplay.from_estimator(flat, table, color=color)
     assert list(display.scatters_) == ["1", "3", "4", "5", "6", "7", "8", "9", "other"]
     assert len(display.scatters_["other"].get_offsets()) == 20

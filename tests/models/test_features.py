@@ -40,7 +40,7 @@ def test_hidden_states_end_where_the_output_layer_begins(sizes):
 
 
 def test_custom_encoder_adds_no_layer_and_is_called_as_a_whole():
-    class Residual(nn.Module):  # has body and output, but does not chain them alone
+    class Residual(nn.Module):  # its forward is not output(body(x))
         def __init__(self, inner):
             super().__init__()
             self.body, self.output = inner.body, inner.output
@@ -73,7 +73,7 @@ def test_constant_layer_is_not_scaled_up():
 
 
 class Whole(nn.Module):
-    """A module that hides the steps of another."""
+    """Module that wraps another one and hides its layers."""
 
     def __init__(self, inner):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Local-view model: codes of groups of columns, and what a view replaced."""
+"""Local-view model: codes of groups of columns, and cells that a view replaced."""
 
 import torch
 from torch import nn

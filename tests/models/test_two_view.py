@@ -26,7 +26,7 @@ def test_corruption_takes_cells_from_other_rows_of_the_same_column(rate):
         overlap = (changed[0] & changed[1]).float().mean().item()
         assert overlap == pytest.approx(rate**2, abs=0.02)  # the views are independent
     assert torch.equal(Corruption(rate)(x, seeded())[1], second)
-    if rate == 1:  # each cell comes from a row drawn for it alone, and all rows are drawn from
+    if rate == 1:  # each cell has its random row, and every row is drawn
         rows = second - n * torch.arange(4)
         assert (rows[:, 0] == rows[:, 1]).float().mean().item() < 0.01
         assert rows.unique().numel() > 0.9 * n

@@ -21,7 +21,7 @@ from cmim_sklearn.mutual_information._bounds import (
 from tests.helpers import score_matrix
 
 
-def apart(F):
+def off_diagonal(F):
     """The entries off the diagonal."""
     return [F[i, j].item() for i in range(len(F)) for j in range(len(F)) if i != j]
 
@@ -36,7 +36,7 @@ def log_ratio(n, rho, seed=0):
 
 def test_values_follow_their_formulas():
     F = score_matrix()
-    joint, product = np.diag(F.numpy()), np.array(apart(F))
+    joint, product = np.diag(F.numpy()), np.array(off_diagonal(F))
     assert len(product) == 30
     dv = joint.mean() - math.log(np.exp(product).mean())
     assert_allclose(donsker_varadhan(F).item(), dv)
@@ -102,14 +102,14 @@ def gradient(function, F):
 
 def test_mine_has_the_gradient_of_donsker_varadhan_at_the_batch_mean():
     F = score_matrix()
-    own = torch.tensor(math.log(np.exp(apart(F)).mean()))
+    own = torch.tensor(math.log(np.exp(off_diagonal(F)).mean()))
     expected = gradient(donsker_varadhan, F)
     assert_close(gradient(lambda F: mine(F, own), F), expected)
 
 
 def test_mine_divides_its_gradient_by_the_average():
     F = score_matrix()
-    own = math.log(np.exp(apart(F)).mean())
+    own = math.log(np.exp(off_diagonal(F)).mean())
     got = gradient(lambda F: mine(F, torch.tensor(own + math.log(2))), F)
     expected = gradient(donsker_varadhan, F)
     itself = torch.eye(6, dtype=torch.bool)
@@ -121,7 +121,7 @@ def test_moving_average_of_mine():
     first, second = score_matrix(seed=1), score_matrix(seed=2)
     objective = MovingAverage(0.9)
     objective(first)
-    means = [np.exp(apart(F)).mean() for F in (first, second)]
+    means = [np.exp(off_diagonal(F)).mean() for F in (first, second)]
     assert objective.log_average.item() == pytest.approx(math.log(means[0]))
     assert objective(second).item() == pytest.approx(donsker_varadhan(second).item())
     expected = 0.9 * means[0] + 0.1 * means[1]

@@ -91,7 +91,7 @@ def test_scikit_learn_checks(estimator, check):
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.filterwarnings("ignore:.*the largest value that the rows:UserWarning")
 def test_accuracy_on_gaussians(name, d, rho, map_name):
-    """In two dimensions near the truth; in twenty below it, by how much 4,000 rows fall short."""
+    """Estimates are near the true value in 2 dimensions, and below it in 20, with 4,000 rows."""
     X, Z, truth = correlated(5000, d, rho, map_name)
     options = {} if name == "ksg" else {"device": "cpu"}
     estimator = ESTIMATORS[name](random_state=0, **options)

@@ -1,4 +1,4 @@
-"""Exported models: ONNX Runtime gives what `transform` and `inverse_transform` give."""
+"""Exported models: ONNX Runtime returns what `transform` and `inverse_transform` return."""
 
 import sys
 from pathlib import Path
@@ -60,7 +60,7 @@ def assert_decodes(encoder, features):
             assert own.dtype == bool
             assert list(own[:, 0]) == list(values)
         else:
-            # float32 differs by some 1e-7, which now and then rounds to the next of the decimals.
+            # float32 differs by about 1e-7, which sometimes changes the last decimal.
             values, step = values.to_numpy(float), 1.01 * steps[p]
             same = np.isclose(own[:, 0], values, rtol=2e-5, atol=1e-6, equal_nan=True)
             near = np.isclose(own[:, 0], values, rtol=2e-5, atol=step, equal_nan=True)

@@ -155,7 +155,7 @@ def test_categories_in_a_numeric_column_are_checked_for_infinities(value, mixed)
     try:
         other = other.astype({"age": "category"})
     except OverflowError:
-        pytest.skip("this pandas has no such category")
+        pytest.skip("this version of pandas has no categories of this value")
     with pytest.raises(ValueError, match=r"'age'.*got inf in row 4"):
         table.encode(read(other))
 

@@ -35,7 +35,7 @@ def assert_equal_weights(one, other):
 # -- killed fits -----------------------------------------------------------------------------------
 
 KILL = {"epoch": None, "error": RuntimeError}
-"""When and how fits end; not in an attribute of a callback, so that they stay the same fits."""
+"""Epoch and error that end a fit; not a parameter of a callback, which would change the fit."""
 
 
 class Killed(Callback):

@@ -241,10 +241,10 @@ def test_checkpoints_are_written_after_some_minutes(mixed, tmp_path, monkeypatch
     monkeypatch.setattr(checkpoint, "write_bytes", noting)
     callbacks = [Slow(), Checkpoint(tmp_path, every_minutes=2)]
     small(net_params={"callbacks": callbacks}).fit(mixed)
-    assert written == [0, 120, 240, 360, 360]  # begin, 2, 4 and 6 minutes, end
+    assert written == [0, 120, 240, 360, 360]  # start, 2, 4 and 6 minutes, end
 
 
-# -- other fits and broken files -------------------------------------------------------------------
+# -- other fits and corrupted files ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +353,7 @@ def test_an_incomplete_fit_does_not_resume_with_other_versions_or_devices(
 
 
 @pytest.mark.parametrize("library", ["torch", "skorch", "numpy", "python"])
-def test_every_version_counts(library, mixed, unfinished):
+def test_each_version_must_be_equal(library, mixed, unfinished):
     def edit(manifest, arrays):
         manifest["fingerprint"]["versions"][library] = "0.1"
 
@@ -393,7 +393,7 @@ def test_parameters_without_effect_on_training_may_change(mixed, unfinished):
         ("empty", "it is truncated, or"),
     ],
 )
-def test_a_broken_file_raises_and_stays(damage, message, mixed, unfinished):
+def test_a_corrupted_file_raises_and_is_kept(damage, message, mixed, unfinished):
     data = unfinished.read_bytes()
     if damage == "cut":
         unfinished.write_bytes(data[: len(data) // 2])
@@ -510,7 +510,7 @@ def test_a_fit_that_cannot_be_resumed_raises(mixed, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_clones_and_pickles_have_checkpoints_too(mixed, tmp_path):
+def test_clones_and_pickled_encoders_have_checkpoints_too(mixed, tmp_path):
     encoder = clone(small(folder=tmp_path)).fit(mixed)
     again = pickle.loads(pickle.dumps(encoder))
     assert_same_fit(again, encoder, mixed)
@@ -576,7 +576,7 @@ def test_ctrl_c_and_sigterm_leave_the_last_checkpoint(error, mixed, tmp_path, ki
 
 
 class Notes(Callback):
-    """Write to the history what no file can hold."""
+    """Write a value to the history that a file cannot hold."""
 
     def on_epoch_end(self, net, **kwargs):
         net.history.record("odd", {1, 2})

@@ -208,7 +208,7 @@ def test_equal_values_have_equal_fingerprints(kind):
          "one tuple and two", "memory order", "recurrent network", "directory of checkpoints",
          "state of a callback"],
 )  # fmt: skip
-def test_what_does_not_change_a_fit_does_not_change_the_fingerprint(one, other):
+def test_values_with_the_same_effect_have_the_same_fingerprint(one, other):
     assert fingerprint(one, "view") == fingerprint(other, "view")
 
 
@@ -239,7 +239,7 @@ def circular():
     return value
 
 
-REFUSED = {
+UNSTABLE = {
     "lambda": (lambda: lambda x, generator: (x, x), "<lambda> is a lambda"),
     "local function": (local_function, "local_function.<locals>.function .* inside a function"),
     "local instance": (local_instance, "local_instance.<locals>.Local .* inside a function"),
@@ -253,16 +253,16 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("kind", UNSTABLE)
 def test_values_without_a_stable_fingerprint_raise(kind):
-    make, reason = REFUSED[kind]
+    make, reason = UNSTABLE[kind]
     message = f"recognise the parameter 'view' .*{reason}.* Use a function or class defined at the"
     with pytest.raises(ValueError, match=message):
         fingerprint(make(), "view")
 
 
 def test_a_lambda_raises_before_anything_is_written_and_works_without_checkpoints(mixed, tmp_path):
-    view = REFUSED["lambda"][0]()
+    view = UNSTABLE["lambda"][0]()
     with pytest.raises(ValueError, match=r"the parameter 'view' in another process: .*<lambda>"):
         small("InfoNCEEncoder", tmp_path, view=view).fit(mixed)
     assert not list(tmp_path.iterdir())

@@ -27,7 +27,7 @@ from tests.conftest import make_mixed
 from tests.training.helpers import WARNING, Poison, fit_with, small
 
 
-def test_a_copy_has_equal_tensors_that_do_not_follow():
+def test_a_copy_has_equal_tensors_that_later_steps_do_not_change():
     tree = {"a": [torch.ones(2), 1], "b": ({"c": torch.zeros(())}, None)}
     copy, back = copy_tensors(tree), arrays_to_tensors(tensors_to_arrays(tree))
     tree["a"][0][:] = 5

@@ -77,7 +77,7 @@ def test_file_names_may_have_the_maximum_length(saved, tmp_path):
     assert CMIMEncoder.load(path).n_iter_ == 2
 
 
-def test_a_later_save_removes_what_a_killed_one_left(saved, tmp_path, monkeypatch):
+def test_a_later_save_removes_temporary_files_of_a_killed_one(saved, tmp_path, monkeypatch):
     path, left = tmp_path / "model.cmim", []
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", lambda part, path: left.append(Path(part).read_bytes()))

@@ -1,8 +1,8 @@
 """Base class of all encoders: parameters, `fit`, `partial_fit` and `transform`.
 
-Its parts: `fit` has the steps of `fit` in their order, `fitted` the state of a fitted encoder and
-its files, `out_of_core` Parquet files larger than memory. Encoders with a decoder derive from
-`generative`, those without one from `two_view`.
+Other modules of this folder hold its parts: `fit`, the steps of `fit` in order; `fitted`, the state
+of a fitted encoder and its files; `out_of_core`, Parquet files larger than memory. Encoders with a
+decoder derive from the class in `generative`, encoders without one from that in `two_view`.
 """
 
 import copy
@@ -50,8 +50,8 @@ class _LatentEncoder(
 ):
     """Encoder with a latent code.
 
-    Fields are the parameters; `shared_parameters` documents them. A final subclass adds its own
-    fields with their `_parameter_constraints`, and implements what is abstract here.
+    Fields are the parameters; `shared_parameters` documents them. A final subclass adds its fields
+    with their `_parameter_constraints`, and implements the abstract methods.
     """
 
     n_components: int = 64
@@ -97,7 +97,7 @@ class _LatentEncoder(
 
     @abstractmethod
     def _layer_chains(self, likelihood, architecture):
-        """Widths of the dense layers of such a model, one list for each chain of layers."""
+        """Widths of the dense layers of that model, one list for each chain of layers."""
 
     def _build_encoder(self, likelihood, architecture, n_outputs, generator):
         """Encoder network for `_build_model`, its weights drawn from a torch Generator."""
@@ -119,17 +119,17 @@ class _LatentEncoder(
         return {"mean": [model.posterior_mean(x)]}
 
     def _check_table(self, table, frame):
-        """Raise if this encoder cannot be trained on such columns."""
+        """Raise if this encoder cannot be trained on the columns of a table."""
 
     def _warn_of_parameters(self):
-        """Warn of parameters that are valid but cannot have the effect the user expects."""
+        """Warn of valid parameters that cannot have the effect that users expect."""
 
     def _n_units(self, likelihood):
         """Width of encoder inputs plus decoder outputs."""
         return likelihood.n_inputs
 
     def _architecture(self):
-        """Parameters that decide the schema and the network, as they are now."""
+        """Current values of the parameters that decide the schema and the network."""
         return {
             "n_components": int(self.n_components),
             "hidden_layer_sizes": layer_sizes(self.hidden_layer_sizes),
@@ -155,7 +155,8 @@ class _LatentEncoder(
         y : None
             Ignored; present for API consistency.
         X_val : table of shape (n_held_out, n_features), default=None
-            Rows for early stopping. Given these, `early_stopping` is not consulted.
+            Rows for early stopping. If given, `early_stopping` and `validation_fraction` are
+            ignored.
 
         Returns
         -------
@@ -170,16 +171,17 @@ class _LatentEncoder(
         TypeError
             If a column holds dates, times or nested values.
         FloatingPointError
-            If the loss is not finite, also after the learning rate was halved three times. The
-            message names the column of the cell with the lowest likelihood.
+            If the loss is not finite, even after the learning rate was halved three times. The
+            message names the column that probably caused it.
         KeyboardInterrupt
             After Ctrl-C. The encoder is fitted nevertheless, with a warning.
 
         Warns
         -----
         UserWarning
-            If the loss was not finite in some epoch. Training then returned to the epoch before
-            and continued at half the learning rate.
+            If the loss was not finite in some epoch: training returned to the previous epoch and
+            continued at half the learning rate. Also if a column looks like an identifier, and
+            after Ctrl-C.
         """
         self._check_params()
         self._warn_of_parameters()
@@ -198,13 +200,13 @@ class _LatentEncoder(
         """Learn the schema from a sample, without training; `partial_fit` then uses it.
 
         Kinds of columns, scalings, levels and ranges come from the sample: decoded numbers stay
-        within its range, and levels that it lacks will count as missing. An earlier fit is
+        within its range, and levels that are not in it count as missing later. An earlier fit is
         discarded. `fit` and `fit_parquet` learn the schema from their own rows.
 
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            As for `fit`: some thousands of rows, sampled from the whole table.
+            Some thousands of rows, sampled from the whole table; see `fit` for its types.
 
         Returns
         -------
@@ -232,20 +234,21 @@ class _LatentEncoder(
         ----------
         X : table of shape (n_samples, n_features)
             Chunk of at least two rows; thousands of rows in random order are better. Levels that
-            the schema lacks count as missing, with a warning.
+            are not in the schema count as missing, with a warning.
         y : None
             Ignored; present for API consistency.
 
         Returns
         -------
         self : object
-            Fitted. If the chunk fails or is interrupted, the encoder is unchanged.
+            Fitted encoder. After an error or Ctrl-C, the encoder is unchanged.
 
         Raises
         ------
         ValueError
-            If the chunk has other columns, in number, name or order, or holds infinity; if a
-            parameter is out of range, or one that decides schema or network has changed.
+            If the columns of the chunk differ in number, name or order, or hold infinity; if a
+            parameter is out of range; if a parameter that decides the schema or the network has
+            changed.
         FloatingPointError
             As in `fit`.
 
@@ -258,10 +261,10 @@ class _LatentEncoder(
 
         Everything that is computed after training uses the last chunk: centre and scale of the
         features, distribution of the codes, and residual noise of each column, which generation,
-        imputation and scores use. If the chunks differ, let the last one be a sample of all.
+        imputation and scores use. If the chunks differ, pass a sample of all rows last.
 
         The optimizer, and the critic of InfoMax-VAE, continue from chunk to chunk, but are not
-        pickled or saved: a loaded encoder starts them again, with the weights as they were.
+        pickled or saved: a loaded encoder keeps its weights and starts both from their beginning.
         """
         self._check_params()
         is_new = not hasattr(self, "table_")
@@ -308,7 +311,8 @@ class _LatentEncoder(
 
         Notes
         -----
-        A long array or DataFrame is read in parts: the memory needed is that of the result.
+        A long array or DataFrame is read in parts, so that little memory is needed in
+        addition to the result.
         """
         self._check_use()
         unseen = {}
@@ -338,11 +342,11 @@ class _LatentEncoder(
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Estimate the information that noisy codes hold about their rows, I(x; z), in nats.
 
-        Codes without noise identify every row, so their information is infinite, or the logarithm
-        of the number of rows, for any encoder. Information that survives a stated noise can be
-        compared between encoders: the noise is the same in every direction, and a share of the
-        codes' total standard deviation, so it does not depend on their scale and width. The noise
-        of q(z | x) is added to it.
+        Codes without noise identify every row: their information is infinite for any encoder, and
+        its estimate is the logarithm of the number of rows. Information that remains after noise
+        is added can be compared between encoders. The noise is the same in every direction, and a
+        share of the codes' total standard deviation, so the estimate does not depend on their
+        scale. The noise of q(z | x) is added, too.
 
         Parameters
         ----------
@@ -387,7 +391,7 @@ class _LatentEncoder(
         is_number = isinstance(noise, Real) and not isinstance(noise, bool)
         if not is_number or not (noise == 0 or LEAST_NOISE <= noise < math.inf):
             raise ValueError(
-                f"noise must be 0, or a number of at least {LEAST_NOISE}; got {noise!r}."
+                f"`noise` must be 0, or a number of at least {LEAST_NOISE}; got {noise!r}."
             )
         frame = self._read(X, reset=False, min_rows=2)
         frame = frame.take(rng.permutation(frame.n_rows)[:SUMMARY_ROWS])

@@ -31,14 +31,14 @@ from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
-"""Width of a network, encoder inputs plus decoder outputs, above which `max_iter="auto"` makes
-fewer updates, in proportion; and the minimum number of updates."""
+"""Width of a network (encoder inputs plus decoder outputs) above which `max_iter="auto"` makes
+proportionally fewer updates; and their minimum number."""
 SUMMARY_ROWS = 5000
 """Maximum number of rows that are read after training, to summarise the network."""
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
 TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
-"""Attributes that training sets, where an encoder has them."""
+"""Attributes that training sets; an encoder may lack some of them."""
 
 
 class FitSteps:
@@ -103,7 +103,7 @@ class FitSteps:
         return table
 
     def _known_table(self, frame, what="partial_fit", remedy="Call fit_schema"):
-        """Schema learnt before; raises if parameters that decided it, or the network, changed."""
+        """Current schema; raises if a parameter that decides it or the network has changed."""
         self._check_unchanged(what, remedy)
         self._check_table(self.table_, frame)
         return self.table_
@@ -112,17 +112,17 @@ class FitSteps:
         now = self._architecture()
         if hasattr(self, "_net"):
             part, names = "network", list(now)
-        else:  # fit_schema has learnt the schema only
+        else:  # after fit_schema: there is no network
             part, names = "schema", COLUMN_PARAMETERS
         changed = [name for name in names if now[name] != self._built[name]]
         if changed:
             raise ValueError(
                 f"{what} continues with the fitted {part}, but {', '.join(changed)} changed since "
-                f"it was learnt. {remedy} to start again."
+                f"it was learned. {remedy} to start again."
             )
 
     def _split(self, table, frame, X_val):
-        """Rows of a fit: to train on, and held out for early stopping."""
+        """Rows of a fit: training rows, and rows held out for early stopping."""
         seed = draw_seed(self.random_state)
         encoded, kept = table.encode(frame), np.arange(frame.n_rows)
         held_out = None
@@ -146,7 +146,7 @@ class FitSteps:
     def _chunk(self, table, frame):
         """Rows of one `partial_fit`."""
         encoded, seed = table.encode(frame), draw_seed(self.random_state)
-        if hasattr(self, "_net"):  # other noise than that of the chunks before
+        if hasattr(self, "_net"):  # not the noise of earlier chunks again
             seed = int(np.random.RandomState([seed, self.n_iter_]).randint(2**31 - 1))
 
         def measure(some):
@@ -198,7 +198,7 @@ class FitSteps:
         return [EpochTasks(context, {"estimator": self, "X": X, "y": y}, fitted_so_far)]
 
     def _net_of(self, model, epochs, seed, held_out=None, callbacks=(), *, one_cycle=True):
-        """Initialised net that trains a model as the parameters say."""
+        """Initialised net that trains a model with the parameters of the encoder."""
         objective = self._objective(model, seed)
         callbacks = [*callbacks, *objective.callbacks()]
         if held_out is not None:
@@ -237,11 +237,11 @@ class FitSteps:
     # -- after training ----------------------------------------------------------------------------
 
     def _summarise(self, net, rows):
-        """Fitted attributes, by name, that are read from a trained net."""
+        """Fitted attributes of a trained net, by name."""
         return self._summarise_quickly(net, rows)
 
     def _summarise_quickly(self, net, rows):
-        """Those of them that cost little, for callbacks that look at every epoch."""
+        """Fitted attributes that are fast to compute, for callbacks that run in each epoch."""
         epochs = [row for row in net.history if "train_loss" in row]
         validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
@@ -288,7 +288,7 @@ class FitSteps:
         if trained.interruption is not None:
             warnings.warn(
                 f"Training was interrupted after {self.n_iter_} epochs. The encoder is fitted with "
-                "the weights it had, the best ones if rows were held out.",
+                "the weights it had then, or with the best ones if rows were held out.",
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )
@@ -296,7 +296,7 @@ class FitSteps:
             epochs = ", ".join(map(str, trained.net.nonfinite_epochs_))
             warnings.warn(
                 f"The loss was not finite in epoch {epochs}. "
-                "Training returned to the epoch before and continued at half the learning rate. "
+                "Training returned to the previous epoch and continued at half the learning rate. "
                 f"Lower learning_rate_init (now {self.learning_rate_init:g}), or check columns "
                 "with extreme values.",
                 UserWarning,
@@ -305,7 +305,7 @@ class FitSteps:
 
     @contextmanager
     def _names_restored_on_error(self):
-        """Restore n_features_in_ and feature_names_in_ if nothing was learnt before an error."""
+        """Restore n_features_in_ and feature_names_in_ if nothing was learned before an error."""
         before = dict(vars(self))
         try:
             yield
@@ -337,7 +337,7 @@ def draw_seed(random_state):
 
 
 def n_epochs(max_iter, n_rows, batch_size, width):
-    """Number of epochs that `max_iter` stands for, given rows and the width of the network."""
+    """Number of epochs for `max_iter`, a number of rows and the width of the network."""
     if max_iter != "auto":
         return int(max_iter)
     # An update of a wide network takes longer, in proportion to its width.

@@ -60,12 +60,12 @@ def read_rows(encoder, X, min_rows=1):
 class FittedEncoder:
     """State of a fitted encoder.
 
-    It is JSON values and numpy arrays: pickle, joblib, skops and `save` write the same. A loaded
-    encoder builds its network at first use.
+    The state consists of JSON values and numpy arrays, which pickle, joblib, skops and `save` all
+    write. A loaded encoder builds its network at first use.
     """
 
     _network_parameters = ("encoder",)
-    """Parameters that may be a callable that makes a network."""
+    """Parameters that may hold a callable that builds a network."""
 
     # -- network -----------------------------------------------------------------------------------
 
@@ -101,8 +101,8 @@ class FittedEncoder:
             current = tensor.device
             return current.type == device.type and device.index in (None, current.index)
 
-        # Looking at all tensors takes less time than moving them again for each row. The lock is
-        # for another thread that is half done.
+        # Checking all tensors is faster than moving them for each row. The lock keeps a thread
+        # from using a network that another thread is still moving.
         with _NETWORK:
             modules = list(model.modules())
             tensors = chain.from_iterable(
@@ -119,17 +119,17 @@ class FittedEncoder:
     def save(self, path):
         """Write the fitted encoder to one file that holds no code.
 
-        The file has the parameters and everything that was learnt, but no training row. It is
-        written as a whole, or not at all. Values that only training needs, and that are not plain,
-        are left out with a warning: a custom `view`, `net_params` that hold objects (then all of
-        them), a RandomState instance, scikit-learn's callbacks and metadata requests. Functions
-        given as `encoder` and `decoder` are written by name, and `load` asks for them.
+        The file has the parameters and everything that was learned, but no training row. It is
+        written completely or not at all. Values that only training needs, and that JSON cannot
+        hold, are left out with a warning: a custom `view`, all `net_params` if one of them is an
+        object, a RandomState instance, scikit-learn's callbacks and metadata requests. For
+        functions given as `encoder` and `decoder`, only the name is written; pass them to `load`.
 
         Parameters
         ----------
         path : str or path-like
-            File to write, with any extension. An existing file is replaced; its access rights
-            stay.
+            File to write, with any extension. An existing file is replaced and keeps its
+            permissions.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class FittedEncoder:
             If the class is not part of this library, or a parameter or an attribute that you set
             holds a value that JSON and numpy arrays cannot hold.
         EncoderFileError
-            If the file could not be loaded, for example because it is too large.
+            If `load` would not accept the file, for example because it is too large.
         OSError
             If the file cannot be written. An existing file is unchanged.
 
@@ -234,7 +234,9 @@ class FittedEncoder:
         if names is not None and list(names) != self.table_.layout.names:
             raise ValueError("its feature_names_in_ are not the names of its columns.")
         if self._built.keys() != type(self)()._architecture().keys():
-            raise ValueError(f"its architecture is {shown(sorted(self._built))}.")
+            raise ValueError(
+                f"its architecture has the wrong entries, {shown(sorted(self._built))}."
+            )
         self._check_size()
         self._check_weights()
 
@@ -244,7 +246,9 @@ class FittedEncoder:
         chains = self._layer_chains(likelihood, self._built)
         widths = [n for layers in chains for n in layers]
         if not all(type(n) is int and n > 0 for n in widths):
-            raise ValueError(f"its architecture has widths {shown(widths)}.")
+            raise ValueError(
+                f"its architecture has widths {shown(widths)}; expected positive ints."
+            )
         present = sum(weight.size for weight in weights.values())
         limit = present
         if any(self._custom_networks().values()):
@@ -252,17 +256,17 @@ class FittedEncoder:
         needed = sum(a * b for layers in chains for a, b in pairwise(layers))
         if needed > limit:
             raise ValueError(
-                f"its architecture takes {needed} weights or more, and the file has {present}."
+                f"its architecture takes {needed} weights or more, but the file has {present}."
             )
         for name in self._layer_size_parameters:
-            if name not in self._built:  # of a network that training makes again
+            if name not in self._built:  # of the critic, which training builds
                 sizes = np.atleast_1d(np.asarray(getattr(self, name), dtype=object)).tolist()
                 layers = [likelihood.n_inputs + self._built["n_components"], *sizes]
                 if sum(a * b for a, b in pairwise(layers)) > persistence.MAX_OTHER_WEIGHTS:
                     raise ValueError(f"{name}={shown(sizes)} takes more weights than are allowed.")
 
     def _check_weights(self):
-        """Build the network on the CPU, and compare it with everything learnt on one empty row."""
+        """Build the network on the CPU; compare it with the fitted attributes on one empty row."""
         # `net_` builds it again at first use, on `device`.
         likelihood, weights = self.table_.likelihood, self._net["weights"]
         model = self._build_model(likelihood, self._built, 0).eval()
@@ -277,28 +281,28 @@ class FittedEncoder:
         expected = {name: [layer.shape[1:]] * 2 for name, layer in layers.items()}
         shapes = {name: [part.shape for part in parts] for name, parts in self._scales.items()}
         if shapes != expected:
-            raise ValueError(f"the scales of its features have shapes {shown(shapes)}.")
+            raise ValueError(f"the scales of its features have the wrong shapes, {shown(shapes)}.")
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 
     def to_onnx(self, path, output="embedding"):
         """Write an ONNX model of the fitted encoder, with the encoding of its columns.
 
-        The model runs by ``onnxruntime.InferenceSession(path)``, for example, without this
-        library. Rows are the first axis; their number is free.
+        The model runs without this library, for example with
+        ``onnxruntime.InferenceSession(path)``. Rows are the first axis; any number is accepted.
 
         - ``"embedding"`` computes `transform`. Each column is an input by its name, of shape
           (n, 1): doubles in its raw unit for numbers and booleans, strings for strings and
-          categories (other levels as ``str`` writes them). The output "embedding" is float32 of
-          shape (n, n_features_out).
+          categories (levels of other types as ``str`` converts them). The output "embedding" is
+          float32 of shape (n, n_features_out).
         - ``"decode"`` computes `inverse_transform`: the input is "embedding", the outputs are the
           columns. Booleans are returned as booleans.
 
         Columns without names are called x0, x1 and so on. An array of numbers is one tensor X
         (n, n_features) of doubles.
 
-        Missing numbers are NaN. A missing string is ""; if "" is a level, any string that is not a
-        level. Unknown levels count as missing, without a warning. Columns that were entirely
+        Missing numbers are NaN. A missing string is "", or, if "" is a level, any string that is
+        not a level. Unknown levels count as missing, without a warning. Columns that were entirely
         missing in fit decode to NaN or "".
 
         Parameters
@@ -315,14 +319,15 @@ class FittedEncoder:
             If the package onnx is not installed (``pip install "cmim-sklearn[onnx]"``), or
             onnxscript, with which torch exports custom networks.
         ValueError
-            If `output` has another value, or is "decode" for an encoder without decoder; if two
+            If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
             levels of a column are the same string, such as 1 and "1".
 
         Notes
         -----
-        Features equal those of `transform` up to rounding, about 1e-6; decoded levels are the
-        same, and numbers are up to rounding. Values are not checked: values for which `transform`
-        raises or warns are accepted. For whole pipelines see `cmim_sklearn.onnx.register`.
+        Features equal those of `transform` up to rounding, about 1e-6. Decoded levels equal those
+        of `inverse_transform`, and numbers do up to rounding. Values are not checked: values for
+        which `transform` raises or warns are accepted. For whole pipelines see
+        `cmim_sklearn.onnx.register`.
         """
         from cmim_sklearn.onnx._export import export
 
@@ -343,7 +348,7 @@ class FittedEncoder:
         if not isinstance(state.get("_net", {}), dict):
             state["_net"] = net_state(self._net)
         if isinstance(state.get("net_params"), dict) and state["net_params"].get("callbacks"):
-            # As they were passed in: a scheduler that has trained holds the optimizer.
+            # Without fitted attributes: a scheduler that was used holds the optimizer.
             callbacks = [_as_given(callback) for callback in state["net_params"]["callbacks"]]
             state["net_params"] = state["net_params"] | {"callbacks": callbacks}
         return state

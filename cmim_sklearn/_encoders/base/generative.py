@@ -30,14 +30,15 @@ from cmim_sklearn.networks import build as build_network
 DRAWS_PER_COPY = 32
 USUAL_ROWS = 50
 ENCODER_TRUST = 0.7
+"""Weight of the encoder's reconstruction in an imputed value, for a row without missing values."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class _GenerativeEncoder(_LatentEncoder):
     """Encoder with a decoder: it decodes, generates, imputes and scores rows.
 
-    A final subclass adds its own fields with their `_parameter_constraints`, `_objective`, and
-    `_posterior` and `_latent_prior` where these are not parameters.
+    A final subclass adds its fields with their `_parameter_constraints`, `_objective`, and
+    `_posterior` and `_latent_prior` if these are not parameters.
     """
 
     embedding: str = "layers"
@@ -200,24 +201,21 @@ class _GenerativeEncoder(_LatentEncoder):
         Parameters
         ----------
         n_samples : int, default=1
-            Number of rows; with a table of conditions, number of rows for each of its rows.
+            Number of rows. With a table of conditions: number of rows for each of its rows.
         conditions : dict or table, default=None
             Values to hold fixed. A dict has one value for each column, by name (by position if an
-            array was fitted), such as ``{"sex": "Female", "age": 40}``. A table has partial rows:
-            any of the columns, with missing values where nothing is fixed. Codes are resampled by
-            the likelihood of the fixed cells (importance resampling); the other columns follow
-            from the codes.
+            array was fitted), such as ``{"sex": "Female", "age": 40}``. A table may have any of
+            the columns; its missing values are not conditions. Codes are resampled by the
+            likelihood of the fixed cells (importance resampling), and give the other columns.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
 
         Returns
         -------
-        table of shape (n_samples, n_features)
-            Table of the library that was fitted, with the same names, order, dtypes and
-            categories, without missing values. Numbers are in raw units, within the training
-            range; only non-integers under ``numeric_scaling="standard"`` or None can leave it.
-            Fixed cells are as given. Rows for the same row of conditions are adjacent, with its
-            index if it is a pandas DataFrame.
+        table of shape (n_samples, n_features), or n_samples for each row of `conditions`
+            As `inverse_transform` returns it, with fixed cells as given. With
+            ``numeric_scaling="standard"`` or None, non-integers may lie outside the training range.
+            Rows for the same row of conditions are adjacent, and keep its index in pandas.
 
         Raises
         ------
@@ -253,7 +251,7 @@ class _GenerativeEncoder(_LatentEncoder):
 
     def _draw_given(self, model, cells, n_samples, generator):
         """Raw columns of n_samples rows for each row of measured cells, adjacent."""
-        # Many samples for a row come from copies of it: each copy has other codes to choose from.
+        # More than 32 samples of a row come from copies of it, each with a new set of codes.
         n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
         n_copies = -(-n_samples // each)
 
@@ -278,8 +276,8 @@ class _GenerativeEncoder(_LatentEncoder):
         X : table of shape (n_samples, n_features)
             With the columns of fit.
         n_draws : int, default=None
-            None: impute the expected value, in the raw unit of the column, or the most likely
-            level: the best single estimate. An int: return that many tables, each with values
+            None: impute the best single estimate, which is the expected value, in the raw unit of
+            the column, or the most likely level. An int: return that many tables, each with values
             sampled from the model (multiple imputation), so that results show the uncertainty.
         random_state : int, RandomState instance or None, default=None
             Seed for `n_draws`. Without `n_draws` the same X always gives the same table.
@@ -289,8 +287,8 @@ class _GenerativeEncoder(_LatentEncoder):
         table like X, or a list of n_draws of them
             Observed cells, dtypes and index are those of X. Expected values in a column of integer
             dtype are rounded; pandas holds integers with missing values as floats, which are not
-            rounded. A row without any observed cell gets the means of the table, or a sample from
-            it. A column that was entirely missing in fit stays missing.
+            rounded. A row without any observed cell gets the means, or a sample, of the whole
+            table. A column that was entirely missing in fit stays missing.
 
         Notes
         -----
@@ -321,7 +319,7 @@ class _GenerativeEncoder(_LatentEncoder):
     def _guess(self, model, frame):
         """Raw columns of expected values and most likely levels for the rows of a frame.
 
-        There are two estimates of missing values: the expectation over codes, which is exact for
+        There are two estimates of a missing value: the expectation over codes, which is exact for
         the model but not for the data, and the reconstruction by the encoder, which was trained to
         reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
         fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
@@ -347,8 +345,8 @@ class _GenerativeEncoder(_LatentEncoder):
         """Log-likelihood of each row under the model that `sample` generates from.
 
         Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
-        probability, other numbers the density in their raw unit. Values that many rows share, such
-        as the zero of a mostly-zero amount, contribute their probability. Missing cells are
+        probability, other numbers the density in their raw unit. A value that many rows share, such
+        as 0 in a column of mostly zeros, contributes its probability. Missing cells are
         integrated out. A level not seen in fit has probability 1 / (n + K + 1), after n rows and K
         levels.
 
@@ -395,10 +393,11 @@ class _GenerativeEncoder(_LatentEncoder):
         return float(self.score_samples(X).mean())
 
     def score_columns(self, X):
-        """Score each cell given the rest of its row; the lowest score of a row is its oddest cell.
+        """Score each cell given the rest of its row; the lowest score marks the least likely cell.
 
-        The score is log p(cell | other cells of the row), minus its mean over 50 generated rows,
-        which are always the same. So 0 is usual, for any unit and noise of the column.
+        The score is log p(cell | other cells of the row), minus the mean of the same quantity over
+        50 generated rows (the same rows in every call). A typical cell therefore scores about 0,
+        in any column.
 
         Parameters
         ----------
@@ -412,7 +411,7 @@ class _GenerativeEncoder(_LatentEncoder):
 
         Notes
         -----
-        It takes n_features + 1 times as long as `score_samples`: pass only the rows with a low
+        This takes n_features + 1 times as long as `score_samples`. Pass only rows with a low
         score there.
         """
         self._check_use()

@@ -39,18 +39,19 @@ class OutOfCoreEncoder:
         ----------
         source : str or path-like, or list of them
             Local Parquet files with the same columns, whose rows are concatenated. A directory
-            stands for the ``*.parquet`` files in it and below it, also behind links, in the order
-            of their names (part.10 after part.2). Folder names such as ``year=2020`` become
-            columns; those of folders above the source do if `columns` names them. Files must not
-            change during the call.
+            means all ``*.parquet`` files in it and its subdirectories, including linked ones, in
+            the order of their names (part.10 after part.2). Folder names such as ``year=2020``
+            become columns; names of folders above the source only if `columns` lists them. Files
+            must not change during the call.
         columns : list of str, default=None
             Columns to fit to; no other column is read. None: all columns, except the row index of
             a pandas DataFrame.
         X_val : table of shape (n_held_out, n_features), default=None
-            Rows in memory for early stopping. Given these, `early_stopping` is not consulted.
+            Rows in memory for early stopping. If given, `early_stopping` and `validation_fraction`
+            are ignored.
         buffer_rows : int, default=200_000
-            Number of rows that are shuffled at a time, and that are sampled for statistics; at
-            least 10. The peak memory is about 50 bytes for each of their cells.
+            Number of rows that are shuffled together, and number of rows sampled for statistics;
+            at least 10. Peak memory is about 50 bytes per cell of these rows.
 
         Returns
         -------
@@ -83,7 +84,7 @@ class OutOfCoreEncoder:
         mixed than those of `fit`: write many row groups. The next rows are read and encoded in a
         thread during training.
 
-        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than some 77,000 rows. For tens of
+        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than about 77,000 rows. For tens of
         millions of rows, one or two epochs with a larger `batch_size` may be enough.
         """
         self._check_params()
@@ -120,7 +121,7 @@ class OutOfCoreEncoder:
         warn_of_unseen(unseen)
 
     def _check_before_survey(self, source, X_val):
-        """Raise what can be known before all rows are read."""
+        """Raise errors that can be found before all rows are read."""
         if self._is_warm():
             self._check_unchanged("warm_start=True", "Set warm_start=False")
         self._read(source.head(), reset=not self._is_warm(), min_rows=1)
@@ -161,14 +162,14 @@ class OutOfCoreEncoder:
         Each row group with rows becomes one file, ``part-000000.parquet`` and so on, in the order
         of the rows, so that the directory can be read as one table. If the call was interrupted,
         the same call resumes: files that exist are complete, and stay. ``_SUCCESS`` is written
-        last; without it, files are missing.
+        last: without it, the directory is incomplete.
 
         Parameters
         ----------
         source : str or path-like, or list of them
             As for `fit_parquet`. Only the columns of fit and those of `keep` are read.
         destination : str or path-like
-            Directory, created if it does not exist; for one call at a time.
+            Directory, created if it does not exist. Only one call at a time may write to it.
         keep : list of str, default=None
             Columns to copy, such as an ID, before the features.
 
@@ -183,15 +184,17 @@ class OutOfCoreEncoder:
         FileNotFoundError
             If a file does not exist, or a directory has no Parquet file.
         ValueError
-            If the directory holds anything but features of the same encoder, `embedding`, files
-            (by name, size and time of modification), `keep` and release, or is in a directory of
-            the source; if the encoder was fitted to an array; if a file is not a Parquet file,
-            lacks a column, or changes while it is read; and as in `transform`.
+            If the directory holds other files than those of the same call: equal encoder,
+            `embedding`, source files (by name, size and time of modification), `keep` and release;
+            if it is in a directory of the source; if the encoder was fitted to an array; if a file
+            is not a Parquet file, lacks a column, or changes while it is read; and as in
+            `transform`.
 
         Notes
         -----
         Features are float32, named by `get_feature_names_out`; ``set_output`` has no effect. They
-        equal those of `transform` up to rounding, about 1e-6, since rows come in other parts.
+        equal those of `transform` up to rounding, about 1e-6, because rows are computed in other
+        batches.
         """
         self._check_use()
         if not hasattr(self, "feature_names_in_"):

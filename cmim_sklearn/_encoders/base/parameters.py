@@ -27,10 +27,10 @@ class _Hidden:
 def shared_parameters(cls):
     """Complete a final encoder class, and register it in `ENCODERS`.
 
-    In its docstring, ``%(name)s`` becomes the documentation of that parameter, ``%(shared)s`` that
-    of all other parameters without an entry in its own `_parameter_constraints`, in the order of
-    `SHARED`, and ``%(attributes)s`` that of the fitted attributes. The constraints are completed
-    accordingly.
+    The docstring of the class has placeholders. ``%(name)s`` becomes the documentation of that
+    parameter, and ``%(attributes)s`` that of the fitted attributes. ``%(shared)s`` becomes the
+    documentation of all other parameters that the class does not list in `_parameter_constraints`,
+    in the order of `SHARED`. Their constraints are added, too.
     """
     # cleandoc for Python < 3.13, which keeps the indentation; python -OO has no docstrings.
     own, doc = cls._parameter_constraints, inspect.cleandoc(cls.__doc__ or "")
@@ -67,8 +67,8 @@ class Parameter(NamedTuple):
 SHARED = {
     "n_components": Parameter(
         "int",
-        """Width d of the latent code. For a map use 2, with ``embedding="mean"`` if the encoder
-        has that parameter.""",
+        """Width d of the latent code. To draw rows as points in a plane, use 2, with
+        ``embedding="mean"`` if the encoder has that parameter.""",
         [Interval(Integral, 1, None, closed="left")],
     ),
     "embedding": Parameter(
@@ -77,37 +77,37 @@ SHARED = {
         (of the decoder only, if the encoder is a custom network); "hidden": all hidden layers of
         the decoder; "informative": its last hidden layer, before the map to the parameters of
         p(x | z); "mean": the posterior mean, `n_components` wide. Hidden layers of the decoder
-        are those at the posterior mean. All four can be inverted. A change after fit takes effect
-        at once.""",
+        are those at the posterior mean. All four can be inverted. The
+        embedding can be changed after fit, without a new fit.""",
         [StrOptions(set(EMBEDDINGS))],
     ),
     "posterior": Parameter(
         '{"sampled", "learned", "fixed"}',
         """Variance of q(z | x). "sampled": log-variance drawn per row from U(-6, 0) in training,
-        -6 afterwards; "learned": predicted by the encoder, log-variance above a soft floor of -6;
-        "fixed": log-variance -2. The loss does not keep a learned variance from shrinking to its
-        floor.""",
+        -6 after training; "learned": log-variance predicted by the encoder, above a lower bound of
+        -6; "fixed": log-variance -2. With the A-MIM loss, a learned variance shrinks to its lower
+        bound.""",
         [StrOptions(set(POSTERIORS) - {"point"})],
     ),
     "latent_prior": Parameter(
         '{"mixture", "normal"}',
         """Distribution of codes for `sample`, `impute` and `score_samples`. "mixture": a Gaussian
         mixture fitted to the codes of the training rows, its size chosen by held-out likelihood;
-        "normal": N(0, I), which the codes match only if the loss is that of a VAE. Takes effect in
-        fit.""",
+        "normal": N(0, I), which suits the codes only if the loss is that of a VAE. A change takes
+        effect in the next fit.""",
         [StrOptions(set(LATENT_PRIORS))],
     ),
     "projector_layer_sizes": Parameter(
         "int or sequence of int",
         """Widths of the layers between code and loss, the last one linear; discarded after
-        training. ``()``: the loss compares the codes.""",
+        training. ``()``: no such layer; the loss compares the codes directly.""",
         ["array-like", Interval(Integral, 1, None, closed="left")],
     ),
     "view": Parameter(
         "callable",
         """Function from encoded rows to two views of them, ``(x, generator) -> (first, second)``.
-        None: for InfoNCE and SuperInfo the row and a `Corruption` of 60 % of its cells, for the
-        others two corruptions of 30 %.""",
+        None: for InfoNCE and SuperInfo, the row and a copy with 60 % of its cells corrupted; for
+        the other encoders, two copies with 30 % corrupted (see `Corruption`).""",
         [callable, None],
     ),
     "hidden_layer_sizes": Parameter(
@@ -118,7 +118,7 @@ SHARED = {
     ),
     "activation": Parameter(
         '{"silu", "relu", "gelu", "elu", "tanh", "identity"}',
-        """Activation function of the hidden layers.""",
+        """Activation function of the hidden layers, by its name in PyTorch. "identity": none.""",
         [StrOptions(set(ACTIVATIONS))],
     ),
     "encoder": Parameter(
@@ -139,7 +139,7 @@ SHARED = {
         '"from_dtype" or array-like of {str, int, bool}',
         """Columns to treat as categories, by name, position or mask, in addition to those that are
         categories by dtype or values (category, enum, string, and object columns that are not all
-        numbers or all booleans). "from_dtype": no additional columns.""",
+        numbers or all booleans). "from_dtype" or None: no additional columns.""",
         [StrOptions({"from_dtype"}), "array-like", None],
     ),
     "numeric_scaling": Parameter(
@@ -150,14 +150,15 @@ SHARED = {
     ),
     "max_categories": Parameter(
         "int",
-        """Maximum number of classes of a categorical column. Rarer levels share one class. It
-        decodes to its most frequent level, and is sampled by the frequencies of its levels.""",
+        """Maximum number of classes of a categorical column. If there are more levels, the
+        rarest share one class. It decodes to the most frequent of these levels, and is sampled by
+        their frequencies.""",
         [Interval(Integral, 2, None, closed="left")],
     ),
     "likelihoods": Parameter(
         "dict",
-        """Column kinds to use instead of the automatic ones, for example ``{"visits":
-        "poisson"}``; by name, or by position in an array. "gaussian": numbers; "bernoulli": two
+        """Column kinds that replace the automatic choice, for example ``{"visits": "poisson"}``.
+        Keys are column names, or positions in an array. "gaussian": numbers; "bernoulli": two
         values; "categorical": levels; "poisson": counts.""",
         [dict, None],
     ),
@@ -175,19 +176,20 @@ SHARED = {
     ),
     "learning_rate_init": Parameter(
         "float",
-        """Maximum learning rate of AdamW. The rate rises to it and falls to 0 during the fit.""",
+        """Maximum learning rate of the optimizer (AdamW by default). In `fit`, the rate rises to it
+        in the first 30 % of the updates and then falls to 0.""",
         [Interval(Real, 0, None, closed="neither")],
     ),
     "alpha": Parameter(
         "float",
-        """Weight decay, decoupled from the gradient.""",
+        """Weight decay of the optimizer. In AdamW it is decoupled from the gradient.""",
         [Interval(Real, 0, None, closed="left")],
     ),
     "max_iter": Parameter(
         'int or "auto"',
-        """Number of epochs. "auto": about 3,000 updates, in 10 to 400 epochs; proportionally fewer
-        if the network has more than 1,200 inputs and outputs, such as for 400 numeric columns or a
-        few columns with hundreds of levels (1,500 updates for 800 numeric columns).""",
+        """Number of epochs. "auto": about 3,000 updates, in 10 to 400 epochs. If the network has
+        more than 1,200 inputs and outputs (more than 400 numeric columns, or a few columns with
+        hundreds of levels), updates decrease in proportion to their number, to at least 500.""",
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
     ),
     "early_stopping": Parameter(
@@ -198,7 +200,7 @@ SHARED = {
     ),
     "validation_fraction": Parameter(
         "float",
-        """Share of rows that `early_stopping` holds out. The schema is learnt from all rows.""",
+        """Share of rows that `early_stopping` holds out. The schema is learned from all rows.""",
         [Interval(Real, 0, 1, closed="neither")],
     ),
     "n_iter_no_change": Parameter(
@@ -208,20 +210,19 @@ SHARED = {
     ),
     "tol": Parameter(
         "float",
-        """Minimum improvement of the held-out loss, in nats.""",
+        """Minimum improvement of the held-out loss, in the unit of the loss.""",
         [Interval(Real, 0, None, closed="left")],
     ),
     "warm_start": Parameter(
         "bool",
-        """Whether `fit` continues from the schema and weights of the last fit. The schedule of the
-        learning rate starts again.""",
+        """Whether `fit` continues from the schema and weights of the last fit. The learning-rate
+        schedule starts from its beginning.""",
         ["boolean"],
     ),
     "device": Parameter(
         "str",
         """Device for training and use. "auto": a CUDA GPU if there is one, else the CPU; or "cpu",
-        "cuda", "cuda:1", "mps". It is looked up at each use: a fitted encoder follows a change, and
-        a file written on a machine with a GPU loads on one without.""",
+        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.""",
         [str],
     ),
     "net_params": Parameter(
@@ -234,15 +235,16 @@ SHARED = {
     ),
     "random_state": Parameter(
         "int, RandomState instance or None",
-        """Seed of initial weights, shuffling and noise. With an int, fits on the CPU of one
-        machine are identical to the bit. The global random states are not used.""",
+        """Seed of initial weights, shuffling and noise. With an int, repeated fits
+        on the CPU of one machine are identical to the bit. None: the seed comes from numpy's global
+        random state.""",
         ["random_state"],
     ),
     "verbose": Parameter(
         "int",
-        """Progress output. 0: none; 1: one line with epoch, loss terms and remaining seconds,
-        updated in place in a terminal or notebook; 2: a line for every epoch where output cannot
-        be updated in place.""",
+        """Progress output, with epoch, loss terms and remaining seconds. 0: none. 1: one line that
+        is updated in a terminal or notebook, or about ten lines in a file or pipe. 2: as 1, but
+        one line per epoch in a file or pipe.""",
         ["verbose"],
     ),
 }
@@ -252,11 +254,13 @@ ATTRIBUTES = """table_ : Table
 net_ : skorch.NeuralNet
     Trained net, with its history, callbacks and module.
 n_iter_ : int
-    Number of epochs trained, including those of earlier fits under `warm_start`.
+    Number of epochs trained, including earlier fits under `warm_start` and passes of
+    `partial_fit`.
 loss_curve_ : list of float
-    Training loss of each epoch, the mean over rows, in nats. Negative values are normal.
+    Training loss of each epoch, the mean over rows. In nats, except for VICReg, Barlow Twins and
+    AMDIM, which have terms without a unit. Negative values are normal.
 validation_scores_ : list of float or None
-    Negative held-out loss of each epoch.
+    Negative held-out loss of each epoch; None without held-out rows.
 n_features_in_ : int
     Number of columns seen in fit.
 feature_names_in_ : array of shape (n_features,)

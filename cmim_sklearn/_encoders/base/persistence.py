@@ -1,4 +1,4 @@
-"""Content of encoder files: what is written of a state, and how what was read is checked.
+"""Content of encoder files: conversion of a state for writing, and checks after reading.
 
 The file format itself is in `cmim_sklearn._utils.archive`. No name in a file decides what is
 imported or called, and no number how much memory is allocated.
@@ -17,8 +17,8 @@ from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._version import __version__
 
 MAX_OTHER_WEIGHTS = 10**8
-"""Maximum number of weights, counted as dense layers, of networks that the file cannot vouch for:
-those that a callable makes, and the critic of InfoMax-VAE."""
+"""Maximum number of weights, counted as dense layers, of networks whose weights the file does not
+prove: those built by a callable, and the critic of InfoMax-VAE."""
 
 KEPT_BY_SCIKIT_LEARN = {
     "_skl_callbacks": "callbacks of set_callbacks",
@@ -32,7 +32,7 @@ def check_class(cls, method):
     if ENCODERS.get(cls.__name__) is not cls:
         raise TypeError(
             f"{method} is for {', '.join(sorted(ENCODERS))}; got "
-            f"{cls.__module__}.{cls.__qualname__}. Pickle an encoder of a custom class."
+            f"{cls.__module__}.{cls.__qualname__}. Use pickle for a custom class."
         )
 
 
@@ -74,7 +74,7 @@ def state_to_write(state, networks):
     try:
         to_json(state["net_params"], "net_params", {})
     except TypeError:
-        # All of them: options of an optimizer without the optimizer could not be loaded.
+        # All of them: options of an optimizer are invalid without the optimizer.
         left_out.append("net_params")
         state["net_params"] = None
     if isinstance(state["random_state"], np.random.RandomState):
@@ -120,11 +120,11 @@ def from_bytes(data, cls, networks):
     manifest, arrays = unpack(data)
     if manifest["class"] != cls.__name__:
         name = shown(manifest["class"]).strip("'")
-        raise ValueError(f"it holds a {name}, not a {cls.__name__}. Try {name}.load.")
+        raise ValueError(f"it holds a {name}, not a {cls.__name__}. Use {name}.load.")
     parameters = from_json(manifest["parameters"], arrays)
     fitted = from_json(manifest["fitted"], arrays)
     if arrays:
-        raise ValueError(f"no value refers to array {shown(min(arrays))}.")
+        raise ValueError(f"array {shown(min(arrays))} is not part of any value.")
     _check_names(cls, parameters, fitted)
     _put_networks(parameters, fitted["_built"], networks)
     upgrade(parameters, fitted["_built"])
@@ -194,7 +194,7 @@ def check_table(table, n_columns):
         and (names is None or len(names) == n_columns)
     )
     if not is_sound:
-        raise ValueError(f"its columns do not make a table of {shown(n_columns)} columns.")
+        raise ValueError(f"its schema does not describe a table of {shown(n_columns)} columns.")
     table.raw_columns(np.zeros((1, n_columns), np.float32))  # raises if a column cannot decode
 
 

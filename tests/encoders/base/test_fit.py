@@ -170,7 +170,7 @@ def test_warm_start_continues_training(mixed, quick):
 
 def test_warm_start_raises_for_another_network_or_table(mixed, quick):
     encoder = CMIMEncoder(**quick, warm_start=True).fit(mixed)
-    with pytest.raises(ValueError, match="n_components changed since it was learnt"):
+    with pytest.raises(ValueError, match="n_components changed since it was learned"):
         encoder.set_params(n_components=7).fit(mixed)
     with pytest.raises(ValueError, match="7 features, but CMIMEncoder is expecting 8"):
         encoder.set_params(n_components=4).fit(mixed.drop(columns="word").to_numpy())
@@ -207,7 +207,7 @@ def test_warm_start_notices_a_dict_that_changed_in_place(mixed, quick):
     likelihoods = {}
     encoder = CMIMEncoder(**quick, warm_start=True, likelihoods=likelihoods).fit(mixed)
     likelihoods["visits"] = "poisson"
-    with pytest.raises(ValueError, match="but likelihoods changed since it was learnt"):
+    with pytest.raises(ValueError, match="but likelihoods changed since it was learned"):
         encoder.fit(mixed)
 
 

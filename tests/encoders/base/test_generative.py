@@ -162,7 +162,7 @@ def test_latent_prior_changes_what_is_sampled(mixed, quick):
 
 
 def test_the_mixture_is_fitted_to_codes_with_the_noise_of_inference(mixed, quick):
-    """Their log-variance is -6 under the sampled posterior, and larger in training."""
+    """The "sampled" posterior has log-variance -6 at inference, and larger values in training."""
     encoder = CMIMEncoder(**quick | {"max_iter": 30}, embedding="mean").fit(mixed)
     codes = encoder._latents.sample(20_000, np.random.default_rng(0))
     means = encoder.transform(mixed) * encoder._scales["mean"][1] + encoder._scales["mean"][0]

@@ -35,7 +35,7 @@ def test_more_noise_leaves_less_information(mixed, fitted):
 
 
 def test_noise_is_relative_to_the_scale_of_the_codes(mixed, fitted):
-    """Codes twice as large hold the same information at the same noise."""
+    """Codes that are twice as large hold the same information at the same noise."""
     encoder = copy.deepcopy(fitted("AEEncoder"))
     before = encoder.mutual_information(mixed, noise=0.7)
     with torch.no_grad():

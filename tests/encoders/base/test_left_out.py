@@ -186,7 +186,7 @@ def test_a_file_of_another_class_raises(saved, fitted, tmp_path):
     with pytest.raises(
         EncoderFileError,
         match=r"vae\.cmim cannot be loaded: it holds a VAEEncoder, not a CMIMEncoder\. "
-        r"Try VAEEncoder\.load",
+        r"Use VAEEncoder\.load",
     ):
         CMIMEncoder.load(tmp_path / "vae.cmim")
 

@@ -29,9 +29,9 @@ def test_passes_over_chunks_lower_the_loss(name, mixed):
     for _ in range(2):
         for chunk in chunks(mixed):
             assert encoder.partial_fit(chunk) is encoder
-            begun.append(encoder.n_iter_)
+            n_epochs.append(encoder.n_iter_)
             assert np.isfinite(encoder.transform(chunk)).all()
-    assert begun == list(range(1, 9))
+    assert n_epochs == list(range(1, 9))
     assert len(encoder.loss_curve_) == len(encoder.net_.history) == 8
     assert np.mean(encoder.loss_curve_[-4:]) < np.mean(encoder.loss_curve_[:4])
     assert encoder.validation_scores_ is None
@@ -143,8 +143,8 @@ def test_a_custom_scheduler_is_kept(mixed):
 
 def test_the_critic_continues(mixed):
     def critic(encoder):
-        (beside,) = (c for _, c in encoder.net_.callbacks_ if isinstance(c, TrainCritic))
-        return beside.critic
+        (callback,) = (c for _, c in encoder.net_.callbacks_ if isinstance(c, TrainCritic))
+        return callback.critic
 
     encoder = small("InfoMaxVAEEncoder", critic_learning_rate_init=1e-30).partial_fit(mixed)
     assert isinstance(encoder, InfoMaxVAEEncoder)

@@ -69,7 +69,7 @@ def test_a_loaded_encoder_equals_the_saved_one(name, mixed, tmp_path):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_loaded_encoder_trains_on_like_the_saved_one(name, mixed, fitted, tmp_path):
+def test_a_loaded_encoder_continues_training_like_the_saved_one(name, mixed, fitted, tmp_path):
     encoder = copy.deepcopy(fitted(name)).set_params(warm_start=True)
     encoder.save(tmp_path / "model.cmim")
     again = type(encoder).load(tmp_path / "model.cmim")

@@ -55,7 +55,7 @@ def test_missing_cells_have_score_zero(trained, mixed):
     assert (columns[~missing] != 0).all()
 
 
-def test_the_score_of_a_cell_is_what_it_adds_to_the_rest_of_the_row(trained, mixed):
+def test_the_score_of_a_cell_is_the_score_of_the_row_minus_that_of_the_rest(trained, mixed):
     rows = mixed.dropna().iloc[:5]
     columns = trained.score_columns(rows)
     without = trained.score_samples(rows.assign(age=np.nan))

@@ -90,7 +90,7 @@ def test_state_does_not_grow_with_the_number_of_rows(quick):
     assert abs(sizes[1] - sizes[0]) < 1500
 
 
-def test_a_fitted_pipeline_goes_through_skops(mixed, quick):
+def test_a_fitted_pipeline_can_be_saved_with_skops(mixed, quick):
     y = (mixed["age"] > 40).to_numpy()
     pipe = Pipeline([("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression())]).fit(mixed, y)
     np.testing.assert_array_equal(through_skops(pipe).predict(mixed), pipe.predict(mixed))
