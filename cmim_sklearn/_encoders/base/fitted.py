@@ -280,8 +280,13 @@ class FittedEncoder:
         layers = on_rows(model, by_embedding, np.full((1, likelihood.n_columns), np.nan))
         expected = {name: [layer.shape[1:]] * 2 for name, layer in layers.items()}
         shapes = {name: [part.shape for part in parts] for name, parts in self._scales.items()}
-        if shapes != expected:
-            raise ValueError(f"the scales of its features have the wrong shapes, {shown(shapes)}.")
+        for name in sorted(shapes.keys() | expected.keys()):
+            found, wanted = shapes.get(name), expected.get(name)
+            if found != wanted:
+                raise ValueError(
+                    f"the scales of its features {shown(name)} must have shapes {wanted}; got "
+                    f"{shown(found)}."
+                )
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 

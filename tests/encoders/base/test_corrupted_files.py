@@ -94,7 +94,7 @@ WEIGHT = "_net.weights.encoder.body.0.0.weight"
         ("fitted/table_/blocks/2/fitted/levels/0", [], "IndexError"),
         ("fitted/feature_names_in_/$objects/values/0", "evil", "names_in_ are not the names"),
         ("fitted/_scales/mean", {"$tuple": []}, r"array '_scales\.mean\.0' is not part of"),
-        ("fitted/_scales/more", {"$tuple": []}, "scales of its features"),
+        ("fitted/_scales/more", {"$tuple": []}, "features 'more' must have shapes None"),
         ("fitted/_net/history", [1], "history must be a list"),
         ("fitted/note_", {"$import": "os"}, r"unknown tag '\$import'"),
         ("fitted/note_", {"$array": WEIGHT}, "KeyError"),
@@ -232,7 +232,7 @@ def invalid_arrays():
     yield "latents", latents, r"basis of its latent prior have shape \(2, \d\), not \(3, \d\)"
     yield "factors", factors, r"factors .* for means of shape \(\d+, 3\).*; got \(\d+, 5\)"
     yield "no_component", no_component, r"factors .* for means of shape .*; got \(0, 8002000\)"
-    yield "scales", scales, r"scales of its features have the wrong shapes, "
+    yield "scales", scales, r"features 'mean' must have shapes .*; got .*\(10, 10, 3\)"
     yield "larger", declare(WEIGHT, shape=[10**9, 10**9]), r"declare \d{19} bytes; the file has \d+"
     yield "negative", declare(WEIGHT, shape=[-6, -19]), "invalid dtype or shape"
     yield "floats", declare(WEIGHT, shape=[6.0, 19.0]), "invalid dtype or shape"

@@ -25,7 +25,7 @@ def chunks(X, size=50):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_passes_over_chunks_lower_the_loss(name, mixed):
-    encoder, begun = small(name), []
+    encoder, n_epochs = small(name), []
     for _ in range(2):
         for chunk in chunks(mixed):
             assert encoder.partial_fit(chunk) is encoder
