@@ -272,11 +272,11 @@ def test_interruptions_and_warm_starts_work_as_in_fit(path, monkeypatch):
     monkeypatch.setattr(STOP, "error", KeyboardInterrupt)
     stopped = small(max_iter=4, net_params={"callbacks": [Stops()]})
     with (
-        pytest.warns(UserWarning, match="interrupted after 2 epochs") as told,
+        pytest.warns(UserWarning, match="interrupted after 2 epochs") as caught,
         pytest.raises(KeyboardInterrupt),
     ):
         stopped.fit_parquet(path, **FEW)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     stopped.set_params(warm_start=True, net_params=None, max_iter=3).fit_parquet(path, **FEW)
     assert stopped.n_iter_ == 5
     with pytest.raises(ValueError, match=r"warm_start=True goes on .* n_components"):
@@ -308,9 +308,9 @@ def test_a_non_finite_loss_restores_the_last_epoch(path):
                     next(net.module_.parameters()).fill_(torch.nan)
 
     encoder = small(net_params={"callbacks": [Breaks()]})
-    with pytest.warns(UserWarning, match="not finite in epoch 2") as told:
+    with pytest.warns(UserWarning, match="not finite in epoch 2") as caught:
         encoder.fit_parquet(path, **FEW)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     assert encoder.n_iter_ == 2
 
 
@@ -534,10 +534,10 @@ def test_features_cannot_be_written_into_the_source(fitted, table, tmp_path):
 def test_unseen_levels_warn_once(fitted, mixed, tmp_path):
     mixed.loc[[5, 100], "word"] = "never seen"
     pq.write_table(pa.Table.from_pandas(mixed), tmp_path / "x", row_group_size=30)
-    with pytest.warns(UserWarning, match=r"'word' \('never seen'\)") as told:
+    with pytest.warns(UserWarning, match=r"'word' \('never seen'\)") as caught:
         fitted.transform_parquet(tmp_path / "x", tmp_path / "to")
-    assert len(told) == 1
-    assert told[0].filename == __file__
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
 
 
 # -- invalid files ---------------------------------------------------------------------------------
@@ -582,8 +582,8 @@ def test_invalid_files_raise_and_change_nothing(table, path, tmp_path, monkeypat
 def test_columns_of_several_widths_are_read_as_the_widest(tmp_path):
     n = np.arange(40)
     pq.write_table(pa.table({"n": n, "f": n.astype("float32")}), tmp_path / "a.parquet")
-    holed = pa.table({"f": pa.nulls(40, pa.float32()), "n": np.where(n % 2, n, np.nan)})
-    pq.write_table(holed, tmp_path / "b.parquet")
+    other = pa.table({"f": pa.nulls(40, pa.float32()), "n": np.where(n % 2, n, np.nan)})
+    pq.write_table(other, tmp_path / "b.parquet")
     source = parquet.ParquetTable(tmp_path)
     assert source.read().schema == pa.schema([("n", pa.float64()), ("f", pa.float32())])
     encoder = small().fit_parquet(tmp_path, buffer_rows=30)
