@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cmim_sklearn._models import row_posterior
 from tests.helpers import make_mixed, small_encoder
 
 # A program that needs atheris and instruments the package when it is imported.
@@ -23,13 +24,28 @@ def quick():
     return {"max_iter": 3, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
 
 
+@pytest.fixture
+def short_calibration():
+    """Fit the noise of densities in 2 steps instead of 20, which take most of a small fit."""
+    with pytest.MonkeyPatch.context() as patch:  # apart from monkeypatch, which a test may undo
+        patch.setattr(row_posterior, "CALIBRATION_STEPS", 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def fitted():
     """Function from a class's name to a small encoder fitted to `make_mixed()`.
 
-    All tests get the same encoder: copy it before changing it.
+    It has a short calibration. All tests get the same encoder: copy it before changing it.
     """
-    return functools.cache(lambda name="CMIMEncoder": small_encoder(name).fit(make_mixed()))
+
+    @functools.cache
+    def fit(name="CMIMEncoder"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(row_posterior, "CALIBRATION_STEPS", 2)
+            return small_encoder(name).fit(make_mixed())
+
+    return fit
 
 
 @pytest.fixture(scope="session")

@@ -127,10 +127,10 @@ def test_ranks():
 
 
 def test_ranks_without_significant_differences():
-    told = rank(arm_scores([[3, 2, 1]] * 5, ["a", "b", "c"]))
+    ranking = rank(arm_scores([[3, 2, 1]] * 5, ["a", "b", "c"]))
     # Five tables of the same order: exp(-5) of a chi squared variable.
-    assert told.p_value == pytest.approx(np.exp(-5))
-    assert told.told_apart
+    assert ranking.p_value == pytest.approx(np.exp(-5))
+    assert ranking.told_apart
     assert not rank(arm_scores([[3, 2, 1], [1, 2, 3]], ["a", "b", "c"])).told_apart
     assert not rank(arm_scores([[1, 1, 1]] * 3, ["a", "b", "c"])).told_apart
     # Nine arms on five tables: 3.102 * sqrt(9 * 10 / (6 * 5)) of 8 ranks.

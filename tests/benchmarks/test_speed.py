@@ -28,7 +28,7 @@ def dummy(monkeypatch):
     """Replace all measurements by dummies."""
 
     def put(function, targets):
-        monkeypatch.setattr(speed, "MEASUREMENTS", {"made up": Measurement(function, targets)})
+        monkeypatch.setattr(speed, "MEASUREMENTS", {"dummy": Measurement(function, targets)})
 
     return put
 
@@ -105,12 +105,12 @@ def test_a_missed_target_is_reported(dummy):
         lambda plan: [median("slow", [4, 5, 9], "ratio"), median("quick", [1], "ratio")],
         {"slow": Target(2), "quick": Target(2)},
     )
-    rows = measured("made up", TOY)
+    rows = measured("dummy", TOY)
     assert [row.met for row in rows] == [False, True]
     text = speed_report.report(rows, ABOUT)
     assert "1 of 2 targets hold, 1 are missed and 0 were not measured." in text
-    assert "Missed: made up, slow: 5 ratio, where at most 2 is aimed at." in text
-    assert "| made up | slow | 5 ratio | 4 to 9 | at most 2 | **missed** |" in text
+    assert "Missed: dummy, slow: 5 ratio, where at most 2 is aimed at." in text
+    assert "| dummy | slow | 5 ratio | 4 to 9 | at most 2 | **missed** |" in text
     assert speed_report.line(rows[0]).endswith("at most 2: missed")
 
 
@@ -121,12 +121,12 @@ def test_a_busy_machine_is_reported():
 
 def test_a_missing_measurement_is_reported_with_the_reason(dummy):
     dummy(lambda plan: [speed.skipped("far", "no car")], {"far": Target(1), "gone": Target(1)})
-    rows = measured("made up", TOY)
+    rows = measured("dummy", TOY)
     assert [row.met for row in rows] == [None, None]
     text = speed_report.report(rows, ABOUT)
     assert "0 of 2 targets hold, 0 are missed and 2 were not measured." in text
-    assert "- made up: far (skipped: no car)." in text
-    assert "- made up: gone (no value came)." in text
+    assert "- dummy: far (skipped: no car)." in text
+    assert "- dummy: gone (no value came)." in text
 
 
 def test_a_failure_keeps_earlier_measurements(dummy, capsys, tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_failure_keeps_earlier_measurements(dummy, capsys, tmp_path, monkeypat
         raise RuntimeError("out of ink")
 
     dummy(fails, {"before": Target(2), "after": Target(1)})
-    rows = measured("made up", TOY)
+    rows = measured("dummy", TOY)
     assert [(row.setting, row.met) for row in rows] == [
         ("before", True),
         ("all that follows", None),

@@ -5,12 +5,12 @@ import functools
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-import cmim_sklearn
 from cmim_sklearn import CMIMEncoder, VAEEncoder
-from tests.helpers import ENCODERS
+from tests.helpers import ENCODERS, small_encoder
 
+pytestmark = pytest.mark.usefixtures("short_calibration")
 QUICK = {"max_iter": 2, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
-LEARNERS = {name: getattr(cmim_sklearn, name)(**QUICK) for name in ENCODERS}
+LEARNERS = {name: small_encoder(name) for name in ENCODERS}
 VARIANTS = {
     "defaults": CMIMEncoder(max_iter=2, random_state=0),
     "mean": CMIMEncoder(**QUICK, embedding="mean"),

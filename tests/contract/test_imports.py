@@ -1,6 +1,7 @@
 """Imports: folders import downward only, and `import cmim_sklearn` stays light."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -52,15 +53,17 @@ def module_of(path):
 MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
 
 
+@functools.cache
 def imported(path):
-    """Yield the modules that a file imports, also within functions."""
+    """Return the modules that a file imports, also within functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "relative imports are not read here"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def own_imports(name):

@@ -182,7 +182,7 @@ def failed_save(bench, folder, prepare):
 
 
 class ActMidway(Callback):
-    """Call `act_` in the middle of a fit. It is no parameter, so the fit counts as the same."""
+    """Call `act_` in the middle of a fit. It is not a parameter, so fits count as equal."""
 
     act_ = None
 

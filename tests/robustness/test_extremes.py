@@ -7,6 +7,7 @@ import pytest
 from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn._tables.read import read
 
+pytestmark = pytest.mark.usefixtures("short_calibration")
 N = 200
 SMALL = {"max_iter": 3, "hidden_layer_sizes": (16,), "n_components": 4, "random_state": 0}
 

@@ -20,6 +20,7 @@ from cmim_sklearn import CMIMEncoder
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
 
+pytestmark = pytest.mark.usefixtures("short_calibration")
 OWN_FILES = (str(Path(cmim_sklearn.__file__).parent), str(Path(sklearn.__file__).parent))
 TINY = {"max_iter": 1, "hidden_layer_sizes": (2,), "n_components": 2, "batch_size": 5}
 

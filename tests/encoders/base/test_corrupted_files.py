@@ -61,7 +61,7 @@ WEIGHT = "_net.weights.encoder.body.0.0.weight"
         ("class", ["CMIMEncoder"], r"holds a \['CMIMEncoder'\]"),
         ("sha256", {}, r"arrays\.safetensors must have the sha256"),
         ("parameters/__class__", 1, "no parameter '__class__'"),
-        ("parameters/unheard_of", 1, r"no parameter 'unheard_of' in cmim_sklearn \d"),
+        ("parameters/unknown", 1, r"no parameter 'unknown' in cmim_sklearn \d"),
         ("fitted/transform", 1, "'transform' is not the name"),
         ("fitted/__dict__", {}, "'__dict__' is not the name"),
         ("fitted/net_", {}, "'net_' is not the name"),
@@ -126,7 +126,7 @@ def test_invalid_manifests_raise(saved, tmp_path, place, value, message):
 @pytest.mark.parametrize(
     "place",
     [
-        "class", "version", "versions/cmim_sklearn", "format", "parameters/unheard_of",
+        "class", "version", "versions/cmim_sklearn", "format", "parameters/unknown",
         "fitted/table_/layout/library", "fitted/table_/layout/names/0",
         "fitted/table_/layout/dtypes/0/dtype", "fitted/table_/blocks/0/kind",
         "fitted/_built/activation", "fitted/_built/encoder", "fitted/n_features_in_",

@@ -68,9 +68,9 @@ def test_unknown_levels_count_as_missing_with_a_warning(mixed):
     unseen["word"], missing["word"] = "never seen", None
     again = pickle.loads(pickle.dumps(encoder)).partial_fit(missing)
     encoder = pickle.loads(pickle.dumps(encoder))
-    with pytest.warns(UserWarning, match=r"treated as missing.*'word' \('never seen'\)") as told:
+    with pytest.warns(UserWarning, match=r"treated as missing.*'word' \('never seen'\)") as caught:
         encoder.partial_fit(unseen)
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     assert encoder.loss_curve_ == again.loss_curve_
 
 
