@@ -231,6 +231,7 @@ def without_parts(n_in, n_out, hidden_layer_sizes, activation):
     return nn.Sequential(nn.Linear(n_in, 9), nn.Softsign(), nn.Linear(9, n_out))
 
 
+@pytest.mark.slow
 def test_custom_networks():
     pytest.importorskip("onnxscript")
     networks = {"encoder": without_parts, "decoder": Convolved}

@@ -295,6 +295,7 @@ def begin_in_this_process(folder):
         print(*fingerprints())
 
 
+@pytest.mark.slow
 def test_another_process_resumes_the_fit(mixed, tmp_path):
     code = f"import {__name__} as t; t.begin_in_this_process({str(tmp_path)!r})"
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"

@@ -300,6 +300,7 @@ def test_scikit_learn_progress_bar(mixed, quick, capsys):
     assert "CMIMEncoder" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns about torch
 def test_torch_compile_gives_the_same_weights_and_is_not_pickled(mixed, quick):
     plain = CMIMEncoder(**quick).fit(mixed)
@@ -331,6 +332,7 @@ def test_successive_halving_over_epochs(mixed, quick):
     assert search.best_estimator_["cmim"].n_iter_ == 4
 
 
+@pytest.mark.slow
 def test_grid_search_in_processes(mixed, quick):
     y = (mixed["age"] > 40).to_numpy()
     pipe = Pipeline([("cmim", CMIMEncoder(**quick)), ("clf", LogisticRegression(max_iter=1000))])

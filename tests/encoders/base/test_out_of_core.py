@@ -590,7 +590,7 @@ def test_columns_of_several_widths_are_read_as_the_widest(tmp_path):
     pq.write_table(pa.table({"n": n, "f": n.astype("float32")}), tmp_path / "a.parquet")
     other = pa.table({"f": pa.nulls(40, pa.float32()), "n": np.where(n % 2, n, np.nan)})
     pq.write_table(other, tmp_path / "b.parquet")
-    source = parquet.ParquetTable(tmp_path)
+    source = ParquetTable(tmp_path)
     assert source.read().schema == pa.schema([("n", pa.float64()), ("f", pa.float32())])
     encoder = small().fit_parquet(tmp_path, buffer_rows=30)
     assert encoder.transform(source.read()).shape[0] == 80
