@@ -34,7 +34,8 @@ def shared_parameters(cls):
     """
     # cleandoc for Python < 3.13, which keeps the indentation; python -OO has no docstrings.
     own, doc = cls._parameter_constraints, inspect.cleandoc(cls.__doc__ or "")
-    defaults = {p.name: p.default for p in inspect.signature(cls).parameters.values()}
+    signature = inspect.signature(cls.__init__)
+    defaults = {p.name: p.default for p in signature.parameters.values()}
     shared = [name for name in SHARED if name in defaults and name not in own]
     cls._parameter_constraints = own | {name: SHARED[name].allowed for name in shared}
     entries = {name: SHARED[name].entry(name, defaults[name]) for name in shared}
@@ -44,6 +45,10 @@ def shared_parameters(cls):
     for name, text in texts.items():
         doc = doc.replace(f"%({name})s", text)
     cls.__doc__ = doc
+    # As documented: the width of the code, then what distinguishes the class.
+    order = dict.fromkeys(["self", "n_components", *own, *shared])
+    parameters = [signature.parameters[name] for name in order]
+    cls.__init__.__signature__ = signature.replace(parameters=parameters)
     # dask and others copy and compare dataclasses by their fields; a fitted encoder has more state.
     cls.__dataclass_fields__ = _Hidden()
     ENCODERS[cls.__name__] = cls

@@ -31,7 +31,7 @@ def test_every_parameter_is_documented_with_its_default_and_validated(encoder):
     assert set(encoder._parameter_constraints) == set(parameters)
     section = encoder.__doc__.split("----------\n")[1]
     documented = dict(re.findall(r"^(\w+) : .*default=(.*)$", section, flags=re.M))
-    assert set(documented) == set(parameters)
+    assert list(documented) == list(parameters)  # in the order of the signature
     for name, parameter in parameters.items():
         value = eval(documented[name])
         assert value == parameter.default, name
