@@ -43,7 +43,7 @@ CHECKS = {"README.md": check_readme}
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.stem)
 @pytest.mark.parametrize("is_short", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_python_blocks_run(page, is_short, monkeypatch, tmp_path):
+def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
     """Blocks of a page share one namespace. Short: fits of 3 epochs, 16 latent samples per row."""
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
@@ -52,6 +52,7 @@ def test_python_blocks_run(page, is_short, monkeypatch, tmp_path):
     if is_short:
         monkeypatch.setattr(fit, "n_epochs", lambda *args, **kwargs: 3)
         monkeypatch.setattr(generative, "SCORE_DRAWS", 16)
+        request.getfixturevalue("short_calibration")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)  # blocks write files
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: matplotlib.pyplot.close("all"))

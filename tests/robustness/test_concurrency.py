@@ -92,6 +92,7 @@ def fit_and_count(seed, X):
     return small(seed).fit(X).transform(X), torch.get_num_threads()
 
 
+@pytest.mark.slow
 def test_workers_share_the_cores_by_default():
     """The package does not change the number of threads that loky gives to its workers."""
     counts = joblib.Parallel(n_jobs=2, timeout=120)(
