@@ -6,7 +6,7 @@ import pytest
 
 from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn.display import LatentSpaceDisplay, TrainingDisplay
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 QUICK = {"max_iter": 3, "hidden_layer_sizes": (16,), "random_state": 0, "device": "cpu"}
 

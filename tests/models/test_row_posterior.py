@@ -17,7 +17,7 @@ from cmim_sklearn._models.latent_prior import LatentPrior
 from cmim_sklearn._models.row_posterior import SCORE_DRAWS, RowPosterior
 from cmim_sklearn._tables.read import read
 from cmim_sklearn.latents import POSTERIORS
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 LINEAR = {
     "hidden_layer_sizes": (),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmim_sklearn import CMIMEncoder
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 TOLERANCE = 1e-4
 """Allowed difference of features, whose deviation is 0.14 to 2; rounding gives some 1e-6."""

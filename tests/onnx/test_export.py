@@ -20,7 +20,7 @@ from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import ACTIVATIONS
 from cmim_sklearn.onnx import _export
 from cmim_sklearn.onnx._export import export
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.onnx.conftest import QUICK, TOLERANCE, cells, run, strange, transformed
 
 onnx = pytest.importorskip("onnx")

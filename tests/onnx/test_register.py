@@ -12,7 +12,7 @@ from cmim_sklearn import CMIMEncoder, VAEEncoder
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._models.features import EMBEDDINGS
 from cmim_sklearn.onnx import register
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.onnx.conftest import QUICK, TOLERANCE, cells, run, strange
 
 onnx = pytest.importorskip("onnx")

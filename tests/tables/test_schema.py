@@ -9,7 +9,7 @@ import pytest
 from cmim_sklearn._tables.conditions import read_conditions
 from cmim_sklearn._tables.read import column_name, read
 from cmim_sklearn._tables.schema import Table
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 
 def kinds(table):

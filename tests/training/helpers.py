@@ -8,7 +8,7 @@ from skorch.callbacks import Callback
 import cmim_sklearn
 from cmim_sklearn import Checkpoint, CMIMEncoder
 from cmim_sklearn._training.critic import TrainCritic
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 ENCODERS = [name for name in cmim_sklearn.__all__ if name.endswith("Encoder")]
 SMALL = {

@@ -23,7 +23,7 @@ from cmim_sklearn._training import checkpoint, fingerprint
 from cmim_sklearn._training.net import LatentNet
 from cmim_sklearn._utils import archive
 from cmim_sklearn._utils.archive import EncoderFileError, from_json, to_json
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.training.helpers import ENCODERS, KILL, small, weights, whole
 
 ROOT = Path(__file__).parents[2]
@@ -607,7 +607,7 @@ import torch
 from cmim_sklearn._utils import archive
 from cmim_sklearn._training.net import LatentNet
 from tests.training.helpers import small
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 
 name, folder, out, kills = sys.argv[1:]
 torch.set_num_threads(1)

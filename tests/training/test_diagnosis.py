@@ -6,7 +6,7 @@ import torch
 from cmim_sklearn import AEEncoder, CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn._training import diagnosis
 from cmim_sklearn._training.net import MAX_BACK_OFFS
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.training.helpers import SMALL, Poison, fit_with
 
 

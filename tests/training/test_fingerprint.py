@@ -23,7 +23,7 @@ from skorch.callbacks import Callback, GradientNormClipping
 
 from cmim_sklearn import Checkpoint, Corruption, InfoNCEEncoder
 from cmim_sklearn._training.fingerprint import fingerprint, fit_fingerprint
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.training.helpers import KILL, small, weights
 
 ROOT = Path(__file__).parents[2]

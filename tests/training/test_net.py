@@ -14,7 +14,7 @@ from cmim_sklearn._models.latent_prior import LATENT_PRIORS, mixture_prior
 from cmim_sklearn._tables.read import read
 from cmim_sklearn._training.net import MAX_BACK_OFFS, ObjectiveLoss
 from cmim_sklearn.objectives import cmim
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.training.helpers import (
     ENCODERS,
     KILL,

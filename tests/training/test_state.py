@@ -23,7 +23,7 @@ from cmim_sklearn._training.state import (
     tensors_to_arrays,
     training_state,
 )
-from tests.conftest import make_mixed
+from tests.helpers import make_mixed
 from tests.training.helpers import WARNING, Poison, fit_with, small
 
 
