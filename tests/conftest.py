@@ -13,6 +13,14 @@ from tests.helpers import make_mixed, small_encoder
 collect_ignore = ["robustness/fuzz_loader.py"]
 
 
+@pytest.fixture(autouse=True)
+def _seeded_torch():
+    """Give each test the same random tensors, in any order of tests."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def mixed():
     return make_mixed()
