@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from cmim_sklearn._models import row_posterior
 from tests.helpers import make_mixed, small_encoder
@@ -16,8 +17,6 @@ collect_ignore = ["robustness/fuzz_loader.py"]
 @pytest.fixture(autouse=True)
 def _seeded_torch():
     """Give each test the same random tensors, in any order of tests."""
-    import torch
-
     torch.manual_seed(0)
 
 
