@@ -290,7 +290,7 @@ class RowPosterior:
         fixed = torch.Generator().manual_seed(0)
         options = {"dtype": self.dtype, "device": device}
         # Pairs of opposite signs: odd parts cancel, so means are exact where the decoder is linear.
-        half = torch.randn(n_draws // 2, r, generator=fixed).to(**options)
+        half = torch.randn(n_draws // 2, r, generator=fixed, dtype=torch.float32).to(**options)
         noise = torch.stack([half, -half], 1).view(1, -1, r)
         steps = torch.arange(n_draws, **options)
         places = (steps + 0.5).unsqueeze(0) / n_draws

@@ -56,7 +56,7 @@ class Corruption:
 
     def _corrupt(self, x, generator):
         options = {"generator": generator, "device": x.device}
-        is_replaced = torch.rand(x.shape, **options) < self.rate
+        is_replaced = torch.rand(x.shape, dtype=x.dtype, **options) < self.rate
         others = torch.randint(len(x), x.shape, **options)
         return torch.where(is_replaced, x.gather(0, others), x)
 
@@ -115,8 +115,9 @@ class TwoViewModel(EncodingModel):
 
     def draw_noise(self, x, generator) -> ViewNoise:
         """See `EncodingModel.draw_noise`."""
-        shape, options = (len(x), self.posterior.n_components), {"generator": generator}
-        codes = tuple(torch.randn(shape, **options, device=x.device) for _ in range(2))
+        shape = len(x), self.posterior.n_components
+        options = {"generator": generator, "dtype": x.dtype, "device": x.device}
+        codes = tuple(torch.randn(shape, **options) for _ in range(2))
         return ViewNoise(two_views(self.view, x, generator), codes)
 
     def forward(self, x, noise: ViewNoise) -> Views:

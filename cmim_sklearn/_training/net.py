@@ -328,8 +328,11 @@ class LatentNet(NeuralNet):
 
 
 NET_PARAMS = {name for cls in (NeuralNet, LatentNet) for name in signature(cls).parameters}
-NET_PARAMS -= {"kwargs"}
-"""Names of the parameters of `LatentNet`; those of its parts add ``__`` and a name."""
+NET_PARAMS = NET_PARAMS - {"kwargs"} | {"n_threads"}
+"""Names in `net_params`: parameters of `LatentNet`, and one that the estimator itself applies.
+
+Parameters of its parts add ``__`` and a name.
+"""
 
 
 def check_net_params(net_params, owner):

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from cmim_sklearn._utils.device import resolve_device
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.mutual_information._base import SCORE_ROWS, NormalScores, PairEstimator
 from cmim_sklearn.networks import ACTIVATIONS, MLP
 
@@ -123,6 +124,7 @@ class NeuralEstimator(PairEstimator):
     def _value(self, F):
         """Compute the estimate, Tensor of shape (), from a score matrix."""
 
+    @isolated
     def fit(self, X, y):
         """Train the critic.
 

@@ -26,7 +26,6 @@ from cmim_sklearn._training.net import (
 )
 from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import use_one_thread_after_fork
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -65,7 +64,6 @@ class FitSteps:
 
     def _read(self, X, *, reset, min_rows, table=None):
         """Read and check a table; with `reset`, note its column names."""
-        use_one_thread_after_fork()
         types = None if reset else (table or self.table_).types
         return self._checked(read(X, types), reset=reset, min_rows=min_rows)
 
@@ -206,6 +204,7 @@ class FitSteps:
         device = resolve_device(self.device)
         net_params = dict(self.net_params or {})
         callbacks += list(net_params.pop("callbacks", None) or [])
+        net_params.pop("n_threads", None)  # applied around each method, see `isolated`
         if not one_cycle:
             net_params.pop("callbacks__schedule", None)  # there is no schedule to replace
         if "optimizer" not in net_params:

@@ -11,12 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from cmim_sklearn._encoders.base import persistence
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.net import net_state
+from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
+from cmim_sklearn._utils.forking import fork_safe_lock
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
@@ -70,6 +72,7 @@ class FittedEncoder:
     # -- network -----------------------------------------------------------------------------------
 
     @property
+    @isolated()
     def net_(self):
         """Skorch net with its history, callbacks and module."""
         check_is_fitted(self, "_net")
@@ -94,7 +97,6 @@ class FittedEncoder:
 
     def _model(self):
         """Module of the net in evaluation mode, on the device that `device` names now."""
-        use_one_thread_after_fork()
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):
@@ -116,6 +118,7 @@ class FittedEncoder:
 
     # -- files -------------------------------------------------------------------------------------
 
+    @isolated()
     def save(self, path):
         """Write the fitted encoder to one file that holds no code.
 
@@ -166,6 +169,7 @@ class FittedEncoder:
         write_bytes(path, data)
 
     @classmethod
+    @isolation.isolated
     def load(cls, path, device="auto", encoder=None, decoder=None):
         """Read a fitted encoder of this class from a file that `save` wrote.
 
@@ -290,6 +294,7 @@ class FittedEncoder:
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 
+    @isolated()
     def to_onnx(self, path, output="embedding"):
         """Write an ONNX model of the fitted encoder, with the encoding of its columns.
 
@@ -358,6 +363,7 @@ class FittedEncoder:
             state["net_params"] = state["net_params"] | {"callbacks": callbacks}
         return state
 
+    @isolation.isolated
     def __setstate__(self, state):
         state = dict(state)
         if "table_" in state:
