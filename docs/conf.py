@@ -1,6 +1,6 @@
 """Documentation site: API reference from the docstrings, and a gallery from examples/.
 
-Build it with ``sphinx-build -W .docs build/docs``; ``-D plot_gallery=0`` skips the examples.
+Build it with ``sphinx-build -W docs build/docs``; ``-D plot_gallery=0`` skips the examples.
 """
 
 import sklearn.base
