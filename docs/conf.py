@@ -39,6 +39,7 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"  # names with their class are too long for the sidebar
 
 EXAMPLES = [  # in the order of the gallery
     "quickstart.py",

@@ -2,9 +2,9 @@
 
     python docs/figures/make_front.py
 
-Writes `front-light.png` and `front-dark.png` beside this file. The map shows the codes of
-`CMIMEncoder` with two components for the 4,000 rows of `examples/data/adult.csv`. The income, which
-colours the points, is not in the table that the encoder was fitted to.
+Writes four files beside this one, for light and dark pages on wide and narrow screens. The map
+shows the codes of `CMIMEncoder` with two components for the 4,000 rows of `examples/data/adult.csv`.
+The income, which colours the points, is not in the table that the encoder was fitted to.
 """
 
 from pathlib import Path
@@ -18,6 +18,8 @@ from cmim_sklearn import CMIMEncoder
 HERE = Path(__file__).parent
 COLUMNS = ["age", "workclass", "education", "sex", "hours_per_week"]
 ROWS = [1, 14, 5, 20, 8, 23]  # one of them with a missing cell
+IN = "fit, transform\nwithout labels"
+OUT = "inverse_transform\nsample, impute"
 TEXT = {"light": "#1f2328", "dark": "#e6edf3"}
 FAINT = {"light": "#d0d7de", "dark": "#444c56"}
 STRONG = {"light": "#0b6e99", "dark": "#58b8e0"}
@@ -27,26 +29,43 @@ HIGH = {"light": "#e4572e", "dark": "#ff8c5a"}
 
 
 def main():
-    """Fit the encoder and draw both figures."""
+    """Fit the encoder and draw the figures."""
     people = pd.read_csv(HERE.parents[1] / "examples" / "data" / "adult.csv")
     is_high = people.pop("income") == ">50K"
     encoder = CMIMEncoder(n_components=2, embedding="mean", max_iter=100, random_state=0)
     codes = encoder.fit_transform(people)
     for theme in ("light", "dark"):
-        draw(theme, people, codes, is_high.to_numpy())
+        for layout, draw in {"wide": wide, "narrow": narrow}.items():
+            figure = draw(theme, people.loc[ROWS, COLUMNS], codes, is_high.to_numpy())
+            name = f"front-{theme}{'' if layout == 'wide' else '-narrow'}.png"
+            figure.savefig(HERE / name, dpi=160, transparent=True)
+            plt.close(figure)
 
 
-def draw(theme, people, codes, is_high):
-    """Draw the figure for one theme and write it."""
+def wide(theme, table, codes, is_high):
+    """Table, arrows and map side by side."""
     figure = plt.figure(figsize=(10, 3.7))
-    left = figure.add_axes((0.0, 0.0, 0.46, 1.0))
-    middle = figure.add_axes((0.46, 0.0, 0.2, 1.0))
-    right = figure.add_axes((0.66, 0.0, 0.34, 0.84))
-    draw_table(left, people.loc[ROWS, COLUMNS], theme)
-    draw_arrows(middle, theme)
-    draw_map(right, codes, is_high, theme)
-    figure.savefig(HERE / f"front-{theme}.png", dpi=160, transparent=True)
-    plt.close(figure)
+    draw_table(figure.add_axes((0.0, 0.0, 0.46, 1.0)), table, theme)
+    arrows = figure.add_axes((0.46, 0.0, 0.2, 1.0))
+    draw_arrow(arrows, (0.06, 0.6), (0.94, 0.6), theme)
+    draw_arrow(arrows, (0.94, 0.36), (0.06, 0.36), theme)
+    label(arrows, (0.5, 0.69), IN, theme)
+    label(arrows, (0.5, 0.22), OUT, theme)
+    draw_map(figure.add_axes((0.66, 0.0, 0.34, 0.84)), codes, is_high, theme)
+    return figure
+
+
+def narrow(theme, table, codes, is_high):
+    """Table, arrows and map one below the other."""
+    figure = plt.figure(figsize=(4.8, 7.6))
+    draw_table(figure.add_axes((0.0, 0.56, 1.0, 0.44)), table, theme)
+    arrows = figure.add_axes((0.0, 0.44, 1.0, 0.12))
+    draw_arrow(arrows, (0.45, 0.95), (0.45, 0.05), theme)
+    draw_arrow(arrows, (0.55, 0.05), (0.55, 0.95), theme)
+    label(arrows, (0.23, 0.5), IN, theme)
+    label(arrows, (0.78, 0.5), OUT, theme)
+    draw_map(figure.add_axes((0.08, 0.0, 0.84, 0.37)), codes, is_high, theme)
+    return figure
 
 
 def draw_table(ax, table, theme):
@@ -77,18 +96,17 @@ def draw_table(ax, table, theme):
         ax.plot([edges[0], edges[-1]], [y, y], color=FAINT[theme], lw=1)
 
 
-def draw_arrows(ax, theme):
-    """Arrows from table to features and back."""
+def draw_arrow(ax, start, stop, theme):
+    """Arrow in an empty panel."""
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.axis("off")
     style = {"arrowstyle": "-|>", "mutation_scale": 20, "lw": 2, "color": STRONG[theme]}
-    ax.add_patch(FancyArrowPatch((0.06, 0.6), (0.94, 0.6), **style))
-    ax.add_patch(FancyArrowPatch((0.94, 0.36), (0.06, 0.36), **style))
-    text = {"ha": "center", "color": TEXT[theme]}
-    ax.text(0.5, 0.72, "fit, transform", size=11.5, weight="bold", **text)
-    ax.text(0.5, 0.645, "without labels", size=10.5, **text)
-    ax.text(0.5, 0.25, "inverse_transform", size=10.5, **text)
-    ax.text(0.5, 0.175, "sample, impute", size=10.5, **text)
+    ax.add_patch(FancyArrowPatch(start, stop, **style))
+
+
+def label(ax, position, text, theme):
+    """Two lines of text beside an arrow."""
+    ax.text(*position, text, size=11, ha="center", va="center", color=TEXT[theme], linespacing=1.5)
 
 
 def draw_map(ax, codes, is_high, theme):

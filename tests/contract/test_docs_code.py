@@ -140,7 +140,8 @@ def test_setup_is_two_commands_of_one_line():
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_links_and_scripts_exist(page):
     text = page.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+    markdown, html = r"\]\((?!https?:)([^)#]+)", r"""(?:src|srcset)="([^"]+)\""""
+    for link in re.findall(markdown, text) + re.findall(html, text):
         assert (page.parent / link).exists(), link
     for script in re.findall(r"(?:examples|benchmarks|tests)/[\w/]+\.py", text):
         assert (ROOT / script).exists(), script
