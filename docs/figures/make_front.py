@@ -3,8 +3,8 @@
     python docs/figures/make_front.py
 
 Writes four files beside this one, for light and dark pages on wide and narrow screens. The map
-shows the codes of `CMIMEncoder` with two components for the 4,000 rows of `examples/data/adult.csv`.
-The income, which colours the points, is not in the table that the encoder was fitted to.
+shows the codes of `CMIMEncoder` with two components for the 4,000 rows of the table adult. The
+income, which colours the points, is not in the table that the encoder was fitted to.
 """
 
 from pathlib import Path
