@@ -7,6 +7,7 @@ from skorch.callbacks import Callback
 
 from cmim_sklearn import CMIMEncoder, InfoNCEEncoder
 from cmim_sklearn._tables.read import read
+from tests.helpers import GENERATIVE, small_encoder
 
 pytestmark = pytest.mark.usefixtures("short_calibration")
 N = 200
@@ -72,6 +73,16 @@ def test_all_methods_work_on_extreme_tables(name, scaling, tmp_path):
     again = CMIMEncoder.load(tmp_path / "file")
     np.testing.assert_array_equal(again.transform(table), Z)
     np.testing.assert_array_equal(again.score_samples(some), scores)
+
+
+@pytest.mark.parametrize("name", GENERATIVE)
+@pytest.mark.parametrize("rows", ["all constant", "2 equal rows"])
+def test_encoders_with_a_decoder_work_on_equal_rows(name, rows):
+    table = pd.DataFrame(TABLES[rows])
+    encoder = small_encoder(name).fit(table)
+    assert np.isfinite(encoder.transform(table)).all()
+    assert np.isfinite(encoder.score_samples(table)).all()
+    pd.testing.assert_frame_equal(encoder.sample(len(table), random_state=0), table)
 
 
 @pytest.mark.parametrize("name", TABLES)
