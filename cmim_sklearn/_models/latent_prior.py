@@ -17,8 +17,7 @@ MIN_NOISE_SHARE = 1e-4
 It keeps covariances positive definite where codes have no noise.
 """
 MIN_VARIANCE = 1e-4
-"""Lower bound of the codes' largest variance in this share: in a constant table all codes are equal.
-"""
+"""Lower bound of the codes' largest variance in that share; codes of a constant table are equal."""
 
 HALF_RANGE = 1e-4, 1e4
 """Range in which half precision holds a Cholesky factor to 1 part in 1,000.

@@ -227,7 +227,9 @@ SHARED = {
     "device": Parameter(
         "str",
         """Device for training and use. "auto": a CUDA GPU if there is one, else the CPU; or "cpu",
-        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.""",
+        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.
+        Apple's "mps" has no float64: training and features use float32 there, and densities and
+        samples are computed on the CPU.""",
         [str],
     ),
     "net_params": Parameter(
