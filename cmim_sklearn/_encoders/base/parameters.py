@@ -111,8 +111,9 @@ SHARED = {
     "view": Parameter(
         "callable",
         """Function from encoded rows to two views of them, ``(x, generator) -> (first, second)``.
-        None: for InfoNCE and SuperInfo, the row and a copy with 60 % of its cells corrupted; for
-        the other encoders, two copies with 30 % corrupted (see `Corruption`).""",
+        Rows and generator are on the device of training. None: for InfoNCE and SuperInfo, the row
+        and a copy with 60 % of its cells corrupted; for the other encoders, two copies with 30 %
+        corrupted (see `Corruption`).""",
         [callable, None],
     ),
     "hidden_layer_sizes": Parameter(
