@@ -17,6 +17,8 @@ MIN_NOISE_SHARE = 1e-4
 
 It keeps covariances positive definite where codes have no noise.
 """
+MIN_VARIANCE = 1e-4
+"""Lower bound of the codes' largest variance in that share; codes of a constant table are equal."""
 
 HALF_RANGE = 1e-4, 1e4
 """Range in which half precision holds a Cholesky factor to 1 part in 1,000.
@@ -131,7 +133,7 @@ def mixture_prior(means, noise, seed):
     with one_blas_thread():
         covariance = np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
         values, vectors = np.linalg.eigh(covariance)
-    noise = np.maximum(noise, MIN_NOISE_SHARE * values[-1])
+    noise = np.maximum(noise, MIN_NOISE_SHARE * max(values[-1], MIN_VARIANCE))
     kept = max(1, int((values > noise.mean()).sum()))
     basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32))
     noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)))

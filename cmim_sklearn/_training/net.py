@@ -17,6 +17,7 @@ from cmim_sklearn._training.batches import (
 )
 from cmim_sklearn._training.callbacks import EpochTasks, OneCycle, Progress, StopTraining
 from cmim_sklearn._training.state import (
+    bound_gradients,
     copy_optimizer_state,
     copy_tensors,
     restore,
@@ -203,6 +204,7 @@ class LatentNet(NeuralNet):
         terms = self.criterion_(passed)
         loss = sum(terms.values()).mean()
         loss.backward()
+        bound_gradients(self.module_)
         return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):

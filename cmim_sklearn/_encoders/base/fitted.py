@@ -13,6 +13,7 @@ from torch import nn
 from cmim_sklearn._encoders.base import persistence
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._models.row_posterior import exact_model
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.net import net_state
 from cmim_sklearn._utils import isolation
@@ -95,8 +96,11 @@ class FittedEncoder:
         model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         return model
 
-    def _model(self):
-        """Module of the net in evaluation mode, on the device that `device` names now."""
+    def _model(self, *, exact=False):
+        """Module of the net in evaluation mode, on the device that `device` names now.
+
+        With `exact`, on a device with float64: a copy on the CPU if the device has none.
+        """
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):
@@ -114,7 +118,7 @@ class FittedEncoder:
                 model.to(device)
             if any(module.training for module in modules):
                 model.eval()
-        return model
+        return exact_model(model) if exact else model
 
     # -- files -------------------------------------------------------------------------------------
 

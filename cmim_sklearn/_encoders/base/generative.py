@@ -235,7 +235,7 @@ class _GenerativeEncoder(_LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        model = self._model()
+        model = self._model(exact=True)
         generator = torch.Generator(model.device).manual_seed(seed)
         if conditions is None:
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
@@ -306,7 +306,7 @@ class _GenerativeEncoder(_LatentEncoder):
         if n_draws is not None:
             check_at_least_one("n_draws", n_draws)
         frame = self._read(X, reset=False, min_rows=1)
-        table, model = self.table_, self._model()
+        table, model = self.table_, self._model(exact=True)
         rows = np.flatnonzero(np.any([is_missing(values) for values in frame.columns], axis=0))
         incomplete = frame.take(rows)
         if n_draws is None:

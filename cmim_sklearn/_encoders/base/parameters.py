@@ -126,8 +126,9 @@ SHARED = {
     "view": Parameter(
         "callable",
         """Function from encoded rows to two views of them, ``(x, generator) -> (first, second)``.
-        None: for InfoNCE and SuperInfo, the row and a copy with 60 % of its cells corrupted; for
-        the other encoders, two copies with 30 % corrupted (see `Corruption`).""",
+        Rows and generator are on the device of training. None: for InfoNCE and SuperInfo, the row
+        and a copy with 60 % of its cells corrupted; for the other encoders, two copies with 30 %
+        corrupted (see `Corruption`).""",
         [callable, None],
     ),
     "hidden_layer_sizes": Parameter(
@@ -242,7 +243,9 @@ SHARED = {
     "device": Parameter(
         "str",
         """Device for training and use. "auto": a CUDA GPU if there is one, else the CPU; or "cpu",
-        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.""",
+        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.
+        Apple's "mps" has no float64: training and features use float32 there, and densities and
+        samples are computed on the CPU.""",
         [str],
     ),
     "net_params": Parameter(
