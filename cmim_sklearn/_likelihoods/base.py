@@ -27,6 +27,8 @@ class Likelihood(nn.Module, ABC):
     ----------
     n_columns, n_params, n_inputs : int
         Number of columns in the block, of decoder outputs (P) and of encoder inputs (W).
+    n_seen : array of shape (C,)
+        Number of observed training values; 0 for a column without any value in fit.
     takes : {"number", "category"}
         Form of raw columns: `"number"`: float64 with NaN; `"category"`: object with None.
     has_indicator : bool

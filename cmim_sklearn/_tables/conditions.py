@@ -34,8 +34,8 @@ def read_conditions(table, given) -> Frame:
     Raises
     ------
     ValueError
-        If a column is unknown, a level was not seen in fit, or an integer or count column is
-        given a value that it cannot hold.
+        If a column is unknown or held no value in fit, a level was not seen in fit, or an integer
+        or count column is given a value that it cannot hold.
     """
     if isinstance(given, dict):
         columns, n, index = _read_dict(table, given), 1, None
@@ -43,6 +43,7 @@ def read_conditions(table, given) -> Frame:
         columns, n, index = _read_table(table, given)
     columns = [columns.get(p, np.full(n, np.nan)) for p in range(len(table.types))]
     frame = Frame(table.layout, columns, table.types, None, index)
+    _check_empty(table, frame)
     _check_levels(table, frame)
     _check_integers(table, frame)
     return frame
@@ -86,6 +87,17 @@ def _read_table(table, given):
         names = table.layout.names
         positions = [column_position(key, names, n_columns, "conditions") for key in keys]
     return dict(zip(positions, frame.columns, strict=True)), frame.n_rows, frame.index
+
+
+def _check_empty(table, frame):
+    for p in table.empty:
+        held = frame.columns[p][~is_missing(frame.columns[p])].tolist()
+        if held:
+            raise ValueError(
+                f"`conditions`: column {frame.name(p)!r} held no value in fit; got "
+                f"{shown(held[0])}. Remove it from `conditions`, or fit to rows in which it holds "
+                "values."
+            )
 
 
 def _check_levels(table, frame):

@@ -67,6 +67,19 @@ def test_missing_values_are_not_conditions(mixed):
     ).all()
 
 
+@pytest.mark.parametrize("empty", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("value", ["x", 3.0, 2.5])
+def test_columns_without_any_value_in_fit_cannot_be_conditions(empty, value):
+    X = pd.DataFrame({"t": pd.Series([empty] * 4, dtype=object), "v": [1.0, 2, 3, 4]})
+    for table in (Table.fit(read(X)), Table.fit(read(X), categorical_features=["t"])):
+        message = rf"column 't' held no value in fit; got {value!r}\. Remove it"
+        for given in ({"t": value}, pd.DataFrame({"v": [1.0, 2.0], "t": [None, value]})):
+            with pytest.raises(ValueError, match=message):
+                read_conditions(table, given)
+        frame = read_conditions(table, {"t": None, "v": 2.0})
+        assert np.isnan(table.measure(frame)[0, table.cells_of(0)]).all()
+
+
 def test_only_one_value_per_column_in_a_dict(mixed):
     with pytest.raises(ValueError, match=r"`conditions\['age'\]` must be a single value; got 2"):
         read_conditions(Table.fit(read(mixed)), {"age": [30, 40]})

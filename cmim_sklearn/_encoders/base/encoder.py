@@ -180,8 +180,8 @@ class _LatentEncoder(
         -----
         UserWarning
             If the loss was not finite in some epoch: training returned to the previous epoch and
-            continued at half the learning rate. Also if a column looks like an identifier, and
-            after Ctrl-C.
+            continued at half the learning rate. Also if a column has no value or looks like an
+            identifier, and after Ctrl-C.
         """
         self._check_params()
         self._warn_of_parameters()
@@ -300,7 +300,8 @@ class _LatentEncoder(
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            With the columns of fit. Levels not seen in fit count as missing, with a warning.
+            With the columns of fit. Levels not seen in fit, and values of columns without any
+            value in fit, count as missing, with a warning.
 
         Returns
         -------

@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from cmim_sklearn._models.features import feature_scale
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import read
-from cmim_sklearn._tables.schema import Table
+from cmim_sklearn._tables.schema import Table, warn_of_empty, warn_of_unseen
 from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
 from cmim_sklearn._training.net import (
@@ -64,10 +64,18 @@ class FitSteps:
         return self.warm_start and hasattr(self, "_net")
 
     def _read(self, X, *, reset, min_rows, table=None):
-        """Read and check a table; with `reset`, note its column names."""
+        """Read and check a table; with `reset`, note its column names.
+
+        Otherwise warn of values in columns without any value in fit, which count as missing.
+        """
         use_one_thread_after_fork()
-        types = None if reset else (table or self.table_).types
-        return self._checked(read(X, types), reset=reset, min_rows=min_rows)
+        if reset:
+            return self._checked(read(X), reset=True, min_rows=min_rows)
+        table, unseen = table or self.table_, {}
+        frame = self._checked(read(X, table.types), reset=False, min_rows=min_rows)
+        frame = table.known(frame, unseen)
+        warn_of_unseen(unseen)
+        return frame
 
     def _checked(self, frame, *, reset, min_rows):
         n_rows = len(frame.columns[0]) if frame.columns else min_rows
@@ -100,6 +108,7 @@ class FitSteps:
             summaries=summaries,
         )
         self._check_table(table, frame)
+        warn_of_empty(table)
         return table
 
     def _known_table(self, frame, what="partial_fit", remedy="Call fit_schema"):
