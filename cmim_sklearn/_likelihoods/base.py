@@ -88,6 +88,10 @@ class Likelihood(nn.Module, ABC):
         """Levels of a column seen in fit; only for kinds that have levels."""
         raise NotImplementedError(f"{type(self).__name__} has no levels.")
 
+    def constant_of(self, column):
+        """The number that all training values of a column equal; None if they differ."""
+        return None
+
     def observed(self, x):
         """Return which cells of x (n, C) are observed, bool (n, C)."""
         return x >= 0

@@ -94,6 +94,7 @@ class Table:
             that does not suit the column's values.
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
+        kinds, summaries = _with_constants(frame, kinds, summaries)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
@@ -287,6 +288,28 @@ def _default_kind(values, kind, summary):
         return "categorical"
     distinct = np.unique(values[~np.isnan(values)]) if summary is None else summary.distinct
     return "bernoulli" if kind == BOOLEAN or len(distinct) == 2 else "gaussian"
+
+
+def _with_constants(frame, kinds, summaries):
+    """Kinds and summaries in which columns with one value have a kind that generates only it.
+
+    Two-valued columns become levels, and counts become numbers.
+    """
+    kinds, summaries = list(kinds), summaries and list(summaries)
+    for p, kind in enumerate(kinds):
+        if kind not in ("bernoulli", "poisson"):
+            continue
+        column = frame.columns[p]
+        values = list(summaries[p].distinct if summaries else np.unique(column[~np.isnan(column)]))
+        if len(values) != 1:
+            continue
+        if kind == "bernoulli":
+            kinds[p] = "categorical"
+            if summaries:
+                summaries[p] = summaries[p].as_level()
+        elif values[0] >= 0 and values[0] == np.round(values[0]):
+            kinds[p] = "gaussian"
+    return kinds, summaries
 
 
 def _check_kind(kind, key, column_type):

@@ -220,7 +220,8 @@ class _GenerativeEncoder(_LatentEncoder):
         Raises
         ------
         ValueError
-            If conditions name a column, level or value that fit has not seen or cannot hold.
+            If conditions name a column or a level that was not seen in fit, or a new value for a
+            column that held one value or none in fit.
 
         Notes
         -----

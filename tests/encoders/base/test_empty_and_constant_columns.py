@@ -148,3 +148,112 @@ def test_only_rows_that_lack_a_known_column_are_imputed(monkeypatch):
         encoder = small_encoder().fit(EMPTY)
     monkeypatch.setattr(type(encoder), "_guess", lambda *args: pytest.fail("guessed"))
     pd.testing.assert_frame_equal(encoder.impute(EMPTY), EMPTY)
+
+
+# -- columns with one value ------------------------------------------------------------------------
+
+CONSTANTS = {
+    "flag": True,
+    "off": pd.array([False, None] * (N // 2), dtype="boolean"),
+    "object flag": pd.Series([None, True] * (N // 2), dtype=object),
+    "one": 1,
+    "nullable": pd.array([3, None] * (N // 2), dtype="Int64"),
+    "byte": np.full(N, 255, np.uint8),
+    "tenth": 0.1,
+    "third": [1 / 3, None] * (N // 2),
+    "single": np.full(N, 0.1, np.float32),
+    "half": np.full(N, 65504, np.float16),
+    "zero": -0.0,
+    "large": 1e300,
+    "small": 5e-324,
+    "word": "w",
+    "level": pd.Categorical(["b"] * N, categories=["a", "b"]),
+    "code": 2.5,
+    "count": 5,
+    "coin": 7,
+}
+KINDS = {
+    "categorical_features": ["code"],
+    "likelihoods": {"count": "poisson", "coin": "bernoulli"},
+}
+
+
+def constants():
+    return pd.DataFrame({"v": np.random.RandomState(0).randn(N), **CONSTANTS})
+
+
+def assert_constant(table, expected):
+    for name in CONSTANTS:
+        value = expected[name].dropna().iloc[0]
+        assert (table[name] == value).all(), name
+        if isinstance(value, float):
+            assert (np.signbit(table[name].astype(float)) == np.signbit(value)).all()
+
+
+@pytest.mark.parametrize("scaling", ["quantile", "standard", None])
+def test_constant_columns_are_generated_as_the_constant(scaling):
+    X = constants()
+    encoder = small_encoder(numeric_scaling=scaling, **KINDS).fit(X)
+    generated = [
+        encoder.inverse_transform(3 * encoder.transform(X)),
+        encoder.reconstruct(X),
+        encoder.sample(500, random_state=0),
+        encoder.sample(50, conditions={"v": 0.5}, random_state=0),
+    ]
+    for table in generated:
+        assert table.dtypes.equals(X.dtypes)
+        assert_constant(table, X)
+    hidden = X.mask(pd.Series(np.arange(N) % 2 == 0))
+    for table in (encoder.impute(hidden), *encoder.impute(hidden, n_draws=2, random_state=0)):
+        assert_constant(table, X)
+    assert np.isfinite(encoder.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow", "objects"])
+def test_constants_of_other_libraries(library):
+    X = pd.DataFrame({"v": np.random.RandomState(0).randn(N), "flag": True, "n": 3, "w": "w"})
+    encoder = small_encoder().fit(MAKERS[library](X))
+    drawn = encoder.sample(200, random_state=0)
+    assert [set(column(drawn, p)) for p in (1, 2, 3)] == [{True}, {3}, {"w"}]
+    key = 1 if library == "objects" else "flag"
+    with pytest.raises(ValueError, match=r"level False for column .*fit: True\."):
+        encoder.sample(conditions={key: False})
+
+
+def test_other_values_of_constant_columns_are_unlikely():
+    X = constants()
+    encoder = small_encoder(**KINDS).fit(X)
+    usual = encoder.score_samples(X)[0]
+    others = {"flag": False, "object flag": False, "word": "x", "one": 0, "tenth": 0.2, "count": 4}
+    for name, value in others.items():
+        score = encoder.score_samples(X[:1].assign(**{name: value}))[0]
+        assert -50 < score - usual < -3  # 1 / (n + K + 1), or a density
+    with pytest.warns(UserWarning, match=r"treated as missing. Columns: 'flag' \(0.0\)"):
+        encoder.transform(X.assign(flag=False))
+
+
+def test_constants_of_all_rows_of_a_stream(tmp_path):
+    """A column is constant only if it is in all rows, not in the first part or the sample."""
+    n = 200
+    table = pa.table(
+        {
+            "v": np.random.RandomState(0).randn(n),
+            "flag": [True] * n,
+            "rare": [False] * 150 + [True] + [False] * 49,
+            "count": [4] * n,
+            "coin": [7] * n,
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=20)
+    encoder = small_encoder(likelihoods={"count": "poisson", "coin": "bernoulli"})
+    encoder.fit_parquet(tmp_path / "a.parquet", buffer_rows=15)
+    kinds = {p: block.kind for block in encoder.table_.blocks for p in block.positions}
+    assert [kinds[p] for p in range(1, 5)] == [
+        "categorical",
+        "bernoulli",
+        "gaussian",
+        "categorical",
+    ]
+    drawn = encoder.sample(300, random_state=0)
+    assert [set(column(drawn, p)) for p in (1, 3, 4)] == [{True}, {4}, {7}]
+    encoder.sample(2, conditions={"rare": True})
