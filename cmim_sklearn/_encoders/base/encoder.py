@@ -233,8 +233,9 @@ class _LatentEncoder(
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            Chunk of at least two rows; thousands of rows in random order are better. Levels that
-            are not in the schema count as missing, with a warning.
+            Chunk of rows; thousands of rows in random order are best. A chunk that decides the
+            schema has at least two rows. A later chunk may have one; no row changes nothing.
+            Levels that are not in the schema count as missing, with a warning.
         y : None
             Ignored; present for API consistency.
 
@@ -261,7 +262,8 @@ class _LatentEncoder(
 
         Everything that is computed after training uses the last chunk: centre and scale of the
         features, distribution of the codes, and residual noise of each column, which generation,
-        imputation and scores use. If the chunks differ, pass a sample of all rows last.
+        imputation and scores use. If the chunks differ, pass a sample of all rows last. A chunk of
+        one row keeps those of the chunk before; encoders that compare rows learn nothing from it.
 
         The optimizer, and the critic of InfoMax-VAE, continue from chunk to chunk, but are not
         pickled or saved: a loaded encoder keeps its weights and starts both from their beginning.
@@ -271,11 +273,13 @@ class _LatentEncoder(
         if is_new:
             self._warn_of_parameters()
         with self._names_restored_on_error():
-            frame = self._read(X, reset=is_new, min_rows=2)
+            frame = self._read(X, reset=is_new, min_rows=2 if is_new else 0)
             table = self._learn_new_table(frame) if is_new else self._known_table(frame)
+            if not frame.n_rows:
+                return self
             rows, built = self._chunk(table, frame), self._architecture()
             net = self._make_net_for_chunk(built, rows)
-            trained = train(net, rows, self._summarise, keep_interrupted=False)
+            trained = train(net, rows, self._summarise_chunk, keep_interrupted=False)
             self._keep(table, built, trained)
         return self
 

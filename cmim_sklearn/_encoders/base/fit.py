@@ -249,10 +249,14 @@ class FitSteps:
         """Fitted attributes of a trained net, by name."""
         return self._summarise_quickly(net, rows)
 
+    def _summarise_chunk(self, net, rows):
+        """As `_summarise`; one row has no spread, and keeps the scales of the chunk before."""
+        if len(rows.encoded) == 1 and hasattr(self, "_net"):
+            return _losses(net)
+        return self._summarise(net, rows)
+
     def _summarise_quickly(self, net, rows):
         """Fitted attributes that are fast to compute, for callbacks that run in each epoch."""
-        epochs = [row for row in net.history if "train_loss" in row]
-        validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
         some = rows.encoded[summary_rows(len(rows.encoded), rows.seed)]
 
@@ -262,15 +266,11 @@ class FitSteps:
 
         values = on_rows(model, by_layer, some)
         names = dict.fromkeys(name for name, _ in values)
-        return {
-            "n_iter_": len(epochs),
-            "loss_curve_": [row["train_loss"] for row in epochs],
-            "validation_scores_": validation or None,
-            "_scales": {
-                name: feature_scale([part for (of, _), part in values.items() if of == name])
-                for name in names
-            },
+        scales = {
+            name: feature_scale([part for (of, _), part in values.items() if of == name])
+            for name in names
         }
+        return _losses(net) | {"_scales": scales}
 
     def _keep(self, table, built, trained=None):
         """Set the fitted attributes: schema, `_architecture` before training, and a trained net.
@@ -325,6 +325,17 @@ class FitSteps:
                     if name in before:
                         setattr(self, name, before[name])
             raise
+
+
+def _losses(net):
+    """Fitted attributes that are read from the history of a net."""
+    epochs = [row for row in net.history if "train_loss" in row]
+    validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
+    return {
+        "n_iter_": len(epochs),
+        "loss_curve_": [row["train_loss"] for row in epochs],
+        "validation_scores_": validation or None,
+    }
 
 
 def plain_columns(columns):
