@@ -27,6 +27,8 @@ class Likelihood(nn.Module, ABC):
     ----------
     n_columns, n_params, n_inputs : int
         Number of columns in the block, of decoder outputs (P) and of encoder inputs (W).
+    n_seen : array of shape (C,)
+        Number of observed training values; 0 for a column without any value in fit.
     takes : {"number", "category"}
         Form of raw columns: `"number"`: float64 with NaN; `"category"`: object with None.
     has_indicator : bool
@@ -85,6 +87,10 @@ class Likelihood(nn.Module, ABC):
     def levels_of(self, column):
         """Levels of a column seen in fit; only for kinds that have levels."""
         raise NotImplementedError(f"{type(self).__name__} has no levels.")
+
+    def constant_of(self, column):
+        """The number that all training values of a column equal; None if they differ."""
+        return None
 
     def observed(self, x):
         """Return which cells of x (n, C) are observed, bool (n, C)."""

@@ -114,6 +114,7 @@ def mixture_prior(means, noise, seed):
       had it. Components of a few dozen codes then follow the curved set on which codes lie, and
       none collapses.
     - Storage: factors are rounded to half precision, because they take most of the space in a file.
+    - A single row has no spread: the prior is N(0, I).
 
     Parameters
     ----------
@@ -128,6 +129,8 @@ def mixture_prior(means, noise, seed):
     -------
     LatentPrior
     """
+    if len(means) == 1:
+        return normal_prior(means, noise, seed)
     means = torch.from_numpy(np.asarray(means[:MIXTURE_ROWS], np.float32))
     centre = means.mean(0)
     with one_blas_thread():

@@ -80,15 +80,26 @@ def _check_dtype(library, description):
 
 def integer_bounds(description):
     """Smallest and largest number of an integer dtype; None for other dtypes."""
-    of = description["of"] if description["dtype"] == "arrow" else description
-    name = of["dtype"]
-    if name[:1] in "<>|=":
-        name = np.dtype(name).name
-    integer = re.fullmatch(r"(u?)int(\d+)", name.lower())
+    integer = re.fullmatch(r"(u?)int(\d+)", _plain_name(description))
     if not integer:
         return None
     bits = int(integer[2])
     return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def float_type(description):
+    """Numpy type of a float dtype, such as `numpy.float32`; None for other dtypes."""
+    name = _plain_name(description)
+    return np.dtype(name).type if re.fullmatch(r"float(16|32|64)", name) else None
+
+
+def _plain_name(description):
+    """Name of a dtype as numpy spells it, if numpy has one."""
+    name = (description["of"] if description["dtype"] == "arrow" else description)["dtype"]
+    if name[:1] in "<>|=":
+        return np.dtype(name).name
+    name = re.sub(r"sparse\[(\w+).*", r"\1", name.lower())
+    return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(name, name)
 
 
 # Dtypes to descriptions and back, for each library. -----------------------------------------------

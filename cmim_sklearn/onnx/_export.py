@@ -143,6 +143,8 @@ def _network_inputs(graph, table, likelihood, numbers, strings):
                     one_hots.append(_one_hot_numbers(graph, kind, c, cells))
         else:
             cells = graph.select(numbers, rank[block.positions])
+            if not kind.n_seen.all():  # columns without any value in fit stay missing
+                cells = graph.add("Where", kind.n_seen > 0, cells, np.array(np.nan))
             own_values, own_observed = _converter(_INPUTS, kind)(graph, kind, cells)
             values.append(own_values)
             observed.append(own_observed)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cmim_sklearn._tables.dtypes import Layout, check_layout, integer_bounds
+from cmim_sklearn._tables.dtypes import Layout, check_layout, float_type, integer_bounds
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,21 @@ def test_unknown_dtypes_are_rejected(library, description):
 def test_integer_dtypes_of_every_library_have_bounds(description):
     assert integer_bounds(description) == (0, np.iinfo(np.uint16).max)
     assert integer_bounds({"dtype": "Float64"}) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (np.float16, ["<f2", "halffloat"]),
+        (np.float32, [">f4", "float32", "Float32", "float", "Sparse[float32, nan]"]),
+        (np.float64, ["<f8", "float64", "Float64", "double"]),
+        (None, ["<i4", "Int32", "object", "O", "bool", "category", "String", "decimal128"]),
+    ],
+)
+def test_float_dtypes_of_every_library_have_a_numpy_type(kind, names):
+    for name in names:
+        assert float_type({"dtype": name}) is kind
+        assert float_type({"dtype": "arrow", "of": {"dtype": name}}) is kind
 
 
 def test_columns_of_an_array_share_one_dtype():

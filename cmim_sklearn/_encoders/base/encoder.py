@@ -182,8 +182,8 @@ class _LatentEncoder(
         -----
         UserWarning
             If the loss was not finite in some epoch: training returned to the previous epoch and
-            continued at half the learning rate. Also if a column looks like an identifier, and
-            after Ctrl-C.
+            continued at half the learning rate. Also if a column has no value or looks like an
+            identifier, and after Ctrl-C.
         """
         self._check_params()
         self._warn_of_parameters()
@@ -237,8 +237,9 @@ class _LatentEncoder(
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            Chunk of at least two rows; thousands of rows in random order are better. Levels that
-            are not in the schema count as missing, with a warning.
+            Chunk of rows; thousands of rows in random order are best. A chunk that decides the
+            schema has at least two rows. A later chunk may have one; no row changes nothing.
+            Levels that are not in the schema count as missing, with a warning.
         y : None
             Ignored; present for API consistency.
 
@@ -265,7 +266,8 @@ class _LatentEncoder(
 
         Everything that is computed after training uses the last chunk: centre and scale of the
         features, distribution of the codes, and residual noise of each column, which generation,
-        imputation and scores use. If the chunks differ, pass a sample of all rows last.
+        imputation and scores use. If the chunks differ, pass a sample of all rows last. A chunk of
+        one row keeps those of the chunk before; encoders that compare rows learn nothing from it.
 
         The optimizer, and the critic of InfoMax-VAE, continue from chunk to chunk, but are not
         pickled or saved: a loaded encoder keeps its weights and starts both from their beginning.
@@ -275,11 +277,13 @@ class _LatentEncoder(
         if is_new:
             self._warn_of_parameters()
         with self._names_restored_on_error():
-            frame = self._read(X, reset=is_new, min_rows=2)
+            frame = self._read(X, reset=is_new, min_rows=2 if is_new else 0)
             table = self._learn_new_table(frame) if is_new else self._known_table(frame)
+            if not frame.n_rows:
+                return self
             rows, built = self._chunk(table, frame), self._architecture()
             net = self._make_net_for_chunk(built, rows)
-            trained = train(net, rows, self._summarise, keep_interrupted=False)
+            trained = train(net, rows, self._summarise_chunk, keep_interrupted=False)
             self._keep(table, built, trained)
         return self
 
@@ -305,7 +309,8 @@ class _LatentEncoder(
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            With the columns of fit. Levels not seen in fit count as missing, with a warning.
+            With the columns of fit. Levels not seen in fit, and values of columns without any
+            value in fit, count as missing, with a warning.
 
         Returns
         -------

@@ -225,7 +225,8 @@ class _GenerativeEncoder(_LatentEncoder):
         Raises
         ------
         ValueError
-            If conditions name a column or a level that was not seen in fit.
+            If conditions name a column or a level that was not seen in fit, or a new value for a
+            column that held one value or none in fit.
 
         Notes
         -----
@@ -294,7 +295,7 @@ class _GenerativeEncoder(_LatentEncoder):
             Observed cells, dtypes and index are those of X. Expected values in a column of integer
             dtype are rounded; pandas holds integers with missing values as floats, which are not
             rounded. A row without any observed cell gets the means, or a sample, of the whole
-            table. A column that was entirely missing in fit stays missing.
+            table. A column without any value in fit is returned unchanged.
 
         Notes
         -----
@@ -307,7 +308,7 @@ class _GenerativeEncoder(_LatentEncoder):
             check_at_least_one("n_draws", n_draws)
         frame = self._read(X, reset=False, min_rows=1)
         table, model = self.table_, self._model(exact=True)
-        rows = np.flatnonzero(np.any([is_missing(values) for values in frame.columns], axis=0))
+        rows = table.incomplete(frame)
         incomplete = frame.take(rows)
         if n_draws is None:
             columns = self._guess(model, incomplete) if len(rows) else []

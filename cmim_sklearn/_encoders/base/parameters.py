@@ -180,7 +180,7 @@ SHARED = {
         "dict",
         """Column kinds that replace the automatic choice, for example ``{"visits": "poisson"}``.
         Keys are column names, or positions in an array. "gaussian": numbers; "bernoulli": two
-        values; "categorical": levels; "poisson": counts.""",
+        values; "categorical": levels; "poisson": counts. Constant columns stay constant.""",
         [dict, None],
     ),
     "input_masking": Parameter(
