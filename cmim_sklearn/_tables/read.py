@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
+from cmim_sklearn._tables.coded import levels_and_codes
 from cmim_sklearn._tables.dtypes import DESCRIBERS, Layout
 from cmim_sklearn._utils.messages import shown
 
@@ -234,7 +235,7 @@ def _read_series(series, name, first_row, was_category):
     # Categories of numbers stay categories: the dtype decides.
     is_category = was_category or dtype in (nw.String, nw.Categorical, nw.Enum)
     native, library = series.to_native(), str(series.implementation).lower()
-    coded = _CODED[library](native) if library in _CODED else None
+    coded = levels_and_codes(native, library)
     if coded is not None:
         levels, codes = coded
         values, kind = read_objects([*levels, None], name, first_row, is_category=is_category)
@@ -244,41 +245,6 @@ def _read_series(series, name, first_row, was_category):
     else:
         values = series.to_list()
     return read_objects(values, name, first_row, is_category=is_category)
-
-
-def _coded_pandas(series):
-    """Levels and codes (n,) of categories, -1 where missing; None for other dtypes."""
-    if not hasattr(series, "cat"):
-        return None
-    used, codes = _used(series.cat.codes.to_numpy(), len(series.cat.categories))
-    return series.cat.categories.take(used).tolist(), codes
-
-
-def _coded_pyarrow(column):
-    """Levels and codes (n,) of strings or a dictionary, -1 where missing; None for other dtypes."""
-    if str(column.type) in ("string", "large_string"):
-        column = column.dictionary_encode()  # one Python string per level, not per row
-    if not hasattr(column.type, "index_type"):
-        return None
-    levels, codes = [], [np.empty(0, dtype=np.int64)]
-    for chunk in column.chunks:  # each chunk has its dictionary
-        indices = chunk.indices.cast("int64").fill_null(-1).to_numpy()
-        used, indices = _used(indices, len(chunk.dictionary))
-        codes.append(np.where(indices < 0, -1, indices + len(levels)))
-        levels += chunk.dictionary.take(used).to_pylist()
-    return levels, np.concatenate(codes)
-
-
-def _used(codes, n_levels):
-    """Levels that occur in codes (n,), and the codes renumbered among them; -1 stays -1."""
-    is_used = np.zeros(n_levels, dtype=bool)
-    is_used[codes[codes >= 0]] = True
-    place = np.append(np.cumsum(is_used) - 1, -1)
-    return np.flatnonzero(is_used), place[codes]
-
-
-# Ten times as fast as to_list for long columns with few levels.
-_CODED = {"pandas": _coded_pandas, "pyarrow": _coded_pyarrow}
 
 
 def _read_array(X, known_types, first_row) -> Frame:
