@@ -1,20 +1,22 @@
 """Conditions of `sample`: values held fixed, checked against the schema of a table."""
 
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+
 import numpy as np
 
-from cmim_sklearn._tables.dtypes import float_type, integer_bounds
+from cmim_sklearn._tables.dtypes import float_type, integer_bounds, is_object, scale_of
 from cmim_sklearn._tables.read import (
-    BOOLEAN,
     CATEGORY,
     Frame,
-    as_numbers,
     as_objects,
     is_missing,
     read,
     read_objects,
 )
-from cmim_sklearn._tables.schema import as_kind, column_position
-from cmim_sklearn._utils.messages import listed, shown
+from cmim_sklearn._tables.schema import column_position, level_text
+from cmim_sklearn._utils.messages import listed, number_text, shown
 
 
 def read_conditions(table, given) -> Frame:
@@ -36,8 +38,8 @@ def read_conditions(table, given) -> Frame:
     ------
     ValueError
         If a column is unknown or held no value in fit, a level was not seen in fit, a column that
-        was constant in fit is given another value, or an integer or count column is given a value
-        that it cannot hold.
+        was constant in fit is given another value, or a column of integers, counts or decimals is
+        given a value that it cannot hold.
     """
     if isinstance(given, dict):
         columns, n, index = _read_dict(table, given), 1, None
@@ -47,7 +49,7 @@ def read_conditions(table, given) -> Frame:
     frame = Frame(table.layout, columns, table.types, None, index)
     _check_empty(table, frame)
     _check_levels(table, frame)
-    _check_integers(table, frame)
+    _check_numbers(table, frame)
     _check_constants(table, frame)
     return frame
 
@@ -64,7 +66,7 @@ def _read_dict(table, given):
     for key, value in given.items():
         p = column_position(key, table.layout.names, len(table.types), "conditions")
         value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
-        column, _ = read_objects([value], key)
+        column, *_ = read_objects([value], key)
         # A level keeps its type: True and 1 may be two levels of one column.
         is_level = table.types[p] == CATEGORY and not is_missing(column)[0]
         columns[p] = np.array([value], dtype=object) if is_level else column
@@ -104,56 +106,65 @@ def _check_empty(table, frame):
 
 
 def _check_levels(table, frame):
-    for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
+    for block, likelihood, columns in table.raw_parts(frame):
         if not likelihood.has_levels:
             continue
-        columns = [as_kind(frame, p, likelihood) for p in block.positions]
         encoded = likelihood.encode(columns)
         for c, p in enumerate(block.positions):
             unknown = np.flatnonzero(encoded[:, c] == -1)
             if len(unknown):
-                value, levels = columns[c][unknown[:1]].tolist()[0], likelihood.levels_of(c)
-                if table.types[p] == BOOLEAN:
-                    levels = [bool(level) for level in levels]
-                    value = bool(value) if value in (0, 1) else value
+                value = columns[c][unknown[:1]].tolist()[0]
+                text = partial(level_text, column_type=table.types[p])
                 raise ValueError(
-                    f"`conditions`: unknown level {shown(value)} for column {frame.name(p)!r}. "
-                    f"Levels seen in fit: {listed(levels)}."
+                    f"`conditions`: unknown level {text(value)} for column {frame.name(p)!r}. "
+                    f"Levels seen in fit: {listed(likelihood.levels_of(c), text)}."
                 )
 
 
-def _check_integers(table, frame):
-    """Check that integer and count columns are given values that they can hold."""
+def _check_numbers(table, frame):
+    """Check that columns of integers, counts and decimals are given values that they can hold."""
     blocks = zip(table.blocks, table.likelihood.blocks, strict=True)
     is_count = {p: part.is_count for block, part in blocks for p in block.positions}
     for p, values in enumerate(frame.columns):
-        bounds = integer_bounds(table.layout.dtype_of(p))
+        description = table.layout.dtype_of(p)
+        bounds, scale = integer_bounds(description), scale_of(description)
         if is_count[p]:
             bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
-        if values.dtype == object or bounds is None:
+        if table.types[p] == CATEGORY:
             continue
-        outside = (values < bounds[0]) | (values > bounds[1])
-        wrong = np.flatnonzero(outside | (~np.isnan(values) & (values != np.round(values))))
-        if len(wrong):
+        for value in as_objects(values[~is_missing(values)]):
+            # As Python numbers, which compare exactly.
+            if bounds and not (bounds[0] <= value <= bounds[1] and value == int(value)):
+                expected = f"a whole number from {bounds[0]} to {bounds[1]}"
+            elif scale is not None and not is_object(description) and _has_more(value, scale):
+                expected = f"a number with at most {scale} decimals, as its dtype"
+            else:
+                continue
             raise ValueError(
-                f"`conditions`: column {frame.name(p)!r} must be a whole number from {bounds[0]} "
-                f"to {bounds[1]}; got {values[wrong[0]]:g}."
+                f"`conditions`: column {frame.name(p)!r} must be {expected}; got "
+                f"{number_text(value)}."
             )
+
+
+def _has_more(value, scale):
+    """Whether a number has more decimals than a scale."""
+    return (Fraction(str(value)) * 10**scale).denominator > 1
 
 
 def _check_constants(table, frame):
     """Check that columns that were constant in fit are given this value, in their precision."""
-    for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
+    for block, likelihood, columns in table.raw_parts(frame):
         for c, p in enumerate(block.positions):
             constant = likelihood.constant_of(c)
             if constant is None:
                 continue
-            values = as_numbers(frame.columns[p], frame.name(p))
             kind = float_type(table.layout.dtype_of(p)) or np.float64
             with np.errstate(over="ignore"):
-                is_other = values.astype(kind) != kind(constant)
-            wrong = values[is_other & ~np.isnan(values)]
+                is_other = columns[c].astype(kind) != kind(constant)
+            wrong = frame.columns[p][is_other & ~np.isnan(columns[c])]
             if len(wrong):
+                if p in table.origins:
+                    (constant,) = table.origins[p].absolute(np.array([constant]))
                 raise ValueError(
                     f"`conditions`: column {frame.name(p)!r} was constant in fit, {constant!r}; "
                     f"got {shown(wrong.tolist()[0])}. Remove it from `conditions`, or fit to rows "
@@ -165,9 +176,16 @@ def impose_conditions(columns, frame: Frame, rows):
     """Overwrite generated raw columns (n,) with the conditions at the frame's rows (n,)."""
     out = []
     for p, values in enumerate(columns):
-        given = frame.columns[p]
-        is_level = values.dtype == object
-        given = as_objects(given) if is_level else as_numbers(given, frame.name(p))
-        given = given[rows]
+        given = frame.columns[p][rows]
+        if is_object(frame.layout.dtype_of(p)) and scale_of(frame.layout.dtype_of(p)) is not None:
+            given = _as_decimals(given)
+        if object in (values.dtype, given.dtype):
+            values, given = as_objects(values), as_objects(given)
         out.append(np.where(is_missing(given), values, given))
     return out
+
+
+def _as_decimals(values):
+    """Numbers of a column of Decimals, with all the decimals that were given."""
+    numbers = as_objects(values)
+    return np.array([None if v is None else Decimal(str(v)) for v in numbers], dtype=object)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from cmim_sklearn._tables.wide import MAX_SCALE
+from cmim_sklearn._utils.levels import level_of, plain_level
 from cmim_sklearn._utils.messages import shown
 
 
@@ -21,7 +23,9 @@ class Layout:
     names : list of str or int, or None
         Column names; None for arrays and lists.
     dtypes : list of dict
-        Description of the dtype of each column; for an array, one that all columns share.
+        Description of the dtype of each column; for an array, it may be one that all columns share.
+        That of objects names the type of numbers that are not ints: ``{"scale": 2}`` for Decimals
+        of up to two decimals, ``{"of": "float"}`` for floats.
     """
 
     library: str
@@ -30,7 +34,7 @@ class Layout:
 
     def dtype_of(self, position):
         """Description of the dtype of a column."""
-        return self.dtypes[0 if self.names is None else position]
+        return self.dtypes[position if len(self.dtypes) > 1 else 0]
 
     def state(self):
         """Return the constructor's arguments."""
@@ -54,7 +58,7 @@ def check_layout(layout):
             f"column names must be a list, or None for arrays; got {shown(layout.names)} for "
             f"{layout.library}."
         )
-    if len(layout.dtypes) != (1 if layout.names is None else len(layout.names)):
+    if layout.names is not None and len(layout.dtypes) != len(layout.names):
         raise ValueError(
             f"the saved schema must have one dtype per column; got {len(layout.dtypes)} dtypes for "
             f"columns {shown(layout.names)}."
@@ -69,6 +73,11 @@ def check_layout(layout):
 def _check_dtype(library, description):
     name, options = description["dtype"], set(description) - {"dtype"}
     known = [keys for pattern, keys in _DTYPES[library].items() if re.fullmatch(pattern, name)]
+    if name in _OBJECTS and (
+        (options == {"scale"} and description["scale"] in range(MAX_SCALE + 1))
+        or (options == {"of"} and description["of"] == "float")
+    ):
+        return
     if options not in known:
         raise ValueError(f"unknown dtype {shown(description)} of {library} in the saved schema.")
     if name == "dictionary":
@@ -102,6 +111,17 @@ def _plain_name(description):
     return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(name, name)
 
 
+def scale_of(description):
+    """Number of decimals of Decimals, fixed by their dtype or seen in fit; None for others."""
+    of = description["of"] if description["dtype"] == "arrow" else description
+    return max(0, of["scale"]) if "scale" in of else None
+
+
+def is_object(description):
+    """Whether a dtype is that of Python objects."""
+    return description["dtype"] in _OBJECTS
+
+
 # Dtypes to descriptions and back, for each library. -----------------------------------------------
 
 
@@ -122,7 +142,7 @@ def _describe_pandas(dtype):
     if isinstance(dtype, pd.CategoricalDtype):
         return {
             "dtype": "category",
-            "categories": dtype.categories.tolist(),
+            "categories": list(map(plain_level, dtype.categories.tolist())),
             "of": _describe_pandas(dtype.categories.dtype),
             "ordered": bool(dtype.ordered),
         }
@@ -140,7 +160,7 @@ def pandas_dtype(description):
 
     if description["dtype"] == "category":
         of = pandas_dtype(description["of"])
-        categories = pd.Index(description["categories"], dtype=of)
+        categories = pd.Index(list(map(level_of, description["categories"])), dtype=of)
         return pd.CategoricalDtype(categories, ordered=description["ordered"])
     if description["dtype"] == "string":
         # Before pandas 2.3 there was no na_value, only pd.NA.
@@ -202,6 +222,7 @@ DESCRIBERS = {
 }
 """Functions that describe a dtype, by library."""
 
+_OBJECTS = ("object", "|O")
 # Patterns of dtype names of each library, and the other keys of their descriptions.
 _DTYPES = {
     "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},

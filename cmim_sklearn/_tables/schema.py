@@ -9,7 +9,7 @@ import numpy as np
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._tables.dtypes import Layout
+from cmim_sklearn._tables.dtypes import Layout, scale_of
 from cmim_sklearn._tables.read import (
     BOOLEAN,
     CATEGORY,
@@ -19,8 +19,9 @@ from cmim_sklearn._tables.read import (
     column_name,
     is_missing,
 )
+from cmim_sklearn._tables.wide import Origin, distinct, is_exact_object
 from cmim_sklearn._tables.write import write
-from cmim_sklearn._utils.messages import listed, shown
+from cmim_sklearn._utils.messages import listed, number_text, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MAX_WARNED = 10
@@ -58,13 +59,16 @@ class Table:
     blocks : list of Block
     likelihood : Joint
         p(x | z) of all encoded columns, one block per entry of ``blocks``.
+    origins : dict of int to Origin
+        Origins, by position, of the columns of numbers that float64 cannot hold exactly.
     """
 
-    def __init__(self, layout, types, blocks, likelihood):
+    def __init__(self, layout, types, blocks, likelihood, origins):
         self.layout = layout
         self.types = types
         self.blocks = blocks
         self.likelihood = likelihood
+        self.origins = origins
 
     @classmethod
     def fit(
@@ -95,18 +99,24 @@ class Table:
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
         kinds, summaries = _with_constants(frame, kinds, summaries)
+        origins = _find_origins(frame, kinds, summaries)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
             if positions:
-                columns = [as_kind(frame, p, likelihood) for p in positions]
+                columns = [as_kind(frame, p, likelihood, origins) for p in positions]
                 labels = [frame.name(p) for p in positions]
                 options = {"numeric_scaling": numeric_scaling, "max_categories": max_categories}
                 if summaries is not None:
-                    options["summaries"] = [summaries[p] for p in positions]
+                    options["summaries"] = [
+                        summaries[p]
+                        if likelihood.has_levels or p not in origins
+                        else origins[p].summary(summaries[p])
+                        for p in positions
+                    ]
                 blocks.append(Block(kind, positions))
                 parts.append(likelihood.fit(columns, labels, **options))
-        return cls(frame.layout, list(frame.types), blocks, Joint(parts))
+        return cls(frame.layout, list(frame.types), blocks, Joint(parts), origins)
 
     def state(self):
         """Return everything learned, as JSON values and arrays, for `from_state`."""
@@ -117,6 +127,7 @@ class Table:
                 {"kind": block.kind, "positions": list(block.positions), "fitted": part.state()}
                 for block, part in zip(self.blocks, self.likelihood.blocks, strict=True)
             ],
+            "origins": [[p, origin.state()] for p, origin in self.origins.items()],
         }
 
     @classmethod
@@ -124,7 +135,17 @@ class Table:
         """Create a schema from the result of `state`."""
         blocks = [Block(b["kind"], b["positions"]) for b in state["blocks"]]
         parts = [LIKELIHOODS[b["kind"]](**b["fitted"]) for b in state["blocks"]]
-        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts))
+        origins = {p: Origin(**of) for p, of in state.get("origins", [])}
+        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts), origins)
+
+    def raw_parts(self, frame: Frame):
+        """Yield each block, its likelihood, and its raw columns as the likelihood takes them."""
+        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
+            columns = [
+                as_kind(frame, p, likelihood, self.origins, f"{self.types[p]}s")
+                for p in block.positions
+            ]
+            yield block, likelihood, columns
 
     @cached_property
     def empty(self):
@@ -165,15 +186,14 @@ class Table:
         `unseen` is given, they are collected there by column position, for `warn_of_unseen`.
         """
         parts, found = [], {} if unseen is None else unseen
-        frame = self.known(frame, found)
-        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
-            columns = [as_kind(frame, p, likelihood) for p in block.positions]
+        for block, likelihood, columns in self.raw_parts(self.known(frame, found)):
             encoded = likelihood.encode(columns)
             parts.append(encoded)
             if likelihood.has_levels:
                 for c in np.flatnonzero((encoded == -1).any(0)):
                     p = block.positions[c]
-                    _add_unseen(found, p, frame.name(p), columns[c][encoded[:, c] == -1])
+                    values = columns[c][encoded[:, c] == -1]
+                    _add_unseen(found, p, frame.name(p), values, self.types[p])
         if unseen is None:
             warn_of_unseen(found)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -183,9 +203,9 @@ class Table:
 
         Unlike in `encode`, a level not seen in fit is not missing: it has a small probability.
         """
-        parts, frame = [], self.known(frame, {})
-        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
-            cells = likelihood.measure([as_kind(frame, p, likelihood) for p in block.positions])
+        parts = []
+        for _, likelihood, columns in self.raw_parts(self.known(frame, {})):
+            cells = likelihood.measure(columns)
             parts.append(cells.reshape(len(cells), -1))
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
@@ -209,8 +229,12 @@ class Table:
         columns = [None] * len(self.types)
         positions = [p for block in self.blocks for p in block.positions]
         for position, values in zip(positions, decoded, strict=True):
-            is_category = self.types[position] == CATEGORY
-            columns[position] = values if is_category else as_numbers(values, position)
+            has_objects = values.dtype == object
+            if position in self.origins and not has_objects:
+                values = self.origins[position].absolute(values)
+            elif self.types[position] != CATEGORY and not any(map(is_exact_object, values)):
+                values = as_numbers(values, position)
+            columns[position] = values
         return columns
 
     def raw_columns(self, encoded, *, drawn=False):
@@ -231,10 +255,18 @@ class Table:
         return f"Table({len(self.types)} columns: {counts})"
 
 
-def _add_unseen(unseen, position, name, values):
+def level_text(value, column_type):
+    """Text of a level in messages; booleans and numbers are encoded as floats."""
+    if column_type == BOOLEAN and value in (0, 1):
+        return str(bool(value))
+    return shown(value) if column_type == CATEGORY else number_text(value)
+
+
+def _add_unseen(unseen, position, name, values, column_type=CATEGORY):
     """Add values of a column to those that `warn_of_unseen` names, at most three of a column."""
     _, before = unseen.get(position, (name, ()))
-    unseen[position] = name, sorted({*map(shown, values.tolist()), *before})[:3]
+    few = {level_text(value, column_type) for value in values.tolist()}
+    unseen[position] = name, sorted(few.union(before))[:3]
 
 
 def warn_of_unseen(unseen):
@@ -286,8 +318,46 @@ def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=No
 def _default_kind(values, kind, summary):
     if kind == CATEGORY:
         return "categorical"
-    distinct = np.unique(values[~np.isnan(values)]) if summary is None else summary.distinct
-    return "bernoulli" if kind == BOOLEAN or len(distinct) == 2 else "gaussian"
+    found = distinct(values) if summary is None else summary.distinct
+    return "bernoulli" if kind == BOOLEAN or len(found) == 2 else "gaussian"
+
+
+def _find_origins(frame, kinds, summaries):
+    """Origins, by position, of the numeric columns that float64 cannot hold exactly."""
+    origins = {}
+    for p, (values, kind) in enumerate(zip(frame.columns, kinds, strict=True)):
+        if LIKELIHOODS[kind].takes == CATEGORY:
+            continue
+        ends = set() if summaries is None else {summaries[p].low, summaries[p].high}
+        if values.dtype != object and not any(map(is_exact_object, ends)):
+            continue
+        found = distinct(as_objects(values)) | ends
+        origin = Origin.fit(found, scale_of(frame.layout.dtype_of(p)) or 0)
+        if LIKELIHOODS[kind].is_count and origin is not None:
+            raise ValueError(
+                f"`likelihoods`: {kind!r} needs counts below 2**53; column {frame.name(p)!r} has "
+                f"{number_text(max(found))}. Remove it from `likelihoods`."
+            )
+        if origin is not None:
+            origins[p] = origin
+        if not LIKELIHOODS[kind].has_levels:
+            _warn_of_merged(frame.name(p), found, origin)
+    return origins
+
+
+def _warn_of_merged(name, found, origin):
+    """Warn if float64 cannot tell some numbers of a column apart, even from their origin."""
+    exact = np.array(list(found), dtype=object)
+    as_floats = as_numbers(exact, name) if origin is None else origin.relative(exact)
+    n_merged = len(found) - len(np.unique(as_floats))
+    if n_merged:
+        warnings.warn(
+            f"Column {name!r} has {len(found)} distinct numbers, so far apart that {n_merged} of "
+            "them are equal to others in double precision. If they are codes, name the column in "
+            "categorical_features.",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
 
 
 def _with_constants(frame, kinds, summaries):
@@ -299,15 +369,14 @@ def _with_constants(frame, kinds, summaries):
     for p, kind in enumerate(kinds):
         if kind not in ("bernoulli", "poisson"):
             continue
-        column = frame.columns[p]
-        values = list(summaries[p].distinct if summaries else np.unique(column[~np.isnan(column)]))
+        values = list(summaries[p].distinct if summaries else distinct(frame.columns[p]))
         if len(values) != 1:
             continue
         if kind == "bernoulli":
             kinds[p] = "categorical"
             if summaries:
                 summaries[p] = summaries[p].as_level()
-        elif values[0] >= 0 and values[0] == np.round(values[0]):
+        elif values[0] >= 0 and values[0] == int(values[0]):
             kinds[p] = "gaussian"
     return kinds, summaries
 
@@ -325,12 +394,18 @@ def _check_kind(kind, key, column_type):
         )
 
 
-def as_kind(frame, position, likelihood):
-    """Raw values of a column in the form its kind takes: float64 or object."""
+def as_kind(frame, position, likelihood, origins, held="numbers"):
+    """Raw values of a column in the form its kind takes: float64 or object.
+
+    `held` says in messages what the column held in fit.
+    """
     values, name = frame.columns[position], frame.name(position)
     if likelihood.takes == CATEGORY:
         return as_objects(values)
-    return as_numbers(values, name, frame.first_row)
+    numbers = as_numbers(values, name, frame.first_row, held)
+    if position not in origins:
+        return numbers
+    return values if likelihood.has_levels else origins[position].relative(values)
 
 
 def _categorical_positions(categorical_features, names, n_columns):

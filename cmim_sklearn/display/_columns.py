@@ -13,6 +13,7 @@ from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import BOOLEAN, as_numbers, as_objects
 from cmim_sklearn._tables.schema import column_position
+from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn.display._texts import numbered
 
 MAX_COLUMNS = 12
@@ -84,6 +85,7 @@ def read_column(table, position, raw):
     if not any(kind.has_levels and position in block.positions for block, kind in kinds):
         return [as_numbers(values, name) for values in raw], None, name
     order = [] if names is None else table.layout.dtypes[position].get("categories", [])
+    order = list(map(level_of, order))
     codes, levels = as_codes(raw, table.types[position] == BOOLEAN, order)
     return codes, levels, name
 

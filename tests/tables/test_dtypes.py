@@ -21,6 +21,10 @@ from cmim_sklearn._tables.dtypes import Layout, check_layout, float_type, intege
         ("polars", {"dtype": "DataFrame"}),
         ("polars", {"dtype": "Enum"}),
         ("pyarrow", {"dtype": "decimal", "precision": 1, "scale": 1}),
+        ("pandas", {"dtype": "object", "scale": 10**9}),
+        ("pandas", {"dtype": "object", "scale": "1"}),
+        ("pandas", {"dtype": "int64", "scale": 1}),
+        ("numpy", {"dtype": "|O", "of": "read"}),
         ("pyarrow", {"dtype": "dictionary", "index": "int8", "of": "read", "ordered": False}),
     ],
 )
@@ -54,9 +58,12 @@ def test_float_dtypes_of_every_library_have_a_numpy_type(kind, names):
         assert float_type({"dtype": "arrow", "of": {"dtype": name}}) is kind
 
 
-def test_columns_of_an_array_share_one_dtype():
+def test_columns_of_an_array_may_share_one_dtype():
     one, other = {"dtype": "<f8"}, {"dtype": "<i8"}
     assert Layout("numpy", None, [one]).dtype_of(3) == one
+    layout = Layout("numpy", None, [{"dtype": "|O", "scale": 2}, {"dtype": "|O", "of": "float"}])
+    check_layout(layout)
+    assert layout.dtype_of(1)["of"] == "float"
     assert Layout("pandas", ["a", "b"], [one, other]).dtype_of(1) == other
 
 

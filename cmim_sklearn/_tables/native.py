@@ -1,6 +1,31 @@
-"""Categories, dictionaries and strings as levels and codes, as their libraries store them."""
+"""Columns of pandas, polars and pyarrow as numpy arrays."""
 
+import narwhals.stable.v2 as nw
 import numpy as np
+
+from cmim_sklearn._tables.wide import is_wide
+
+
+def integers(series):
+    """Integers of a narwhals series: float64 with NaN, or objects with None if one is wide."""
+    if series.dtype in (nw.Int128, nw.UInt128):  # numpy has no 128-bit integers
+        values = series.cast(nw.Float64).to_numpy().astype(np.float64)
+        return listed(series) if is_wide(values) else values
+    # No cast in Arrow, which raises for integers above 2^53.
+    exact, missing = series.fill_null(0).to_numpy(), series.is_null().to_numpy()
+    values = exact.astype(np.float64)
+    if is_wide(values):
+        values = exact.astype(object)
+    values[missing] = None if values.dtype == object else np.nan
+    return values
+
+
+def listed(series):
+    """Values of a narwhals series as Python objects, with None where missing."""
+    missing = series.is_null().to_list()
+    values = np.empty(len(missing), dtype=object)
+    values[:] = [None if m else v for v, m in zip(series.to_list(), missing, strict=True)]
+    return values
 
 
 def levels_and_codes(column, library):
