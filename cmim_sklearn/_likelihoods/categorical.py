@@ -8,7 +8,7 @@ import torch
 
 from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
 from cmim_sklearn._likelihoods.summary import summarise
-from cmim_sklearn._utils.levels import level_of, plain_level
+from cmim_sklearn._utils.levels import level_of, plain_level, twin_of
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MANY_LEVELS = 100
@@ -94,6 +94,8 @@ class Categorical(Likelihood):
         for c, (column, codes) in enumerate(zip(columns, self._codes, strict=True)):
             lookup = defaultdict(lambda: -1.0, {**codes, None: np.nan})
             out[:, c] = list(map(lookup.__getitem__, column.tolist()))
+            for row in np.flatnonzero(out[:, c] == -1):
+                out[row, c] = codes.get(twin_of(column[row]), -1.0)
         return out
 
     def decode(self, encoded, *, drawn=False):

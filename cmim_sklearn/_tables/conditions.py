@@ -48,7 +48,7 @@ def read_conditions(table, given) -> Frame:
     columns = [columns.get(p, np.full(n, np.nan)) for p in range(len(table.types))]
     frame = Frame(table.layout, columns, table.types, None, index)
     _check_empty(table, frame)
-    _check_levels(table, frame)
+    _match_levels(table, frame)
     _check_numbers(table, frame)
     _check_constants(table, frame)
     return frame
@@ -105,7 +105,8 @@ def _check_empty(table, frame):
             )
 
 
-def _check_levels(table, frame):
+def _match_levels(table, frame):
+    """Check that levels were seen in fit; those of categories become the levels of fit."""
     for block, likelihood, columns in table.raw_parts(frame):
         if not likelihood.has_levels:
             continue
@@ -119,6 +120,9 @@ def _check_levels(table, frame):
                     f"`conditions`: unknown level {text(value)} for column {frame.name(p)!r}. "
                     f"Levels seen in fit: {listed(likelihood.levels_of(c), text)}."
                 )
+        if likelihood.takes == CATEGORY:
+            for p, values in zip(block.positions, likelihood.decode(encoded), strict=True):
+                frame.columns[p] = values
 
 
 def _check_numbers(table, frame):

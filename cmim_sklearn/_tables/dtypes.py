@@ -12,6 +12,10 @@ from cmim_sklearn._tables.wide import MAX_SCALE
 from cmim_sklearn._utils.levels import level_of, plain_level
 from cmim_sklearn._utils.messages import shown
 
+NAMES = "strings, numbers or tuples of them"
+TUPLES, RANGE = {"dtype": "tuples"}, {"dtype": "range"}
+"""Descriptions of a MultiIndex and of a RangeIndex of columns."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -20,17 +24,21 @@ class Layout:
     Attributes
     ----------
     library : {"numpy", "pandas", "polars", "pyarrow"}
-    names : list of str or int, or None
-        Column names; None for arrays and lists.
+    names : list or None
+        Column names, strings in polars and pyarrow; see `is_name` for those of pandas. None for
+        arrays and lists.
     dtypes : list of dict
         Description of the dtype of each column; for an array, it may be one that all columns share.
         That of objects names the type of numbers that are not ints: ``{"scale": 2}`` for Decimals
         of up to two decimals, ``{"of": "float"}`` for floats.
+    header : dict or None
+        Type and names of the index of columns of a pandas table; None for other tables.
     """
 
     library: str
     names: list | None
     dtypes: list
+    header: dict | None = None
 
     def dtype_of(self, position):
         """Description of the dtype of a column."""
@@ -63,11 +71,28 @@ def check_layout(layout):
             f"the saved schema must have one dtype per column; got {len(layout.dtypes)} dtypes for "
             f"columns {shown(layout.names)}."
         )
-    for name in layout.names or []:
-        if not isinstance(name, str | int | float):
-            raise ValueError(f"column names must be strings or numbers; got {shown(name)}.")
+    header = layout.header or {"of": TUPLES, "names": []}
+    for name in [*(layout.names or []), *header["names"]]:
+        if not is_name(name):
+            raise ValueError(f"column names must be {NAMES}; got {shown(name)}.")
+    if header["of"] == RANGE and not all(type(name) is int for name in layout.names):
+        raise ValueError(f"a range of column names must be ints; got {shown(layout.names)}.")
+    if header["of"] not in (TUPLES, RANGE):
+        _check_dtype("pandas", header["of"])
     for description in layout.dtypes:
         _check_dtype(layout.library, description)
+
+
+def is_name(name):
+    """Whether a column may have a name: JSON values, numpy scalars and tuples of them."""
+    if isinstance(name, tuple):
+        return all(map(is_name, name))
+    return name is None or isinstance(name, str | int | float | np.number | np.bool_)
+
+
+def is_same_name(one, other):
+    """Whether two column names are equal; NaN equals NaN."""
+    return one == other or (one != one and other != other)
 
 
 def _check_dtype(library, description):
@@ -169,6 +194,38 @@ def pandas_dtype(description):
     if description["dtype"] == "arrow":
         return pd.ArrowDtype(arrow_type(description["of"]))
     return pd.api.types.pandas_dtype(description["dtype"])
+
+
+def describe_header(columns):
+    """Type and names of the index of columns of a pandas table, as JSON values."""
+    import pandas as pd
+
+    if isinstance(columns, pd.MultiIndex):
+        of = TUPLES
+    elif isinstance(columns, pd.RangeIndex):
+        of = RANGE
+    else:
+        of = _describe_pandas(columns.dtype)
+    return {"of": of, "names": [name if is_name(name) else None for name in columns.names]}
+
+
+def pandas_columns(layout):
+    """The index of columns of a pandas table."""
+    import pandas as pd
+
+    names, header = layout.names, layout.header
+    if header is None:  # from a file of format version 3 or before
+        return names
+    if header["of"] == TUPLES:
+        return pd.MultiIndex.from_tuples(names, names=header["names"])
+    (name,) = header["names"]
+    if header["of"] == RANGE:
+        step = names[1] - names[0] if len(names) > 1 else 1
+        return pd.RangeIndex(names[0], names[0] + len(names) * step, step, name=name)
+    # The dtype of names without pd.NA depends on the version of pandas.
+    is_default = header["of"].get("missing") == "nan"
+    dtype = None if is_default else pandas_dtype(header["of"])
+    return pd.Index(names, dtype=dtype, name=name, tupleize_cols=False)
 
 
 def _describe_polars(dtype):

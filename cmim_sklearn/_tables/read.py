@@ -18,7 +18,15 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
-from cmim_sklearn._tables.dtypes import DESCRIBERS, Layout, is_object, scale_of
+from cmim_sklearn._tables.dtypes import (
+    DESCRIBERS,
+    NAMES,
+    Layout,
+    describe_header,
+    is_name,
+    is_object,
+    scale_of,
+)
 from cmim_sklearn._tables.native import integers, levels_and_codes, listed
 from cmim_sklearn._tables.wide import EXACT, decimals_of, is_wide
 from cmim_sklearn._utils.messages import shown
@@ -190,11 +198,13 @@ def _read_frame(frame, known_types, first_row) -> Frame:
         )
     names = list(frame.columns)
     for name in names:
-        if not isinstance(name, str | int | float):
+        if not is_name(name):
             raise TypeError(
-                f"Column names must be strings or numbers; got {name!r}, a {type(name).__name__}. "
+                f"Column names must be {NAMES}; got {name!r}, a {type(name).__name__}. "
                 "Rename the columns, for example with X.columns = X.columns.map(str)."
             )
+    if sum(name != name for name in names) > 1:
+        raise ValueError("Two columns have the name nan. Rename columns so that each is unique.")
     columns, types, dtypes = [], [], []
     for p, (name, series) in enumerate(zip(names, frame.iter_columns(), strict=True)):
         column, was_category = series.to_native(), _was_category(known_types, p)
@@ -204,8 +214,11 @@ def _read_frame(frame, known_types, first_row) -> Frame:
         types.append(kind)
         dtypes.append(dtype | options if is_object(dtype) else dtype)
     native = frame.to_native()
-    index = native.index if library == "pandas" else None
-    return Frame(Layout(library, names, dtypes), columns, types, native, index, first_row)
+    is_pandas = library == "pandas"
+    index = native.index if is_pandas else None
+    header = describe_header(native.columns) if is_pandas else None
+    layout = Layout(library, names, dtypes, header)
+    return Frame(layout, columns, types, native, index, first_row)
 
 
 def _read_series(series, description, name, first_row, was_category):

@@ -9,7 +9,8 @@ import numpy as np
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._tables.dtypes import Layout, scale_of
+from cmim_sklearn._tables.dtypes import Layout, is_same_name
+from cmim_sklearn._tables.origins import Origin, find_origins
 from cmim_sklearn._tables.read import (
     BOOLEAN,
     CATEGORY,
@@ -19,7 +20,7 @@ from cmim_sklearn._tables.read import (
     column_name,
     is_missing,
 )
-from cmim_sklearn._tables.wide import Origin, distinct, is_exact_object
+from cmim_sklearn._tables.wide import distinct, is_exact_object
 from cmim_sklearn._tables.write import write
 from cmim_sklearn._utils.messages import listed, number_text, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
@@ -99,7 +100,7 @@ class Table:
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
         kinds, summaries = _with_constants(frame, kinds, summaries)
-        origins = _find_origins(frame, kinds, summaries)
+        origins = find_origins(frame, kinds, summaries)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
@@ -178,6 +179,23 @@ class Table:
             if p not in self.empty:
                 is_incomplete |= is_missing(values)
         return np.flatnonzero(is_incomplete)
+
+    def check_names(self, frame: Frame):
+        """Raise unless columns have the names of fit, in their order.
+
+        scikit-learn checks the names of tables whose column names are all strings.
+        """
+        fitted, names = self.layout.names, frame.layout.names
+        if any(of is None or all(isinstance(name, str) for name in of) for of in (fitted, names)):
+            return
+        for p, (name, expected) in enumerate(zip(names, fitted, strict=True)):
+            if not is_same_name(name, expected):
+                raise ValueError(
+                    "The feature names should match those that were passed during fit, in the same "
+                    f"order: [{listed(fitted)}]. Got [{listed(names)}], with {shown(name)} in "
+                    f"place of {shown(expected)} at position {p}. Select the columns of fit by "
+                    "name, for example with X[names]."
+                )
 
     def encode(self, frame: Frame, unseen=None):
         """Encode a table as float32 (n, C), C-contiguous.
@@ -322,44 +340,6 @@ def _default_kind(values, kind, summary):
     return "bernoulli" if kind == BOOLEAN or len(found) == 2 else "gaussian"
 
 
-def _find_origins(frame, kinds, summaries):
-    """Origins, by position, of the numeric columns that float64 cannot hold exactly."""
-    origins = {}
-    for p, (values, kind) in enumerate(zip(frame.columns, kinds, strict=True)):
-        if LIKELIHOODS[kind].takes == CATEGORY:
-            continue
-        ends = set() if summaries is None else {summaries[p].low, summaries[p].high}
-        if values.dtype != object and not any(map(is_exact_object, ends)):
-            continue
-        found = distinct(as_objects(values)) | ends
-        origin = Origin.fit(found, scale_of(frame.layout.dtype_of(p)) or 0)
-        if LIKELIHOODS[kind].is_count and origin is not None:
-            raise ValueError(
-                f"`likelihoods`: {kind!r} needs counts below 2**53; column {frame.name(p)!r} has "
-                f"{number_text(max(found))}. Remove it from `likelihoods`."
-            )
-        if origin is not None:
-            origins[p] = origin
-        if not LIKELIHOODS[kind].has_levels:
-            _warn_of_merged(frame.name(p), found, origin)
-    return origins
-
-
-def _warn_of_merged(name, found, origin):
-    """Warn if float64 cannot tell some numbers of a column apart, even from their origin."""
-    exact = np.array(list(found), dtype=object)
-    as_floats = as_numbers(exact, name) if origin is None else origin.relative(exact)
-    n_merged = len(found) - len(np.unique(as_floats))
-    if n_merged:
-        warnings.warn(
-            f"Column {name!r} has {len(found)} distinct numbers, so far apart that {n_merged} of "
-            "them are equal to others in double precision. If they are codes, name the column in "
-            "categorical_features.",
-            UserWarning,
-            stacklevel=user_stacklevel(),
-        )
-
-
 def _with_constants(frame, kinds, summaries):
     """Kinds and summaries in which columns with one value have a kind that generates only it.
 
@@ -435,8 +415,11 @@ def column_position(key, names, n_columns, parameter):
     ValueError
         If there is no such column, with the parameter and the columns that exist.
     """
-    if names is not None and key in names:
-        return names.index(key)
+    if names is not None and (key in names or key != key):
+        same = (p for p, name in enumerate(names) if is_same_name(name, key))
+        position = next(same, None)
+        if position is not None:
+            return position
     if isinstance(key, Integral) and -n_columns <= key < n_columns:
         return int(key) % n_columns
     known = f"[{listed(names)}]" if names is not None else f"positions 0 to {n_columns - 1}"

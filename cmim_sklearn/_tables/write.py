@@ -14,6 +14,7 @@ from cmim_sklearn._tables.dtypes import (
     integer_bounds,
     is_object,
     numpy_dtype,
+    pandas_columns,
     pandas_dtype,
     polars_dtype,
     scale_of,
@@ -75,22 +76,20 @@ def fill(X, frame, layout, types, rows, columns):
             plain = _plain(values, types[p], description) if out.dtype == object else values
             out[mask, p] = plain
         return out
-    fitted = dict(zip(layout.names or [], layout.dtypes, strict=False))
     series = {}
     for p, (mask, values) in new.items():
-        name, description = frame.layout.names[p], frame.layout.dtypes[p]
-        description = _with_numbers(description, layout.dtype_of(p))
+        description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
         if mask.all() and (types[p] != frame.types[p] or description["dtype"] in ("Null", "null")):
-            same_library = layout.library == frame.layout.library and name in fitted
+            same_library = layout.library == frame.layout.library
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
-            description = fitted[name] if same_library else plain
+            description = layout.dtype_of(p) if same_library else plain
         if types[p] == NUMBER and integer_bounds(description):
             rounded = values if values.dtype == object else np.round(values)
             values = _clipped(rounded, description)
         # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
-        series[name] = mask, description, whole, types[p]
+        series[p] = mask, description, whole, types[p]
     return _FILLERS[frame.layout.library](X, series)
 
 
@@ -154,28 +153,32 @@ def _write_numpy(layout, columns, types, index):
     return out.astype(dtype)
 
 
+def _pandas_series(values, kind, description):
+    import pandas as pd
+
+    dtype = pandas_dtype(description)
+    if isinstance(dtype, pd.CategoricalDtype):
+        # By code: pandas would look ints up as floats if one of them is missing.
+        code = {level: i for i, level in enumerate(dtype.categories.tolist())}
+        codes = [code.get(level, -1) for level in _plain(values, kind)]
+        return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
+    if dtype == np.dtype(object) or kind == CATEGORY:
+        return pd.Series(_plain(values, kind, description), dtype=dtype)
+    if isinstance(dtype, np.dtype):
+        return pd.Series(values).astype(dtype)
+    if description["dtype"] == "arrow":
+        array = _arrow_array(values, kind, description, dtype.pyarrow_dtype)
+        return pd.Series(pd.arrays.ArrowExtensionArray(array))
+    return pd.Series(pd.array(_plain(values, kind), dtype=dtype))
+
+
 def _write_pandas(layout, columns, types, index):
     import pandas as pd
 
-    series = []
-    for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
-        dtype = pandas_dtype(description)
-        if isinstance(dtype, pd.CategoricalDtype):
-            # By code: pandas would look ints up as floats if one of them is missing.
-            code = {level: i for i, level in enumerate(dtype.categories.tolist())}
-            codes = [code.get(level, -1) for level in _plain(values, kind)]
-            series.append(pd.Series(pd.Categorical.from_codes(codes, dtype=dtype)))
-        elif dtype == np.dtype(object) or kind == CATEGORY:
-            series.append(pd.Series(_plain(values, kind, description), dtype=dtype))
-        elif isinstance(dtype, np.dtype):
-            series.append(pd.Series(values).astype(dtype))
-        elif description["dtype"] == "arrow":
-            array = _arrow_array(values, kind, description, dtype.pyarrow_dtype)
-            series.append(pd.Series(pd.arrays.ArrowExtensionArray(array)))
-        else:
-            series.append(pd.Series(pd.array(_plain(values, kind), dtype=dtype)))
+    parts = zip(columns, types, layout.dtypes, strict=True)
+    series = [_pandas_series(*part) for part in parts]
     frame = pd.concat(series, axis=1) if series else pd.DataFrame()
-    frame.columns = layout.names
+    frame.columns = pandas_columns(layout)
     if index is not None:
         frame.index = index
     return frame
@@ -219,8 +222,8 @@ def _write_pyarrow(layout, columns, types, index):
 
 def _fill_pandas(X, new):
     out = X.copy()
-    for name, (mask, description, values, kind) in new.items():
-        series = out[name]
+    for p, (mask, description, values, kind) in new.items():
+        series = out.iloc[:, p]
         if description["dtype"] == "category":
             series = series.astype(
                 pandas_dtype(description)
@@ -228,18 +231,17 @@ def _fill_pandas(X, new):
             lacking = set(_plain(values[mask], kind)) - {None} - set(series.cat.categories)
             series = series.cat.add_categories(sorted(lacking))
             description = DESCRIBERS["pandas"](series.dtype)
-        filler = _write_pandas(Layout("pandas", [name], [description]), [values], [kind], X.index)
-        if series.isna().all():
-            out[name] = filler[name]
-        else:
-            out[name] = series.where(~mask, filler[name])
+        filler = _pandas_series(values, kind, description).set_axis(X.index)
+        # By position, since some names mean a selection of rows or columns.
+        out.isetitem(p, filler if series.isna().all() else series.where(~mask, filler))
     return out
 
 
 def _fill_polars(X, new):
     import polars as pl
 
-    for name, (mask, description, values, kind) in new.items():
+    for p, (mask, description, values, kind) in new.items():
+        name = X.columns[p]
         known = X[name]
         if description["dtype"] == "Enum":
             lacking = set(_plain(values[mask], kind)) - {None} - set(description["categories"])
@@ -257,18 +259,14 @@ def _fill_pyarrow(X, new):
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for name, (mask, description, values, kind) in new.items():
-        layout = Layout("pyarrow", [name], [description])
-        filler, position = (
-            _write_pyarrow(layout, [values], [kind], None)[name],
-            X.column_names.index(name),
-        )
-        dtype = filler.type
+    for p, (mask, description, values, kind) in new.items():
+        dtype = arrow_type(description)
+        filler = _arrow_array(values, kind, description, dtype)
         plain = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-        merged = pc.if_else(pa.array(mask), filler.cast(plain), X[name].cast(plain))
+        merged = pc.if_else(pa.array(mask), filler.cast(plain), X[p].cast(plain))
         if plain != dtype:
             merged = pc.dictionary_encode(merged).cast(dtype)
-        X = X.set_column(position, name, merged)
+        X = X.set_column(p, X.column_names[p], merged)
     return X
 
 

@@ -22,3 +22,12 @@ def level_of(plain):
     if tag != "decimal" or not level.is_finite() or abs(level.adjusted()) > MAX_EXPONENT:
         raise ValueError(f"{shown(plain)} is not a level.")
     return level
+
+
+def twin_of(level):
+    """Decimal that a float writes as text, or the float that writes a Decimal; else the level."""
+    if isinstance(level, float):
+        return Decimal(repr(level))
+    if isinstance(level, Decimal) and Decimal(repr(float(level))) == level:
+        return float(level)
+    return level

@@ -122,3 +122,11 @@ def test_levels_may_be_decimals():
     state = to_json(Categorical.fit([column], ["c"]).state(), "state", arrays)
     likelihood = Categorical(**from_json(state, arrays))
     assert likelihood.decode(likelihood.encode([column]))[0].tolist() == column.tolist()
+
+
+@pytest.mark.parametrize(
+    ("seen", "later"), [(Decimal("0.10"), 0.1), (0.1, Decimal("0.10")), (2.0, Decimal(2)), (2, 2.0)]
+)
+def test_numbers_of_another_type_are_the_same_level(seen, later):
+    likelihood = Categorical.fit([objects(seen, "a")], ["c"])
+    assert likelihood.encode([objects(later)]) == likelihood.encode([objects(seen)]) != -1

@@ -136,7 +136,12 @@ def test_fractions_are_numbers_but_no_categories():
             ValueError,
             "so that each name occurs once",
         ),
-        (pd.DataFrame([[1]], columns=[("a", "b")]), TypeError, "Rename the columns"),
+        (
+            pd.DataFrame([[1]], columns=[datetime.date(2020, 1, 1)]),
+            TypeError,
+            r"must be strings, numbers or tuples.*date\(2020, 1, 1\), a date\. Rename the columns",
+        ),
+        (pd.DataFrame([[1, 2]], columns=[np.nan, np.nan]), ValueError, "have the name nan"),
         (
             pl.DataFrame({"x": pl.Series([object()], dtype=pl.Object)}),
             TypeError,

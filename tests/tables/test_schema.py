@@ -315,3 +315,16 @@ def test_numbers_relative_to_an_origin_survive_a_state():
     assert again.decode(encoded)["k"].tolist() == frame["k"].tolist()
     old = {name: part for name, part in table.state().items() if name != "origins"}
     assert Table.from_state(old).origins == {}
+
+
+@pytest.mark.parametrize("names", [[3, 1, 2], [0.5, np.nan, 2], [("a", 1), ("a", 2), ("b", 1)]])
+def test_columns_with_names_other_than_strings_need_the_order_of_fit(names):
+    frame = pd.DataFrame([["a", 2, 3], ["b", 4, 6]], columns=pd.Index(names))
+    table = Table.fit(read(frame))
+    table.check_names(read(frame))
+    table.check_names(read(frame.to_numpy()))
+    table.check_names(read(frame.set_axis(["x", "y", "z"], axis=1)))  # scikit-learn warns of these
+    with pytest.raises(ValueError, match=r"should match .* with .* in place of .* at position 1"):
+        table.check_names(read(frame.iloc[:, [0, 2, 1]]))
+    frame = read_conditions(table, {names[1]: 4})
+    assert frame.columns[1].tolist() == [4]

@@ -247,6 +247,14 @@ def test_categories_of_decimals_can_be_saved(X, tmp_path):
         assert to_pandas(encoder.sample(1)).dtypes.equals(X.dtypes)
 
 
+def test_conditions_on_categories_become_the_levels_of_fit():
+    X = pd.DataFrame({"k": pd.Categorical([Decimal("0.10"), Decimal("2.5")] * 30), "x": range(N)})
+    for given in (0.1, Decimal("0.1"), np.float64(0.1)):
+        found = small_encoder().fit(X).sample(2, conditions={"k": given})["k"]
+        assert list(map(str, found)) == ["0.10", "0.10"]
+        assert found.dtype == X["k"].dtype
+
+
 @pytest.mark.parametrize("make", [float, int])
 def test_whole_numbers_of_object_columns_keep_their_type(make):
     frame = pd.DataFrame({"k": [make(i % 9) for i in range(N)], "w": ["a", "b"] * 30}, dtype=object)
