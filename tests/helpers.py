@@ -191,7 +191,7 @@ def columns_of(kind, n=60, seed=0):
         "bernoulli": lambda: [rng.choice([3.0, 7.5], n), rng.choice([0.0, 1.0], n)],
         "categorical": lambda: [
             rng.choice(objects("a", "b", "c"), n),
-            rng.choice(objects(1, "x", True, "y", 2.5), n),
+            rng.choice(objects(1, "x", False, "y", 2.5), n),
         ],
         "poisson": lambda: [rng.poisson(3, n).astype(float), rng.poisson(100, n).astype(float)],
     }[kind]()

@@ -62,6 +62,8 @@ class Categorical(Likelihood):
     def fit(cls, columns, names, *, summaries=None, max_categories=256, **options):
         """Learn the levels of each column, with at most ``max_categories`` classes."""
         levels, n_classes, shares, n_seen = [], [], [], []
+        for column, name in zip(columns, names, strict=True):
+            _warn_of_booleans(column, name)
         for summary, name in zip(summaries or summarise(columns, True), names, strict=True):
             counts = _of_one_type(summary.counts)
             n_seen.append(summary.n_seen)
@@ -213,6 +215,22 @@ def _of_one_type(counts):
     return Counter(
         {int(v) if isinstance(v, float) and v.is_integer() else v: n for v, n in counts.items()}
     )
+
+
+def _warn_of_booleans(column, name):
+    """Warn if a boolean and a number are equal, which makes them one level."""
+    if not {bool} < set(map(type, column)):
+        return
+    booleans = {level for level in column if type(level) is bool}
+    equal = {level for level in column if type(level) is not bool and level in booleans}
+    if equal:
+        number = min(equal)
+        warnings.warn(
+            f"Column {name!r} has the levels {bool(number)} and {number!r}, which are equal and "
+            "count as one level. Convert the column to strings to keep them apart.",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
 
 
 def _warn_of_identifiers(name, n_levels, n_seen):

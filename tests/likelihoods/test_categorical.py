@@ -109,7 +109,7 @@ def test_levels_are_exact_numbers_of_one_type():
     summary = ColumnSummary(has_levels=True)
     for part in (np.array([5.0, np.nan]), objects(2**60 + 1, 5), objects(2**60, None)):
         summary.add(part)
-    likelihood = Categorical.fit(None, ["c"], summaries=[summary])
+    likelihood = Categorical.fit([objects(5)], ["c"], summaries=[summary])
     assert likelihood.levels == [[5, 2**60, 2**60 + 1]]
     assert {type(level) for level in likelihood.levels[0]} == {int}
     column = objects(2**60, 2**60 + 1, 2**60 + 2, 5.0)
@@ -130,3 +130,12 @@ def test_levels_may_be_decimals():
 def test_numbers_of_another_type_are_the_same_level(seen, later):
     likelihood = Categorical.fit([objects(seen, "a")], ["c"])
     assert likelihood.encode([objects(later)]) == likelihood.encode([objects(seen)]) != -1
+
+
+@pytest.mark.parametrize(
+    ("levels", "named"), [((True, 1, "a"), "True and 1"), ((0.0, False), "0.0")]
+)
+def test_booleans_that_equal_numbers_emit_a_warning(levels, named):
+    with pytest.warns(UserWarning, match=rf"Column 'c' has the levels .*{named}, which are equal"):
+        assert len(Categorical.fit([objects(*levels)], ["c"]).levels[0]) == len(set(levels))
+    Categorical.fit([objects(True, False, "a"), objects(True, 2, 0.5)], "ab")  # no warning
