@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cmim_sklearn._likelihoods.base import Likelihood, log_unknown
+from cmim_sklearn._likelihoods.scaling import SINGLE_PRECISION
 from cmim_sklearn._likelihoods.summary import summarise
 
 
@@ -17,6 +18,12 @@ class Bernoulli(Likelihood):
         Raw values that encode to 0 and 1.
     n_seen : array of shape (C,)
         Number of observed training values.
+
+    Attributes
+    ----------
+    in_single : array of shape (C,)
+        Whether values are compared in single precision: float64 in fit may be float32 in use, in
+        which 0.1 is another number. False if the two values are equal or inexact there.
     """
 
     has_levels = True
@@ -25,6 +32,11 @@ class Bernoulli(Likelihood):
         super().__init__(len(values), len(values), len(values))
         self.values = [tuple(float(v) for v in pair) for pair in values]
         self.n_seen = np.asarray(n_seen, float)
+        pairs = np.array(self.values).reshape(-1, 2)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            single = pairs.astype(np.float32)
+            is_exact = np.abs(single - pairs) <= SINGLE_PRECISION * np.abs(pairs)
+        self.in_single = is_exact.all(1) & (single[:, 0] != single[:, 1])
         self.register_buffer("_log_unknown", log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod
@@ -51,10 +63,8 @@ class Bernoulli(Likelihood):
     def encode(self, columns):
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, pair) in enumerate(zip(columns, self.values, strict=True)):
-            # float64 in fit may be float32 here, in which 0.1 is another number.
-            with np.errstate(over="ignore"):
-                single = np.array(pair, np.float32)
-                kind = np.float32 if single[0] != single[1] else np.float64
+            kind = np.float32 if self.in_single[c] else np.float64
+            with np.errstate(over="ignore", under="ignore"):
                 (zero, one), values = np.array(pair, kind), column.astype(kind)
             codes = np.where(values == one, 1.0, np.where(values == zero, 0.0, -1.0))
             out[:, c] = np.where(np.isnan(column), np.nan, codes)

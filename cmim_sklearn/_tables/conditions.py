@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cmim_sklearn._tables.dtypes import float_type, integer_bounds
+from cmim_sklearn._tables.dtypes import float_type, integer_bounds, number_bounds
 from cmim_sklearn._tables.read import (
     BOOLEAN,
     CATEGORY,
@@ -36,8 +36,8 @@ def read_conditions(table, given) -> Frame:
     ------
     ValueError
         If a column is unknown or held no value in fit, a level was not seen in fit, a column that
-        was constant in fit is given another value, or an integer or count column is given a value
-        that it cannot hold.
+        was constant in fit is given another value, or a column of counts, or its dtype, cannot
+        hold a value.
     """
     if isinstance(given, dict):
         columns, n, index = _read_dict(table, given), 1, None
@@ -47,7 +47,7 @@ def read_conditions(table, given) -> Frame:
     frame = Frame(table.layout, columns, table.types, None, index)
     _check_empty(table, frame)
     _check_levels(table, frame)
-    _check_integers(table, frame)
+    _check_bounds(table, frame)
     _check_constants(table, frame)
     return frame
 
@@ -122,22 +122,28 @@ def _check_levels(table, frame):
                 )
 
 
-def _check_integers(table, frame):
-    """Check that integer and count columns are given values that they can hold."""
+def _check_bounds(table, frame):
+    """Check that columns are given numbers that their dtype, and counts, can hold."""
     blocks = zip(table.blocks, table.likelihood.blocks, strict=True)
     is_count = {p: part.is_count for block, part in blocks for p in block.positions}
     for p, values in enumerate(frame.columns):
-        bounds = integer_bounds(table.layout.dtype_of(p))
+        description = table.layout.dtype_of(p)
+        bounds, is_whole = integer_bounds(description), True
         if is_count[p]:
             bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
+        elif bounds is None:
+            bounds, is_whole = number_bounds(description), False
+            bounds = bounds and tuple(map(float, bounds))
         if values.dtype == object or bounds is None:
             continue
-        outside = (values < bounds[0]) | (values > bounds[1])
-        wrong = np.flatnonzero(outside | (~np.isnan(values) & (values != np.round(values))))
-        if len(wrong):
+        is_wrong = (values < bounds[0]) | (values > bounds[1])
+        if is_whole:
+            is_wrong |= ~np.isnan(values) & (values != np.round(values))
+        if is_wrong.any():
+            number = "whole number" if is_whole else "number"
             raise ValueError(
-                f"`conditions`: column {frame.name(p)!r} must be a whole number from {bounds[0]} "
-                f"to {bounds[1]}; got {values[wrong[0]]:g}."
+                f"`conditions`: column {frame.name(p)!r} must be a {number} from {bounds[0]} to "
+                f"{bounds[1]}; got {values[is_wrong][0]:g}."
             )
 
 

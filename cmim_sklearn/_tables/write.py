@@ -9,7 +9,9 @@ from cmim_sklearn._tables.dtypes import (
     DESCRIBERS,
     Layout,
     arrow_type,
+    float_type,
     integer_bounds,
+    number_bounds,
     numpy_dtype,
     pandas_dtype,
     polars_dtype,
@@ -67,6 +69,8 @@ def fill(X, frame, layout, types, rows, columns):
     if frame.layout.names is None:
         out = np.array(frame.native)
         for p, (mask, values) in new.items():
+            if types[p] == NUMBER:
+                values = _clipped(values, frame.layout.dtype_of(p))
             out[mask, p] = _plain(values, types[p]) if out.dtype == object else values
         return out
     fitted = dict(zip(layout.names or [], layout.dtypes, strict=False))
@@ -77,8 +81,9 @@ def fill(X, frame, layout, types, rows, columns):
             same_library = layout.library == frame.layout.library and name in fitted
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
             description = fitted[name] if same_library else plain
-        if types[p] == NUMBER and integer_bounds(description):
-            values = _clipped(np.round(values), description)
+        if types[p] == NUMBER:
+            is_integer = integer_bounds(description) is not None
+            values = _clipped(np.round(values) if is_integer else values, description)
         # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
@@ -87,14 +92,15 @@ def fill(X, frame, layout, types, rows, columns):
 
 
 def _clipped(values, description):
-    """Clip numbers to the bounds of their integer dtype, which float64 may round outward."""
-    bounds = integer_bounds(description)
-    if not bounds:
+    """Clip numbers to the bounds of their dtype, which float64 may round outward."""
+    bounds = number_bounds(description)
+    if bounds is None:
         return values
-    highest = float(bounds[1])
-    if int(highest) > bounds[1]:
-        highest = np.nextafter(highest, 0)
-    return np.clip(values, float(bounds[0]), highest)
+    ends = [
+        end if abs(end) <= abs(bound) else np.nextafter(end, 0)
+        for end, bound in zip(map(float, bounds), bounds, strict=True)
+    ]
+    return np.clip(values, *ends)
 
 
 def _plain(values, kind):
@@ -149,7 +155,10 @@ def _write_polars(layout, columns, types, index):
     for name, values, kind, description in zip(
         layout.names, columns, types, layout.dtypes, strict=True
     ):
-        plain = pl.Series(name, _plain(values, kind), strict=False)
+        if float_type(description):  # Python ints above 2**127 would become null
+            plain = pl.Series(name, values, nan_to_null=True)
+        else:
+            plain = pl.Series(name, _plain(values, kind), strict=False)
         series.append(plain.cast(polars_dtype(description)))
     return pl.DataFrame(series)
 
