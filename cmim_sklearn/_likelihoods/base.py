@@ -163,3 +163,13 @@ class Likelihood(nn.Module, ABC):
 def log_unknown(n_seen, n_levels):
     """Log probability of a level not seen in fit, (C,): 1 / (n + K + 1)."""
     return torch.as_tensor(-np.log(n_seen + n_levels + 1), dtype=torch.float32)
+
+
+def normal_noise(like, generator):
+    """Standard normal noise of the shape and on the device of a tensor, always in float32."""
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32, device=like.device)
+
+
+def uniform_noise(like, generator):
+    """Uniform noise on [0, 1) of the shape and on the device of a tensor, always in float32."""
+    return torch.rand(like.shape, generator=generator, dtype=torch.float32, device=like.device)

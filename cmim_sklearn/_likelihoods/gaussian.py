@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from cmim_sklearn._likelihoods.base import Likelihood
+from cmim_sklearn._likelihoods.base import Likelihood, normal_noise
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS, ScalingMap
 from cmim_sklearn._likelihoods.summary import summarise
 
@@ -56,7 +56,7 @@ class Gaussian(Likelihood):
         self.low, self.high = np.asarray(low, float), np.asarray(high, float)
         self.decimals = [None if d is None else int(d) for d in decimals]
         self.n_seen = np.asarray(n_seen, float)
-        self.raw_scale = nn.Parameter(torch.zeros(self.n_columns))
+        self.raw_scale = nn.Parameter(torch.zeros(self.n_columns, dtype=torch.float32))
         self.register_buffer("deviation", self.log_scale().exp().detach())
         leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
         self.register_buffer("_leak", leak, persistent=False)
@@ -155,12 +155,12 @@ class Gaussian(Likelihood):
         return params
 
     def sample(self, params, generator):
-        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        noise = normal_noise(params, generator)
         return params + self.deviation * noise
 
     def rsample(self, params, generator):
         """Sample of each cell (n, C) with the trained scale, with gradients in params and scale."""
-        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        noise = normal_noise(params, generator)
         return params + self.log_scale().exp() * noise
 
     def measure(self, columns):

@@ -5,6 +5,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from cmim_sklearn._training.state import (
+    bound_gradients,
     copy_optimizer_state,
     restore,
     scale_optimizer_rate,
@@ -33,6 +34,7 @@ class CriticNet(NeuralNet):
         bound = self.criterion_(*critic_values(self.module_, *batch))
         loss = -bound.mean()
         loss.backward()
+        bound_gradients(self.module_)
         return {"loss": loss, "y_pred": bound}
 
 

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from cmim_sklearn._encoders.base.fit import SUMMARY_ROWS, FitSteps, layer_sizes, plain_columns
 from cmim_sklearn._encoders.base.fitted import FittedEncoder
 from cmim_sklearn._encoders.base.out_of_core import OutOfCoreEncoder
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.features import TOTAL_VARIANCE
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import read_in_parts
@@ -143,6 +144,7 @@ class _LatentEncoder(
 
     # -- fit ---------------------------------------------------------------------------------------
 
+    @isolated()
     @with_callbacks
     def fit(self, X, y=None, *, X_val=None):
         """Learn the schema of a table and train the network.
@@ -196,6 +198,7 @@ class _LatentEncoder(
         trained = train(self._make_net(built, rows, X, y), rows, self._summarise)
         self._keep(table, built, trained)
 
+    @isolated()
     def fit_schema(self, X):
         """Learn the schema from a sample, without training; `partial_fit` then uses it.
 
@@ -224,6 +227,7 @@ class _LatentEncoder(
             self._keep(self._learn_new_table(frame), self._architecture())
         return self
 
+    @isolated()
     def partial_fit(self, X, y=None):
         """Train in one pass over a chunk of rows, continuing from the current weights.
 
@@ -298,6 +302,7 @@ class _LatentEncoder(
         self._check_use()
         return len(self._scales[self._embedding][0])
 
+    @isolated()
     def transform(self, X):
         """Embed rows as numeric features. A row's features do not depend on the other rows.
 
@@ -344,6 +349,7 @@ class _LatentEncoder(
         )
         return on_rows(model, embed, encoded, n_rows)[name]
 
+    @isolated()
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Estimate the information that noisy codes hold about their rows, I(x; z), in nats.
 

@@ -26,7 +26,6 @@ from cmim_sklearn._training.net import (
 )
 from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import use_one_thread_after_fork
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -68,7 +67,6 @@ class FitSteps:
 
         Otherwise warn of values in columns without any value in fit, which count as missing.
         """
-        use_one_thread_after_fork()
         if reset:
             return self._checked(read(X), reset=True, min_rows=min_rows)
         table, unseen = table or self.table_, {}
@@ -215,6 +213,7 @@ class FitSteps:
         device = resolve_device(self.device)
         net_params = dict(self.net_params or {})
         callbacks += list(net_params.pop("callbacks", None) or [])
+        net_params.pop("n_threads", None)  # applied around each method, see `isolated`
         if not one_cycle:
             net_params.pop("callbacks__schedule", None)  # there is no schedule to replace
         if "optimizer" not in net_params:
