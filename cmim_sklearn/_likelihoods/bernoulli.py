@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
+from cmim_sklearn._likelihoods.scaling import SINGLE_PRECISION
 from cmim_sklearn._likelihoods.summary import summarise
 from cmim_sklearn._utils.levels import level_of, plain_level
 
@@ -20,6 +21,12 @@ class Bernoulli(Likelihood):
         Raw values that encode to 0 and 1; ints and Decimals where float64 may not be exact.
     n_seen : array of shape (C,)
         Number of observed training values.
+
+    Attributes
+    ----------
+    in_single : array of shape (C,)
+        Whether values are compared in single precision: float64 in fit may be float32 in use, in
+        which 0.1 is another number. False if the two values are whole, or equal or inexact there.
     """
 
     has_levels = True
@@ -29,6 +36,12 @@ class Bernoulli(Likelihood):
         self.values = [tuple(_number(v) for v in pair) for pair in values]
         self._are_exact = [any(not isinstance(v, float) for v in pair) for pair in self.values]
         self.n_seen = np.asarray(n_seen, float)
+        pairs = np.array([[float(v) for v in pair] for pair in self.values]).reshape(-1, 2)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            single = pairs.astype(np.float32)
+            is_exact = np.abs(single - pairs) <= SINGLE_PRECISION * np.abs(pairs)
+        is_whole = ((pairs == np.round(pairs)) & (np.abs(pairs) < 2**53)).all(1)
+        self.in_single = is_exact.all(1) & (single[:, 0] != single[:, 1]) & ~is_whole
         self.register_buffer("_log_unknown", log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod
@@ -61,8 +74,10 @@ class Bernoulli(Likelihood):
                 seen = [None if v != v else v for v in column.tolist()]
                 out[:, c] = [code.get(v, -1.0) for v in seen]
                 continue
-            zero, one = (_equal(column, pair, value) for value in pair)
-            codes = np.where(one, 1.0, np.where(zero, 0.0, -1.0))
+            kind = np.float32 if self.in_single[c] else np.float64
+            with np.errstate(over="ignore", under="ignore"):
+                (zero, one), values = np.array(pair, kind), column.astype(kind)
+            codes = np.where(values == one, 1.0, np.where(values == zero, 0.0, -1.0))
             out[:, c] = np.where(np.isnan(column), np.nan, codes)
         return out
 
@@ -123,15 +138,3 @@ def _number(value):
     """A value as it is in a state, as a float, an int or a Decimal."""
     value = level_of(value)
     return value if isinstance(value, int | Decimal) else float(value)
-
-
-def _equal(column, pair, value):
-    """Whether each number of a column (n,) is one of the pair of values.
-
-    float64 in fit may be float32 here, in which 0.1 is another number.
-    """
-    with np.errstate(over="ignore"):
-        single = np.array(pair, np.float32)
-        if value.is_integer() or single[0] == single[1]:
-            return column == value
-        return column.astype(np.float32) == np.float32(value)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from cmim_sklearn._likelihoods.base import Likelihood, normal_noise
-from cmim_sklearn._likelihoods.scaling import SCALINGS, ScalingMap
+from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS, ScalingMap
 from cmim_sklearn._likelihoods.summary import summarise
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -21,6 +21,8 @@ SCALE_GAIN = 10.0
 of the gradient; at a rate of 1e-3 a scale would need the whole fit to reach its lower bound."""
 MAX_SCALED = 1e15
 """Largest absolute encoded value; its square still fits a float32."""
+MIN_SCALED_RANGE = 1e-6
+"""Width of a column's range, in standardised units, below which samples are noise alone."""
 MAX_DEVIATIONS = 1e4
 """Largest residual, in standard deviations, that `surrogate` distinguishes."""
 
@@ -94,7 +96,8 @@ class Gaussian(Likelihood):
         for c, m in enumerate(self.maps):
             values = m.inverse(encoded[:, c].astype(np.float64))
             if self.decimals[c] is not None:
-                values = np.round(values, self.decimals[c])
+                with np.errstate(over="ignore", invalid="ignore"):  # before they are clipped
+                    values = np.round(values, self.decimals[c])
             out.append(self._clipped(c, values) if drawn else self._in_range(c, values))
         return out
 
@@ -106,20 +109,26 @@ class Gaussian(Likelihood):
 
     def _clipped(self, c, values):
         """Clip generated or expected values of a column."""
+        return np.clip(values, *self._ends(c)) if self._is_free(c) else self._in_range(c, values)
+
+    def _is_free(self, c):
+        """Whether samples of a column may leave the training range."""
         # With many knots the map extrapolates only outside the training range, which about 1 sample
-        # in n leaves: clip it. A linear map has no such range.
-        is_linear = len(self.maps[c].x) == 2
-        is_free = is_linear and self.low[c] < self.high[c]
-        return np.clip(values, *self._ends(c)) if is_free else self._in_range(c, values)
+        # in n leaves: clip it. A linear map has no such range, unless encoded values do not resolve
+        # or do not reach it.
+        if not self.maps[c].is_linear:
+            return False
+        low, high = self.maps[c].forward([self.low[c], self.high[c]])
+        return high - low > MIN_SCALED_RANGE and -MAX_SCALED < low < high < MAX_SCALED
 
     def _ends(self, c):
-        """Range that densities are clipped to; infinite where an end is not a probability mass."""
+        """Range that densities are clipped to; `MAX_SIZE` where an end has no probability mass."""
         m, ends = self.maps[c], (self.low[c], self.high[c])
         is_clipped = [
             self.decimals[c] == 0 or m.above[end] > m.below[end] or ends[0] == ends[1]
             for end in (0, -1)
         ]
-        free = np.array([-np.inf, np.inf])
+        free = np.array([-MAX_SIZE, MAX_SIZE])
         return np.where(is_clipped, ends, np.where(np.isnan(ends), np.nan, free))
 
     def constant_of(self, column):
@@ -164,15 +173,20 @@ class Gaussian(Likelihood):
         width.
         """
         cells = np.empty((len(columns[0]), self.n_columns, self.cell_width), np.float32)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for c, (m, values) in enumerate(zip(self.maps, columns, strict=True)):
                 lowest, highest = self._ends(c)
                 plain, outside = m.without_atoms(), (values < lowest) | (values > highest)
                 if self.decimals[c] == 0:
                     ends = np.round(values) - 0.5, np.round(values) + 0.5
                     low, high = m.forward(ends[0]), m.forward(ends[1])
+                    # Above 2**52 the ends of a bin are not float64 numbers.
+                    spacing = np.spacing(np.abs(values))
+                    is_coarse = spacing > 0.5
+                    low, high = np.where(is_coarse, m.interval(values), (low, high))
                     spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
                     width, spare_width = high - low, spare_high - spare_low
+                    width = np.where(is_coarse & (width <= 0), m.slope(values) * spacing, width)
                     # Far from 0 both ends of a bin round to one number in double precision.
                     spare_width = np.where(spare_width > 0, spare_width, plain.slope(values))
                     is_mass = ~outside

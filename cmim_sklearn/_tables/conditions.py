@@ -6,7 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from cmim_sklearn._tables.dtypes import float_type, integer_bounds, is_object, scale_of
+from cmim_sklearn._tables.dtypes import (
+    float_type,
+    integer_bounds,
+    is_object,
+    number_bounds,
+    scale_of,
+)
 from cmim_sklearn._tables.read import (
     CATEGORY,
     Frame,
@@ -38,8 +44,8 @@ def read_conditions(table, given) -> Frame:
     ------
     ValueError
         If a column is unknown or held no value in fit, a level was not seen in fit, a column that
-        was constant in fit is given another value, or a column of integers, counts or decimals is
-        given a value that it cannot hold.
+        was constant in fit is given another value, or a column of counts, or its dtype, cannot
+        hold a value.
     """
     if isinstance(given, dict):
         columns, n, index = _read_dict(table, given), 1, None
@@ -126,20 +132,25 @@ def _match_levels(table, frame):
 
 
 def _check_numbers(table, frame):
-    """Check that columns of integers, counts and decimals are given values that they can hold."""
+    """Check that columns are given numbers that their dtype, and counts, can hold."""
     blocks = zip(table.blocks, table.likelihood.blocks, strict=True)
     is_count = {p: part.is_count for block, part in blocks for p in block.positions}
     for p, values in enumerate(frame.columns):
         description = table.layout.dtype_of(p)
         bounds, scale = integer_bounds(description), scale_of(description)
+        is_whole = bounds is not None or is_count[p]
         if is_count[p]:
             bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
+        elif not is_whole:
+            bounds = number_bounds(description)
         if table.types[p] == CATEGORY:
             continue
         for value in as_objects(values[~is_missing(values)]):
             # As Python numbers, which compare exactly.
-            if bounds and not (bounds[0] <= value <= bounds[1] and value == int(value)):
-                expected = f"a whole number from {bounds[0]} to {bounds[1]}"
+            if bounds and not _is_within(value, bounds, is_whole):
+                number = "whole number" if is_whole else "number"
+                low, high = bounds if is_whole else map(float, bounds)
+                expected = f"a {number} from {low} to {high}"
             elif scale is not None and not is_object(description) and _has_more(value, scale):
                 expected = f"a number with at most {scale} decimals, as its dtype"
             else:
@@ -148,6 +159,14 @@ def _check_numbers(table, frame):
                 f"`conditions`: column {frame.name(p)!r} must be {expected}; got "
                 f"{number_text(value)}."
             )
+
+
+def _is_within(value, bounds, is_whole):
+    """Whether a finite number is within bounds, and whole if it must be."""
+    if not np.isfinite(float(value)):
+        return False
+    exact = Fraction(value)
+    return bounds[0] <= exact <= bounds[1] and not (is_whole and exact.denominator > 1)
 
 
 def _has_more(value, scale):

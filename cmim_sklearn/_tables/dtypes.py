@@ -5,6 +5,7 @@ Dtypes of each library are converted to descriptions, and descriptions back to d
 
 import re
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from cmim_sklearn._utils.messages import shown
 NAMES = "strings, numbers or tuples of them"
 TUPLES, RANGE = {"dtype": "tuples"}, {"dtype": "range"}
 """Descriptions of a MultiIndex and of a RangeIndex of columns."""
+MAX_DIGITS = 76
+"""Maximum precision of a decimal dtype, that of Arrow's decimal256."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,23 @@ def integer_bounds(description):
         return None
     bits = int(integer[2])
     return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def number_bounds(description):
+    """Smallest and largest finite number of a dtype of numbers; None if float64 cannot exceed them.
+
+    Bounds are exact: ints or fractions.
+    """
+    name, kind = _plain_name(description), float_type(description)
+    if kind in (np.float16, np.float32):
+        largest = Fraction(float(np.finfo(kind).max))
+    elif name.startswith("decimal"):
+        of = description["of"] if description["dtype"] == "arrow" else description
+        digits = min(of["precision"], MAX_DIGITS)
+        largest = Fraction(10**digits - 1) / Fraction(10) ** of["scale"]
+    else:
+        return integer_bounds(description)
+    return -largest, largest
 
 
 def float_type(description):

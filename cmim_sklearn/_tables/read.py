@@ -18,6 +18,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
+from cmim_sklearn._likelihoods.scaling import MAX_SIZE
 from cmim_sklearn._tables.dtypes import (
     DESCRIBERS,
     NAMES,
@@ -36,9 +37,6 @@ PART_CELLS, MIN_PART_ROWS = 2**20, 256
 """Cells of a long table that are read together (about 20 MB), and the minimum number of rows."""
 
 TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-
-MAX_SIZE = 1e305
-"""Largest absolute number of a column: differences and means of larger ones overflow."""
 
 DATETIME_ADVICE = (
     "Convert it to numbers first, for example with skrub's DatetimeEncoder or to days since a date."

@@ -11,8 +11,10 @@ from cmim_sklearn._tables.dtypes import (
     DESCRIBERS,
     Layout,
     arrow_type,
+    float_type,
     integer_bounds,
     is_object,
+    number_bounds,
     numpy_dtype,
     pandas_columns,
     pandas_dtype,
@@ -73,6 +75,8 @@ def fill(X, frame, layout, types, rows, columns):
         out = np.array(frame.native)
         for p, (mask, values) in new.items():
             description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
+            if types[p] == NUMBER:
+                values = _clipped(values, frame.layout.dtype_of(p))
             plain = _plain(values, types[p], description) if out.dtype == object else values
             out[mask, p] = plain
         return out
@@ -83,9 +87,9 @@ def fill(X, frame, layout, types, rows, columns):
             same_library = layout.library == frame.layout.library
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
             description = layout.dtype_of(p) if same_library else plain
-        if types[p] == NUMBER and integer_bounds(description):
-            rounded = values if values.dtype == object else np.round(values)
-            values = _clipped(rounded, description)
+        if types[p] == NUMBER:
+            is_rounded = integer_bounds(description) and values.dtype != object
+            values = _clipped(np.round(values) if is_rounded else values, description)
         # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
@@ -102,17 +106,19 @@ def _with_numbers(description, fitted):
 
 
 def _clipped(values, description):
-    """Clip numbers to the bounds of their integer dtype, which float64 may round outward."""
-    bounds = integer_bounds(description)
-    if not bounds:
+    """Clip numbers to the bounds of their dtype, which float64 may round outward."""
+    # Exact numbers are integers, or Decimals within the range seen in fit.
+    bounds = (integer_bounds if values.dtype == object else number_bounds)(description)
+    if bounds is None:
         return values
     if values.dtype == object:
         clipped = [v if v is None else min(max(v, bounds[0]), bounds[1]) for v in values]
         return np.array(clipped, dtype=object)
-    highest = float(bounds[1])
-    if int(highest) > bounds[1]:
-        highest = np.nextafter(highest, 0)
-    return np.clip(values, float(bounds[0]), highest)
+    ends = [
+        end if abs(end) <= abs(bound) else np.nextafter(end, 0)
+        for end, bound in zip(map(float, bounds), bounds, strict=True)
+    ]
+    return np.clip(values, *ends)
 
 
 def _plain(values, kind, description=None):
@@ -191,7 +197,10 @@ def _write_polars(layout, columns, types, index):
     for name, values, kind, description in zip(
         layout.names, columns, types, layout.dtypes, strict=True
     ):
-        plain = pl.Series(name, _plain(values, kind, description), strict=False)
+        if float_type(description):  # Python ints above 2**127 would become null
+            plain = pl.Series(name, values, nan_to_null=True)
+        else:
+            plain = pl.Series(name, _plain(values, kind, description), strict=False)
         series.append(plain.cast(polars_dtype(description)))
     return pl.DataFrame(series)
 

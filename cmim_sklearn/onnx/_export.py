@@ -14,7 +14,7 @@ from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
 from cmim_sklearn._likelihoods.categorical import Categorical
 from cmim_sklearn._likelihoods.gaussian import MAX_SCALED, Gaussian
-from cmim_sklearn._likelihoods.poisson import MAX_LOG_RATE, Poisson
+from cmim_sklearn._likelihoods.poisson import MAX_ENCODED, MAX_LOG_RATE, Poisson
 from cmim_sklearn._models.features import hidden_states
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY
 from cmim_sklearn.networks import MLP
@@ -196,27 +196,22 @@ def _gaussian_inputs(graph, kind, cells):
 
 
 def _bernoulli_inputs(graph, kind, cells):
-    # As in `Bernoulli.encode`: in single precision if the two values differ there.
-    pairs = np.array(kind.values)
+    # As in `Bernoulli.encode`.
     single = graph.cast(graph.cast(cells, np.float32), np.float64)
-    differ = np.float32(pairs[:, 0]) != np.float32(pairs[:, 1])
+    cells = graph.add("Where", kind.in_single, single, cells)
+    pairs = np.array([[float(value) for value in pair] for pair in kind.values])
+    with np.errstate(over="ignore"):
+        pairs = np.where(kind.in_single[:, None], np.float32(pairs), pairs)
     zero, one = (
-        _is_value(graph, cells, single, values, differ & (values != np.round(values)))
-        for values in pairs.T
+        graph.cast(graph.add("Equal", cells, values), np.float32) for values in pairs.T.copy()
     )
     return graph.add("Sub", one, zero), graph.add("Add", one, zero)
 
 
-def _is_value(graph, cells, single, values, are_single):
-    """Whether cells (n, C) are values (C,), some of them in single precision; as floats."""
-    cells = graph.add("Where", are_single, single, cells)
-    values = np.where(are_single, np.float32(values), values)
-    return graph.cast(graph.add("Equal", cells, values), np.float32)
-
-
 def _poisson_inputs(graph, kind, cells):
     observed = graph.add("GreaterOrEqual", cells, np.array(0.0))
-    known = graph.cast(graph.add("Where", observed, cells, np.array(0.0)), np.float32)
+    known = graph.add("Where", observed, cells, np.array(0.0))
+    known = graph.cast(graph.add("Min", known, np.array(MAX_ENCODED)), np.float32)
     share = graph.add("Mul", known, torch.exp(-kind.log_mean).numpy())
     value = graph.add("Log", graph.add("Add", share, np.float32(1)))
     return value, graph.cast(observed, np.float32)

@@ -27,6 +27,29 @@ def test_fit_needs_two_distinct_values(values, found):
         Bernoulli.fit([np.array(values)], ["c"])
 
 
+@pytest.mark.parametrize(
+    ("pair", "other", "is_single"),
+    [
+        ((0.1, 0.7), 0.2, True),
+        ((0.0, 1.0), 2.0, False),
+            ((0.5, 1.0), 2.0, True),
+        ((-1e300, 1e300), 1e299, False),
+        ((0.0, 5e-324), 1e-50, False),
+        ((1e-50, 1.0), 0.0, False),
+        ((1.0, 1.0 + 2**-52), 1 - 2**-53, False),
+        ((3e38, 3.1e38), 1e40, True),
+    ],
+)
+def test_values_of_any_magnitude_are_two_levels(pair, other, is_single):
+    likelihood = Bernoulli.fit([np.array(pair)], ["c"])
+    encoded = likelihood.encode([np.array([*pair, other, np.nan])])[:, 0]
+    np.testing.assert_array_equal(encoded, [0, 1, -1, np.nan])
+    assert likelihood.decode(encoded[:2, None])[0].tolist() == list(pair)
+    assert likelihood.in_single.tolist() == [is_single]
+    if is_single:
+        assert likelihood.encode([np.float64(np.float32(pair))])[:, 0].tolist() == [0, 1]
+
+
 def test_unknown_values_have_a_small_probability():
     likelihood = Bernoulli.fit([np.array([3.0, 7.0, 3.0, np.nan])], ["c"])
     cells = measured(likelihood, [np.array([3.0, 7.0, 5.0, np.nan])])

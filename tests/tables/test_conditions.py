@@ -122,12 +122,13 @@ def test_a_frame_needs_a_row(mixed):
         ({"age": 40.5}, "-9223372036854775808 to"),
         ({"age": 1e30}, "-9223372036854775808 to"),
         ({"visits": -1}, "0 to 9223372036854775807"),
+        ({"score": 1e39}, r"-3.40\d+e\+38 to 3.40\d+e\+38"),
     ],
 )
-def test_integers_and_counts_must_be_whole_numbers_in_range(mixed, given, bounds):
+def test_numbers_must_fit_the_dtype_and_integers_and_counts_be_whole(mixed, given, bounds):
     table = Table.fit(read(mixed), likelihoods={"visits": "poisson"})
     ((name, value),) = given.items()
-    match = rf"{name!r} must be a whole number from {bounds}.*; got {re.escape(f'{value:g}')}\.$"
+    match = rf"{name!r} must be a (whole )?number from {bounds}.*; got {re.escape(f'{value:g}')}\.$"
     with pytest.raises(ValueError, match=match):
         read_conditions(table, given)
 

@@ -1,5 +1,7 @@
 """Layouts: dtypes that an untrusted file may name, and the bounds of integers."""
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from cmim_sklearn._tables.dtypes import (
     float_type,
     integer_bounds,
     is_same_name,
+    number_bounds,
     pandas_columns,
 )
 from cmim_sklearn._utils.archive import from_json, to_json
@@ -68,6 +71,28 @@ def test_float_dtypes_of_every_library_have_a_numpy_type(kind, names):
     for name in names:
         assert float_type({"dtype": name}) is kind
         assert float_type({"dtype": "arrow", "of": {"dtype": name}}) is kind
+
+
+@pytest.mark.parametrize(
+    ("description", "largest"),
+    [
+        ({"dtype": "int8"}, 127),
+        ({"dtype": "Sparse[uint8, 0]"}, 255),
+        ({"dtype": "<f2"}, 65504),
+        ({"dtype": "float"}, float(np.finfo(np.float32).max)),
+        ({"dtype": "Decimal", "precision": 5, "scale": 2}, Fraction(99999, 100)),
+        ({"dtype": "decimal128", "precision": 2, "scale": -3}, 99000),
+        ({"dtype": "arrow", "of": {"dtype": "decimal128", "precision": 3, "scale": 3}}, 0.999),
+    ],
+)
+def test_dtypes_of_numbers_have_bounds(description, largest):
+    low, high = number_bounds(description)
+    assert high == pytest.approx(largest, rel=1e-15)
+    assert low in (-high, -high - 1, 0)
+    for name in ("float64", "double", "object", "string"):
+        assert number_bounds({"dtype": name}) is None
+    # A file may state any precision.
+    assert number_bounds({"dtype": "Decimal", "precision": 10**12, "scale": 0})[1] < 10**76
 
 
 def test_columns_of_an_array_may_share_one_dtype():

@@ -65,6 +65,7 @@ def test_pandas_round_trip(name):
 POLARS = {
     "Int32": pl.Series([3, None, 2], dtype=pl.Int32),
     "Float32": pl.Series([0.5, None, 2], dtype=pl.Float32),
+    "Float64": pl.Series([1e300, None, -1e19], dtype=pl.Float64),
     "Boolean": pl.Series([True, None, False]),
     "String": pl.Series(["a", None, "b"]),
     "Categorical": pl.Series(["a", None, "b"], dtype=pl.Categorical),
@@ -145,6 +146,46 @@ def test_integers_stay_within_their_dtype(dtype):
     assert back.tolist() == frame["x"].tolist()
     as_polars = pl.DataFrame({"x": pl.Series([ends.min, 0, ends.max])})
     assert round_trip(as_polars).schema == as_polars.schema
+
+
+MAX32 = float(np.finfo(np.float32).max)
+NARROW = {
+    "float32": (pd.DataFrame({"x": np.float32([0, MAX32])}), MAX32),
+    "float16": (pd.DataFrame({"x": np.float16([0, 65504])}), 65504),
+    "Float32": (pd.DataFrame({"x": pd.array([0, MAX32], "Float32")}), MAX32),
+    "arrow": (pd.DataFrame({"x": pd.array([0, 1], "float[pyarrow]")}), MAX32),
+    "half": (pa.table({"x": pa.array(np.float16([0, 1]))}), 65504),
+    "polars": (pl.DataFrame({"x": pl.Series([0, 1], dtype=pl.Float32)}), MAX32),
+    "array": (np.float32([[0], [MAX32]]), MAX32),
+    "int8": (pd.DataFrame({"x": np.int8([0, 1])}), 127),
+    "uint8": (np.uint8([[0], [1]]), 255),
+    "sparse": (pd.DataFrame({"x": pd.arrays.SparseArray(np.uint8([0, 1]))}), 255),
+    "decimal": (pa.table({"x": pa.array([0, 1]).cast(pa.decimal128(21, 1))}), 1e20),
+    "Decimal": (pl.DataFrame({"x": pl.Series([0, 1]).cast(pl.Decimal(9, 2))}), 9999999.99),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_numbers_beyond_a_dtype_become_its_largest(name):
+    X, largest = NARROW[name]
+    frame, columns = read(X), [np.array([1e305, -1e305])]
+    values = read(write(frame.layout, columns, frame.types)).columns[0]
+    assert float(values[0]) == pytest.approx(largest, rel=1e-15)
+    assert values[1] in (-values[0], -128, 0)
+    if name in ("int8", "uint8", "sparse"):
+        return
+    missing = X.copy() if isinstance(X, np.ndarray) else X
+    if isinstance(X, np.ndarray):
+        missing[0] = np.nan
+    elif isinstance(X, pd.DataFrame):
+        missing = X.mask(X == 0)
+    elif isinstance(X, pl.DataFrame):
+        missing = X.select(pl.when(pl.col("x") > 0).then(pl.col("x")))
+    else:
+        missing = pa.table({"x": pa.array([None, X["x"][1].as_py()], X["x"].type)})
+    out = fill(missing, read(missing), frame.layout, frame.types, np.array([0]), [columns[0][:1]])
+    assert read(out).layout == frame.layout
+    assert read(out).columns[0].tolist() == [values[0], frame.columns[0][1]]
 
 
 @pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="needs numpy 2")
