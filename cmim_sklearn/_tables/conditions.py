@@ -16,6 +16,7 @@ from cmim_sklearn._tables.dtypes import (
 from cmim_sklearn._tables.read import (
     CATEGORY,
     Frame,
+    as_numbers,
     as_objects,
     is_missing,
     read,
@@ -199,9 +200,11 @@ def impose_conditions(columns, frame: Frame, rows):
     """Overwrite generated raw columns (n,) with the conditions at the frame's rows (n,)."""
     out = []
     for p, values in enumerate(columns):
-        given = frame.columns[p][rows]
-        if is_object(frame.layout.dtype_of(p)) and scale_of(frame.layout.dtype_of(p)) is not None:
+        given, description = frame.columns[p][rows], frame.layout.dtype_of(p)
+        if is_object(description) and scale_of(description) is not None:
             given = _as_decimals(given)
+        elif float_type(description):
+            given = as_numbers(given, frame.name(p))
         if object in (values.dtype, given.dtype):
             values, given = as_objects(values), as_objects(given)
         out.append(np.where(is_missing(given), values, given))

@@ -13,7 +13,7 @@ import numpy as np
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._tables.dtypes import scale_of
 from cmim_sklearn._tables.read import CATEGORY, as_objects
-from cmim_sklearn._tables.wide import EXACT, MAX_SCALE, distinct, is_exact_object
+from cmim_sklearn._tables.wide import EXACT, MAX_SCALE, distinct, is_exact_object, is_wide
 from cmim_sklearn._utils.messages import number_text, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
@@ -104,6 +104,8 @@ def find_origins(frame, kinds, summaries):
     origins = {}
     for p, (values, kind) in enumerate(zip(frame.columns, kinds, strict=True)):
         if LIKELIHOODS[kind].takes == CATEGORY:
+            if values.dtype != object and is_wide(values):
+                _warn_of_float_codes(frame.name(p))
             continue
         ends = set() if summaries is None else {summaries[p].low, summaries[p].high}
         if values.dtype != object and not any(map(is_exact_object, ends)):
@@ -120,6 +122,16 @@ def find_origins(frame, kinds, summaries):
         if not LIKELIHOODS[kind].has_levels:
             _warn_of_merged(frame.name(p), found, origin)
     return origins
+
+
+def _warn_of_float_codes(name):
+    """Warn of codes that pandas has read as floats, for example because one was missing."""
+    warnings.warn(
+        f"Column {name!r} holds levels beyond 2**53 as floats, in which neighbouring integers are "
+        "equal. Read the column as integers (in pandas with dtype 'Int64') or as strings.",
+        UserWarning,
+        stacklevel=user_stacklevel(),
+    )
 
 
 def _warn_of_merged(name, found, origin):

@@ -125,6 +125,20 @@ def test_numbers_too_far_apart_for_float64_are_named():
         small_encoder().fit(mixed)
 
 
+def test_codes_that_were_read_as_floats_are_named():
+    X = pd.DataFrame({"k": np.array(column(IDS), float), "x": range(N)})
+    with pytest.warns(UserWarning, match=r"Column 'k' holds levels beyond .* as floats.*'Int64'"):
+        small_encoder(categorical_features=["k"]).fit(X)
+    small_encoder().fit(X)  # numbers: no warning
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_large_integers_are_conditions_of_columns_of_floats(make):
+    encoder = small_encoder().fit(make({"k": np.linspace(0, 1e37, N), "x": np.arange(N)}))
+    for given in (10**36, 2**60):
+        assert values(encoder.sample(2, conditions={"k": given})) == [float(given)] * 2
+
+
 def test_counts_beyond_2_to_53_raise():
     X = pd.DataFrame({"k": IDS * 20, "x": range(N)})
     with pytest.raises(
