@@ -9,7 +9,7 @@ import pytest
 from scipy.special import digamma
 from sklearn.model_selection import cross_val_score
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 from cmim_sklearn.mutual_information import KSG, MINE, mutual_information
 from cmim_sklearn.mutual_information._base import NormalScores, warn_if_unreliable
 from tests.helpers import NEURAL_ESTIMATORS, SHORT_TRAINING
