@@ -3,7 +3,7 @@
     python -m benchmarks.speed --out DIR [--data-dir DIR] [--env-dir DIR] [--only NAME ...]
                                [--repeats 7] [--threads 1] [--quick] [--long]
 
-Contestants run in turn, in one process where that is possible, and a ratio is the median over
+Contestants run in turn, on the CPU, in one process where possible, and a ratio is the median over
 turns: a busy machine slows both sides. Ratios are of processor time, unless said otherwise; where
 a target is in seconds, it is meant by the clock, for a machine with nothing else to do. A
 measurement is one function, which yields `Value` by `Value`, and one line in `MEASUREMENTS` with
@@ -189,7 +189,7 @@ def mixed_frame(n_rows):
 
 def fitted(X, **params):
     """An encoder whose weights hardly matter: only its shape does."""
-    return CMIMEncoder(max_iter=1, random_state=0, **params).fit(X)
+    return CMIMEncoder(max_iter=1, random_state=0, device="cpu", **params).fit(X)
 
 
 def encoded(encoder, X):
@@ -209,7 +209,8 @@ def new_model(encoder, table):
 def training(plan):
     """One fit's epochs, against the same in plain PyTorch, in stock skorch and in pythae."""
     for network, sizes in NETWORKS.items():
-        yield from epochs(plan, network, CMIMEncoder(hidden_layer_sizes=sizes, random_state=0))
+        encoder = CMIMEncoder(hidden_layer_sizes=sizes, random_state=0, device="cpu")
+        yield from epochs(plan, network, encoder)
     yield from default_fit(plan)
 
 
@@ -256,7 +257,7 @@ def default_fit(plan):
         yield skipped(setting, "too long for --quick" if path else NEEDS_ADULT)
         return
     frame = pd.read_parquet(path)
-    ours = timed(lambda: CMIMEncoder(random_state=0).fit(frame))
+    ours = timed(lambda: CMIMEncoder(random_state=0, device="cpu").fit(frame))
     size = f"a default fit of adult, {len(frame):,} x {frame.shape[1]}"
     for clock, name in CLOCKS.items():
         yield single(f"{name} of a default fit of adult", getattr(ours, clock), "s", size)
@@ -465,7 +466,7 @@ def update_of_batch(batch_size):
 
 def updates(X, n_rows=None, **params):
     """A function that makes `UPDATES` of them, of a net that is there."""
-    encoder = CMIMEncoder(random_state=0, **params)
+    encoder = CMIMEncoder(random_state=0, device="cpu", **params)
     table, x = encoded(encoder, X)
     net = encoder._net_of(new_model(encoder, table), 1, 0)
     return partial(net.partial_fit, EncodedTable(x[:n_rows]))
@@ -513,7 +514,7 @@ def search(plan):
         return
     X = numbers(plan.search_rows, COLUMNS)
     y = X[:, 0] > 0
-    encoder = CMIMEncoder(max_iter=plan.search_epochs, random_state=0)
+    encoder = CMIMEncoder(max_iter=plan.search_epochs, random_state=0, device="cpu")
     pipe = make_pipeline(encoder, LogisticRegression(max_iter=1000))
 
     def over(jobs):
