@@ -86,6 +86,11 @@ def weights(encoder):
     return {name: (tuple(w.shape), w.cpu().numpy().tobytes()) for name, w in state.items()}
 
 
+def encoded(encoder, table):
+    """Encoded rows (n, C) of a table, on the device of a fitted encoder's network."""
+    return torch.from_numpy(encoder.table_.encode(read(table))).to(encoder.net_.module.device)
+
+
 def state_of(encoder):
     """State sorted by name, since a file sorts the parameters."""
     return dict(sorted(encoder.__getstate__().items()))
