@@ -80,7 +80,8 @@ def new_model(encoder, table):
 def training(sizes):
     """Epochs of a fit, against plain PyTorch, and against the matrix products alone."""
     for network, layers in {"2 x 256": (256, 256), "1 x 128": (128,)}.items():
-        yield from epochs(sizes, network, CMIMEncoder(hidden_layer_sizes=layers, random_state=0))
+        encoder = CMIMEncoder(hidden_layer_sizes=layers, random_state=0, device="cpu")
+        yield from epochs(sizes, network, encoder)
 
 
 def epochs(sizes, network, encoder):
