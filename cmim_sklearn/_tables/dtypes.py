@@ -5,10 +5,12 @@ Dtypes of each library are converted to descriptions, and descriptions back to d
 
 import re
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 
 import numpy as np
 
-from cmim_sklearn._utils.messages import shown
+SPARSE = re.compile(r"Sparse\[(?P<of>\w+), (?P<fill>[-+.\w]+)\]")
+"""Names of pandas dtypes that store only values other than a fill value."""
 
 
 @dataclass(frozen=True)
@@ -37,58 +39,44 @@ class Layout:
         return asdict(self)
 
 
-def check_layout(layout):
-    """Check the layout of an untrusted file.
-
-    Dtypes are later looked up by name in their libraries, where names can mean other things.
-
-    Raises
-    ------
-    ValueError
-        If the library, a name or a dtype is not one that `read` produces.
-    """
-    if layout.library not in _DTYPES:
-        raise ValueError(f"unknown dataframe library {shown(layout.library)} in the saved schema.")
-    if (layout.names is None) != (layout.library == "numpy"):
-        raise ValueError(
-            f"column names must be a list, or None for arrays; got {shown(layout.names)} for "
-            f"{layout.library}."
-        )
-    if len(layout.dtypes) != (1 if layout.names is None else len(layout.names)):
-        raise ValueError(
-            f"the saved schema must have one dtype per column; got {len(layout.dtypes)} dtypes for "
-            f"columns {shown(layout.names)}."
-        )
-    for name in layout.names or []:
-        if not isinstance(name, str | int | float):
-            raise ValueError(f"column names must be strings or numbers; got {shown(name)}.")
-    for description in layout.dtypes:
-        _check_dtype(layout.library, description)
+def as_numpy(description):
+    """The numpy dtype of the same numbers or booleans; None for other dtypes."""
+    name = _without_arrow(description)["dtype"]
+    sparse = SPARSE.fullmatch(name)
+    name = sparse["of"] if sparse else _NUMPY_NAMES.get(name.lower(), name)
+    try:
+        dtype = np.dtype(name if name[:1] in "<>|" else name.lower())
+    except TypeError:
+        return None
+    return dtype if dtype.kind in "biuf" else None
 
 
-def _check_dtype(library, description):
-    name, options = description["dtype"], set(description) - {"dtype"}
-    known = [keys for pattern, keys in _DTYPES[library].items() if re.fullmatch(pattern, name)]
-    if options not in known:
-        raise ValueError(f"unknown dtype {shown(description)} of {library} in the saved schema.")
-    if name == "dictionary":
-        for part in ("index", "of"):
-            _check_dtype(library, {"dtype": description[part]})
-    elif "of" in options:
-        _check_dtype("pyarrow" if name == "arrow" else library, description["of"])
+def _without_arrow(description):
+    return description["of"] if description["dtype"] == "arrow" else description
+
+
+def number_bounds(description):
+    """Smallest and largest number of a dtype; None for dtypes that hold every float64."""
+    of, dtype = _without_arrow(description), as_numpy(description)
+    if "precision" in of:
+        exact = Decimal(10 ** of["precision"] - 1).scaleb(-of["scale"])
+        # Libraries may round the last bit outward.
+        largest = float(exact) * (1 - 2**-52)
+        return -largest, largest
+    if dtype is not None and dtype.kind == "f" and dtype.itemsize < 8:
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    return integer_bounds(description)
 
 
 def integer_bounds(description):
     """Smallest and largest number of an integer dtype; None for other dtypes."""
-    of = description["of"] if description["dtype"] == "arrow" else description
-    name = of["dtype"]
-    if name[:1] in "<>|=":
-        name = np.dtype(name).name
-    integer = re.fullmatch(r"(u?)int(\d+)", name.lower())
-    if not integer:
+    dtype = as_numpy(description)
+    if dtype is not None and dtype.kind in "iu":
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    largest = {"Int128": 2**127 - 1, "UInt128": 2**128 - 1}.get(description["dtype"])
+    if largest is None:
         return None
-    bits = int(integer[2])
-    return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return (0, largest) if description["dtype"] == "UInt128" else (-largest - 1, largest)
 
 
 # Dtypes to descriptions and back, for each library. -----------------------------------------------
@@ -137,7 +125,20 @@ def pandas_dtype(description):
         return pd.StringDtype(description["storage"], **options)
     if description["dtype"] == "arrow":
         return pd.ArrowDtype(arrow_type(description["of"]))
+    sparse = SPARSE.fullmatch(description["dtype"])
+    if sparse:  # pandas reads only names with the default fill value
+        return pd.SparseDtype(sparse["of"], sparse_fill(**sparse.groupdict()))
     return pd.api.types.pandas_dtype(description["dtype"])
+
+
+def sparse_fill(of, fill):
+    """Fill value of a sparse dtype, from the texts in its name."""
+    if fill in _FILLS:
+        return _FILLS[fill]
+    return int(fill) if "int" in of else float(fill)
+
+
+_FILLS = {"nan": np.nan, "False": False, "True": True}
 
 
 def _describe_polars(dtype):
@@ -191,23 +192,5 @@ DESCRIBERS = {
 }
 """Functions that describe a dtype, by library."""
 
-# Patterns of dtype names of each library, and the other keys of their descriptions.
-_DTYPES = {
-    "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},
-    "pandas": {
-        r"bool|boolean|object|(u?i|UI|I)nt\d+|[fF]loat\d+|Sparse\[\w+(, [-+.\w]+)?\]": set(),
-        "category": {"categories", "of", "ordered"},
-        "string": {"storage", "missing"},
-        "arrow": {"of"},
-    },
-    "polars": {
-        r"U?Int\d+|Float\d+|Boolean|String|Categorical|Null": set(),
-        "Enum": {"categories"},
-        "Decimal": {"precision", "scale"},
-    },
-    "pyarrow": {
-        r"u?int\d+|halffloat|float|double|bool|null|(large_)?string|string_view": set(),
-        "dictionary": {"index", "of", "ordered"},
-        r"decimal\d+": {"precision", "scale"},
-    },
-}
+_NUMPY_NAMES = {"boolean": "bool", "halffloat": "float16", "float": "float32", "double": "float64"}
+"""Names in numpy of dtypes of other libraries that have another name."""

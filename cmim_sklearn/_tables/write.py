@@ -10,6 +10,7 @@ from cmim_sklearn._tables.dtypes import (
     Layout,
     arrow_type,
     integer_bounds,
+    number_bounds,
     numpy_dtype,
     pandas_dtype,
     polars_dtype,
@@ -38,7 +39,8 @@ def write(layout, columns, types, index=None):
     """
     dtypes = layout.dtypes if layout.names is not None else layout.dtypes * len(columns)
     columns = [
-        _clipped(v, d) if t == NUMBER else v for v, t, d in zip(columns, types, dtypes, strict=True)
+        _as_stored(v, d) if t == NUMBER else v
+        for v, t, d in zip(columns, types, dtypes, strict=True)
     ]
     return _WRITERS[layout.library](layout, columns, types, index)
 
@@ -78,7 +80,7 @@ def fill(X, frame, layout, types, rows, columns):
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
             description = fitted[name] if same_library else plain
         if types[p] == NUMBER and integer_bounds(description):
-            values = _clipped(np.round(values), description)
+            values = _as_stored(values, description)
         # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
@@ -86,13 +88,15 @@ def fill(X, frame, layout, types, rows, columns):
     return _FILLERS[frame.layout.library](X, series)
 
 
-def _clipped(values, description):
-    """Clip numbers to the bounds of their integer dtype, which float64 may round outward."""
-    bounds = integer_bounds(description)
+def _as_stored(values, description):
+    """Round numbers for an integer dtype, and clip them to the bounds of their dtype."""
+    bounds = number_bounds(description)
     if not bounds:
         return values
+    if integer_bounds(description):
+        values = np.round(values)
     highest = float(bounds[1])
-    if int(highest) > bounds[1]:
+    if int(highest) > bounds[1]:  # float64 may round it outward
         highest = np.nextafter(highest, 0)
     return np.clip(values, float(bounds[0]), highest)
 
@@ -149,8 +153,13 @@ def _write_polars(layout, columns, types, index):
     for name, values, kind, description in zip(
         layout.names, columns, types, layout.dtypes, strict=True
     ):
-        plain = pl.Series(name, _plain(values, kind), strict=False)
-        series.append(plain.cast(polars_dtype(description)))
+        if description["dtype"] == "Null":
+            column = pl.Series(name, [None] * len(values))
+        elif description["dtype"].startswith("Float"):  # polars has no ints as large as floats
+            column = pl.Series(name, values, nan_to_null=True)
+        else:
+            column = pl.Series(name, _plain(values, kind), strict=False)
+        series.append(column.cast(polars_dtype(description)))
     return pl.DataFrame(series)
 
 
