@@ -4,11 +4,13 @@ import hashlib
 import json
 import warnings
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pytest
 import torch
 from safetensors.numpy import load as read_arrays
 from safetensors.numpy import save as write_arrays
@@ -18,6 +20,7 @@ from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.latent_model import LatentModel, Pass
 from cmim_sklearn._models.two_view import View, Views
+from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._utils import archive
 from cmim_sklearn.latents import POSTERIORS, DiagonalNormal, standard_normal
 from cmim_sklearn.mutual_information._estimators import ESTIMATORS
@@ -68,6 +71,13 @@ def small_encoder(name="CMIMEncoder", **parameters):
     cls = getattr(cmim_sklearn, name)
     known = cls._get_param_names()
     return cls(**{key: value for key, value in SMALL.items() if key in known} | parameters)
+
+
+def warns_of_empty_columns(table):
+    """Context in which fit must warn if the table has columns without any value."""
+    if not any(is_missing(values).all() for values in read(table).columns):
+        return nullcontext()
+    return pytest.warns(UserWarning, match="Columns without any value in fit: ")
 
 
 def weights(encoder):

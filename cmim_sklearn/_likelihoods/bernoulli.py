@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cmim_sklearn._likelihoods.base import Likelihood, log_unknown
+from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
 from cmim_sklearn._likelihoods.summary import summarise
 
 
@@ -83,7 +83,7 @@ class Bernoulli(Likelihood):
         return (params > 0).to(params.dtype)
 
     def sample(self, params, generator):
-        uniform = torch.rand(params.shape, generator=generator, device=params.device)
+        uniform = uniform_noise(params, generator)
         return (uniform < torch.sigmoid(params)).to(params.dtype)
 
     def log_density(self, params, cells):

@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-from cmim_sklearn._likelihoods.base import Likelihood, log_unknown
+from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
 from cmim_sklearn._likelihoods.summary import summarise
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
@@ -115,7 +115,7 @@ class Categorical(Likelihood):
 
     def inputs(self, x, observed):
         """One-hot encoder inputs, all zeros where unobserved or unknown."""
-        hot = torch.zeros(len(x), self.n_inputs, device=x.device)
+        hot = torch.zeros(len(x), self.n_inputs, dtype=torch.float32, device=x.device)
         return hot.scatter_(1, self._index(x, observed), observed.float())
 
     def _by_size(self, params):
@@ -141,7 +141,7 @@ class Categorical(Likelihood):
 
     def sample(self, params, generator):
         """Sample by Gumbel noise, then by frequency within the rare bin."""
-        uniform = torch.rand(params.shape, generator=generator, device=params.device)
+        uniform = uniform_noise(params, generator)
         codes = self._best(params - torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7))))
         for c, share in enumerate(self.rare_shares):
             if len(share) > 1:

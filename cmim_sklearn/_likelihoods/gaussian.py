@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from cmim_sklearn._likelihoods.base import Likelihood
+from cmim_sklearn._likelihoods.base import Likelihood, normal_noise
 from cmim_sklearn._likelihoods.scaling import SCALINGS, ScalingMap
 from cmim_sklearn._likelihoods.summary import summarise
 
@@ -54,7 +54,7 @@ class Gaussian(Likelihood):
         self.low, self.high = np.asarray(low, float), np.asarray(high, float)
         self.decimals = [None if d is None else int(d) for d in decimals]
         self.n_seen = np.asarray(n_seen, float)
-        self.raw_scale = nn.Parameter(torch.zeros(self.n_columns))
+        self.raw_scale = nn.Parameter(torch.zeros(self.n_columns, dtype=torch.float32))
         self.register_buffer("deviation", self.log_scale().exp().detach())
         leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
         self.register_buffer("_leak", leak, persistent=False)
@@ -95,12 +95,22 @@ class Gaussian(Likelihood):
             values = m.inverse(encoded[:, c].astype(np.float64))
             if self.decimals[c] is not None:
                 values = np.round(values, self.decimals[c])
-            # With many knots the map extrapolates only outside the training range, which about
-            # 1 sample in n leaves: clip it. A linear map has no such range.
-            is_linear = len(m.x) == 2
-            ends = self._ends(c) if drawn and is_linear else (self.low[c], self.high[c])
-            out.append(np.clip(values, *ends))
+            out.append(self._clipped(c, values) if drawn else self._in_range(c, values))
         return out
+
+    def _in_range(self, c, values):
+        """Clip values of a column to the training range."""
+        if self.low[c] == self.high[c]:  # also for the sign of zero
+            return np.where(np.isnan(values), np.nan, self.low[c])
+        return np.clip(values, self.low[c], self.high[c])
+
+    def _clipped(self, c, values):
+        """Clip generated or expected values of a column."""
+        # With many knots the map extrapolates only outside the training range, which about 1 sample
+        # in n leaves: clip it. A linear map has no such range.
+        is_linear = len(self.maps[c].x) == 2
+        is_free = is_linear and self.low[c] < self.high[c]
+        return np.clip(values, *self._ends(c)) if is_free else self._in_range(c, values)
 
     def _ends(self, c):
         """Range that densities are clipped to; infinite where an end is not a probability mass."""
@@ -111,6 +121,9 @@ class Gaussian(Likelihood):
         ]
         free = np.array([-np.inf, np.inf])
         return np.where(is_clipped, ends, np.where(np.isnan(ends), np.nan, free))
+
+    def constant_of(self, column):
+        return float(self.low[column]) if self.low[column] == self.high[column] else None
 
     def log_scale(self):
         """Log standard deviation of each column, (C,), in standardised units."""
@@ -133,12 +146,12 @@ class Gaussian(Likelihood):
         return params
 
     def sample(self, params, generator):
-        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        noise = normal_noise(params, generator)
         return params + self.deviation * noise
 
     def rsample(self, params, generator):
         """Sample of each cell (n, C) with the trained scale, with gradients in params and scale."""
-        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        noise = normal_noise(params, generator)
         return params + self.log_scale().exp() * noise
 
     def measure(self, columns):
@@ -249,7 +262,7 @@ class Gaussian(Likelihood):
             outer = m.inverse(inner).clip(*self._ends(c))  # where the map is linear
             is_outer = (inner < first) | (inner > last)
             raw = np.where(is_outer, outer, np.interp(inner, grid, table))
-            out.append((raw * shares).sum(1))
+            out.append(self._clipped(c, (raw * shares).sum(1)))  # shares sum to 1 up to rounding
         return out
 
 

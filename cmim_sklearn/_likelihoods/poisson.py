@@ -116,4 +116,5 @@ class Poisson(Likelihood):
             torch.special.gammainc(end.expand_as(rate), rate) for end in (high - 1, high)
         )
         mean = rate * (1 - below) + self._high * at_top
-        return list((mean * weights.unsqueeze(-1)).sum(1).double().cpu().numpy().T)
+        mean = (mean * weights.unsqueeze(-1)).sum(1).double().cpu().numpy()
+        return list(mean.clip(0, self.high).T)  # weights sum to 1 up to rounding

@@ -49,6 +49,12 @@ class ColumnSummary:
         is_exact = not self.has_levels and self.n_seen and decimals <= MOST_DECIMALS
         return decimals if is_exact else None
 
+    def as_level(self):
+        """Summary of the column as a category, for a column with one distinct number."""
+        summary = ColumnSummary(has_levels=True)
+        summary.n_seen, summary.counts[float(self.low)] = self.n_seen, self.n_seen
+        return summary
+
     def add(self, values, first_row=0):
         """Add values (m,) of the column: floats with NaN, or objects with None.
 

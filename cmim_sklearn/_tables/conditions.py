@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from cmim_sklearn._tables.dtypes import integer_bounds
+from cmim_sklearn._tables.dtypes import float_type, integer_bounds
 from cmim_sklearn._tables.read import (
+    BOOLEAN,
     CATEGORY,
     Frame,
     as_numbers,
@@ -34,8 +35,9 @@ def read_conditions(table, given) -> Frame:
     Raises
     ------
     ValueError
-        If a column is unknown, a level was not seen in fit, or an integer or count column is
-        given a value that it cannot hold.
+        If a column is unknown or held no value in fit, a level was not seen in fit, a column that
+        was constant in fit is given another value, or an integer or count column is given a value
+        that it cannot hold.
     """
     if isinstance(given, dict):
         columns, n, index = _read_dict(table, given), 1, None
@@ -43,8 +45,10 @@ def read_conditions(table, given) -> Frame:
         columns, n, index = _read_table(table, given)
     columns = [columns.get(p, np.full(n, np.nan)) for p in range(len(table.types))]
     frame = Frame(table.layout, columns, table.types, None, index)
+    _check_empty(table, frame)
     _check_levels(table, frame)
     _check_integers(table, frame)
+    _check_constants(table, frame)
     return frame
 
 
@@ -88,6 +92,17 @@ def _read_table(table, given):
     return dict(zip(positions, frame.columns, strict=True)), frame.n_rows, frame.index
 
 
+def _check_empty(table, frame):
+    for p in table.empty:
+        held = frame.columns[p][~is_missing(frame.columns[p])].tolist()
+        if held:
+            raise ValueError(
+                f"`conditions`: column {frame.name(p)!r} held no value in fit; got "
+                f"{shown(held[0])}. Remove it from `conditions`, or fit to rows in which it holds "
+                "values."
+            )
+
+
 def _check_levels(table, frame):
     for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
         if not likelihood.has_levels:
@@ -97,10 +112,13 @@ def _check_levels(table, frame):
         for c, p in enumerate(block.positions):
             unknown = np.flatnonzero(encoded[:, c] == -1)
             if len(unknown):
-                value = columns[c][unknown[:1]].tolist()[0]
+                value, levels = columns[c][unknown[:1]].tolist()[0], likelihood.levels_of(c)
+                if table.types[p] == BOOLEAN:
+                    levels = [bool(level) for level in levels]
+                    value = bool(value) if value in (0, 1) else value
                 raise ValueError(
                     f"`conditions`: unknown level {shown(value)} for column {frame.name(p)!r}. "
-                    f"Levels seen in fit: {listed(likelihood.levels_of(c))}."
+                    f"Levels seen in fit: {listed(levels)}."
                 )
 
 
@@ -121,6 +139,26 @@ def _check_integers(table, frame):
                 f"`conditions`: column {frame.name(p)!r} must be a whole number from {bounds[0]} "
                 f"to {bounds[1]}; got {values[wrong[0]]:g}."
             )
+
+
+def _check_constants(table, frame):
+    """Check that columns that were constant in fit are given this value, in their precision."""
+    for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
+        for c, p in enumerate(block.positions):
+            constant = likelihood.constant_of(c)
+            if constant is None:
+                continue
+            values = as_numbers(frame.columns[p], frame.name(p))
+            kind = float_type(table.layout.dtype_of(p)) or np.float64
+            with np.errstate(over="ignore"):
+                is_other = values.astype(kind) != kind(constant)
+            wrong = values[is_other & ~np.isnan(values)]
+            if len(wrong):
+                raise ValueError(
+                    f"`conditions`: column {frame.name(p)!r} was constant in fit, {constant!r}; "
+                    f"got {shown(wrong.tolist()[0])}. Remove it from `conditions`, or fit to rows "
+                    "in which it varies."
+                )
 
 
 def impose_conditions(columns, frame: Frame, rows):

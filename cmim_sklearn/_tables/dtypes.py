@@ -79,6 +79,12 @@ def integer_bounds(description):
     return (0, largest) if description["dtype"] == "UInt128" else (-largest - 1, largest)
 
 
+def float_type(description):
+    """Numpy type of a float dtype, such as `numpy.float32`; None for other dtypes."""
+    dtype = as_numpy(description)
+    return dtype.type if dtype is not None and dtype.name in _FLOATS else None
+
+
 # Dtypes to descriptions and back, for each library. -----------------------------------------------
 
 
@@ -192,5 +198,6 @@ DESCRIBERS = {
 }
 """Functions that describe a dtype, by library."""
 
+_FLOATS = ("float16", "float32", "float64")
 _NUMPY_NAMES = {"boolean": "bool", "halffloat": "float16", "float": "float32", "double": "float64"}
 """Names in numpy of dtypes of other libraries that have another name."""

@@ -1,7 +1,8 @@
 """Table schema: column kinds, and encoding of a table to a float32 array (n, C) and back."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 
 import numpy as np
@@ -16,13 +17,14 @@ from cmim_sklearn._tables.read import (
     as_numbers,
     as_objects,
     column_name,
+    is_missing,
 )
 from cmim_sklearn._tables.write import write
 from cmim_sklearn._utils.messages import listed, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MAX_WARNED = 10
-"""Maximum number of columns that a warning about unseen values names."""
+"""Maximum number of columns that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Table:
             that does not suit the column's values.
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
+        kinds, summaries = _with_constants(frame, kinds, summaries)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
@@ -123,6 +126,38 @@ class Table:
         parts = [LIKELIHOODS[b["kind"]](**b["fitted"]) for b in state["blocks"]]
         return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts))
 
+    @cached_property
+    def empty(self):
+        """Positions of the columns without any value in fit. They have no kind yet."""
+        parts = zip(self.blocks, self.likelihood.blocks, strict=True)
+        return sorted(
+            p
+            for block, part in parts
+            for p, n in zip(block.positions, part.n_seen, strict=True)
+            if not n
+        )
+
+    def known(self, frame: Frame, unseen):
+        """Frame in which columns without any value in fit are missing, whatever they hold.
+
+        Their values are added to the dict `unseen`, by column position, for `warn_of_unseen`.
+        """
+        columns = list(frame.columns)
+        for p in self.empty:
+            held = columns[p][~is_missing(columns[p])]
+            if len(held):
+                _add_unseen(unseen, p, frame.name(p), held)
+                columns[p] = np.full(len(columns[p]), np.nan)
+        return replace(frame, columns=columns)
+
+    def incomplete(self, frame: Frame):
+        """Positions of the rows that lack a value in a column that held values in fit."""
+        is_incomplete = np.zeros(frame.n_rows, dtype=bool)
+        for p, values in enumerate(frame.columns):
+            if p not in self.empty:
+                is_incomplete |= is_missing(values)
+        return np.flatnonzero(is_incomplete)
+
     def encode(self, frame: Frame, unseen=None):
         """Encode a table as float32 (n, C), C-contiguous.
 
@@ -130,17 +165,15 @@ class Table:
         `unseen` is given, they are collected there by column position, for `warn_of_unseen`.
         """
         parts, found = [], {} if unseen is None else unseen
+        frame = self.known(frame, found)
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
             columns = [as_kind(frame, p, likelihood) for p in block.positions]
             encoded = likelihood.encode(columns)
             parts.append(encoded)
             if likelihood.has_levels:
                 for c in np.flatnonzero((encoded == -1).any(0)):
-                    values = columns[c][encoded[:, c] == -1]
                     p = block.positions[c]
-                    _, before = found.get(p, ("", ()))
-                    few = {shown(v) for v in values.tolist()}.union(before)
-                    found[p] = frame.name(p), sorted(few)[:3]
+                    _add_unseen(found, p, frame.name(p), columns[c][encoded[:, c] == -1])
         if unseen is None:
             warn_of_unseen(found)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -150,7 +183,7 @@ class Table:
 
         Unlike in `encode`, a level not seen in fit is not missing: it has a small probability.
         """
-        parts = []
+        parts, frame = [], self.known(frame, {})
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
             cells = likelihood.measure([as_kind(frame, p, likelihood) for p in block.positions])
             parts.append(cells.reshape(len(cells), -1))
@@ -198,18 +231,40 @@ class Table:
         return f"Table({len(self.types)} columns: {counts})"
 
 
+def _add_unseen(unseen, position, name, values):
+    """Add values of a column to those that `warn_of_unseen` names, at most three of a column."""
+    _, before = unseen.get(position, (name, ()))
+    unseen[position] = name, sorted({*map(shown, values.tolist()), *before})[:3]
+
+
 def warn_of_unseen(unseen):
     """Warn of values not seen in fit, with their columns and up to three values of each."""
     if unseen:
         columns = [f"{name!r} ({', '.join(few)})" for _, (name, few) in sorted(unseen.items())]
-        text = ", ".join(columns[:MAX_WARNED])
-        if len(columns) > MAX_WARNED:
-            text += f" and {len(columns) - MAX_WARNED} more"
         warnings.warn(
-            f"Values not seen in fit are treated as missing. Columns: {text}.",
+            f"Values not seen in fit are treated as missing. Columns: {_first(columns)}.",
             UserWarning,
             stacklevel=user_stacklevel(),
         )
+
+
+def warn_of_empty(table):
+    """Warn of the columns without any value in fit."""
+    if table.empty:
+        names = [repr(column_name(table.layout.names, p)) for p in table.empty]
+        warnings.warn(
+            f"Columns without any value in fit: {_first(names)}. They stay missing in generated "
+            "and imputed tables, and values that they hold later are treated as missing. Drop "
+            "them, or fit to rows in which they hold values.",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
+
+
+def _first(columns):
+    """Text of the first columns of a list, and the number of the others."""
+    more = f" and {len(columns) - MAX_WARNED} more" if len(columns) > MAX_WARNED else ""
+    return ", ".join(columns[:MAX_WARNED]) + more
 
 
 def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=None, summaries=None):
@@ -233,6 +288,28 @@ def _default_kind(values, kind, summary):
         return "categorical"
     distinct = np.unique(values[~np.isnan(values)]) if summary is None else summary.distinct
     return "bernoulli" if kind == BOOLEAN or len(distinct) == 2 else "gaussian"
+
+
+def _with_constants(frame, kinds, summaries):
+    """Kinds and summaries in which columns with one value have a kind that generates only it.
+
+    Two-valued columns become levels, and counts become numbers.
+    """
+    kinds, summaries = list(kinds), summaries and list(summaries)
+    for p, kind in enumerate(kinds):
+        if kind not in ("bernoulli", "poisson"):
+            continue
+        column = frame.columns[p]
+        values = list(summaries[p].distinct if summaries else np.unique(column[~np.isnan(column)]))
+        if len(values) != 1:
+            continue
+        if kind == "bernoulli":
+            kinds[p] = "categorical"
+            if summaries:
+                summaries[p] = summaries[p].as_level()
+        elif values[0] >= 0 and values[0] == np.round(values[0]):
+            kinds[p] = "gaussian"
+    return kinds, summaries
 
 
 def _check_kind(kind, key, column_type):

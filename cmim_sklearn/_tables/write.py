@@ -59,12 +59,12 @@ def fill(X, frame, layout, types, rows, columns):
         Positions of the rows with missing values.
     columns : list of arrays of shape (n_rows,)
         Imputed raw values of these rows for each column; observed cells are ignored. Values for an
-        integer column are rounded.
+        integer column are rounded. A column without any value in fit has none, and is not changed.
     """
     new = {}
     for p, values in enumerate(columns):
         mask = is_missing(frame.columns[p])
-        if mask.any():
+        if mask.any() and not is_missing(values).all():
             new[p] = mask, values[mask[rows]]
     if frame.layout.names is None:
         out = np.array(frame.native)

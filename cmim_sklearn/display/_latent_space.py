@@ -7,6 +7,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from cmim_sklearn._encoders.base.fitted import fitted_parts, read_rows
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import BOOLEAN, NUMBER, read_objects
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     as_codes,
     central_range,
@@ -111,6 +112,7 @@ class LatentSpaceDisplay:
         self.image, self.extent = image, extent
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, X, *, color=None, grid=False, ax=None, **kwargs):
         """Encode rows and draw their latent codes.
 
@@ -178,6 +180,7 @@ class LatentSpaceDisplay:
         display = cls(codes, color=values, levels=levels, color_name=name, **options)
         return display.plot(ax, **kwargs)
 
+    @isolated
     def plot(self, ax=None, **kwargs):
         """Draw the map.
 

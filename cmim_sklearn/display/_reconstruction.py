@@ -5,6 +5,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import read_rows
 from cmim_sklearn._tables.read import read
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     check_encoder,
     column_positions,
@@ -83,6 +84,7 @@ class ReconstructionDisplay:
         self.n_columns = n_columns
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, X, *, columns=None, ax=None, **kwargs):
         """Reconstruct rows and draw real against reconstructed values.
 
@@ -122,6 +124,7 @@ class ReconstructionDisplay:
         n_columns = len(frame.columns) if columns is None else None
         return cls(*both, levels, n_columns).plot(ax, **kwargs)
 
+    @isolated
     def plot(self, ax=None, **kwargs):
         """Draw real against reconstructed values.
 

@@ -6,6 +6,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import read_rows
 from cmim_sklearn._tables.read import read
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     central_range,
     check_encoder,
@@ -97,6 +98,7 @@ class SampleQualityDisplay:
         self.n_columns = n_columns
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, X, *, columns=None, n_samples=None, random_state=0, ax=None):
         """Generate rows and draw them against real rows.
 
@@ -142,6 +144,7 @@ class SampleQualityDisplay:
         n_columns = len(frame.columns) if columns is None else None
         return cls(*both, levels, n_columns).plot(ax)
 
+    @isolated
     def plot(self, ax=None):
         """Draw real and synthetic rows.
 

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import check_encoder
 from cmim_sklearn.display._panels import (
     MODEL_COLOUR,
@@ -65,6 +66,7 @@ class TrainingDisplay:
         self.terms, self.held_out = terms, held_out
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, *, ax=None, **kwargs):
         """Draw the training history of a fitted encoder.
 
@@ -115,6 +117,7 @@ class TrainingDisplay:
         display = cls(curves("train"), held_out if np.isfinite(held_out["loss"]).any() else None)
         return display.plot(ax, **kwargs)
 
+    @isolated
     def plot(self, ax=None, **kwargs):
         """Draw the loss curves.
 

@@ -113,7 +113,8 @@ def add_embedding(graph, parts, numbers, strings, name):
     """
     model = copy.deepcopy(parts.model).cpu()
     inputs = _network_inputs(graph, parts.table, model.likelihood, numbers, strings)
-    h = Activation(inputs, torch.zeros(EXAMPLE_ROWS, model.likelihood.n_inputs))
+    example = torch.zeros(EXAMPLE_ROWS, model.likelihood.n_inputs, dtype=torch.float32)
+    h = Activation(inputs, example)
     states = _feature_states(graph, parts.embedding, model, h)
     flat = graph.concat([graph.add("Flatten", state.name) for state in states])
     graph.add("Div", graph.add("Sub", flat, parts.centre), parts.scale, name=name)
@@ -142,6 +143,8 @@ def _network_inputs(graph, table, likelihood, numbers, strings):
                     one_hots.append(_one_hot_numbers(graph, kind, c, cells))
         else:
             cells = graph.select(numbers, rank[block.positions])
+            if not kind.n_seen.all():  # columns without any value in fit stay missing
+                cells = graph.add("Where", kind.n_seen > 0, cells, np.array(np.nan))
             own_values, own_observed = _converter(_INPUTS, kind)(graph, kind, cells)
             values.append(own_values)
             observed.append(own_observed)
@@ -300,7 +303,8 @@ def _add_cells(graph, parts, features, tensors):
 def _decoder_outputs(graph, parts, model, features):
     """Decoder outputs of features, as `features.decode` computes them."""
     name = graph.add("Add", graph.add("Mul", features, parts.scale), parts.centre)
-    decoder, z = model.decoder, torch.zeros(EXAMPLE_ROWS, model.posterior.n_components)
+    decoder = model.decoder
+    z = torch.zeros(EXAMPLE_ROWS, model.posterior.n_components, dtype=torch.float32)
     if parts.embedding == "mean":
         return add_module(graph, decoder, decoder, Activation(name, z)).name
     with torch.no_grad():

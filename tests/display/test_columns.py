@@ -14,6 +14,7 @@ from cmim_sklearn.display import (
     TrainingDisplay,
 )
 from tests.display.conftest import QUICK, draw, written
+from tests.helpers import warns_of_empty_columns
 
 pytest.importorskip("matplotlib")
 import matplotlib.pyplot as plt
@@ -46,7 +47,8 @@ def test_tables_of_other_libraries(table, library):
 def test_columns_without_values_and_with_one_value():
     frame = pd.DataFrame({"a": np.arange(40) / 7, "one": "x", "three": 3, "missing": np.nan})
     frame["none"] = pd.Series([None] * 40, dtype=object)
-    encoder = CMIMEncoder(2, **QUICK).fit(frame)
+    with warns_of_empty_columns(frame):
+        encoder = CMIMEncoder(2, **QUICK).fit(frame)
     display = ReconstructionDisplay.from_estimator(encoder, frame)
     words = [axis.get_title().split("\n")[1] for axis in display.axes_[1:]]
     assert words == ["accuracy 1.00", "constant", "no observed value", "no observed value"]

@@ -67,6 +67,45 @@ def test_missing_values_are_not_conditions(mixed):
     ).all()
 
 
+@pytest.mark.parametrize("empty", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("value", ["x", 3.0, 2.5])
+def test_columns_without_any_value_in_fit_cannot_be_conditions(empty, value):
+    X = pd.DataFrame({"t": pd.Series([empty] * 4, dtype=object), "v": [1.0, 2, 3, 4]})
+    for table in (Table.fit(read(X)), Table.fit(read(X), categorical_features=["t"])):
+        message = rf"column 't' held no value in fit; got {value!r}\. Remove it"
+        for given in ({"t": value}, pd.DataFrame({"v": [1.0, 2.0], "t": [None, value]})):
+            with pytest.raises(ValueError, match=message):
+                read_conditions(table, given)
+        frame = read_conditions(table, {"t": None, "v": 2.0})
+        assert np.isnan(table.measure(frame)[0, table.cells_of(0)]).all()
+
+
+CONSTANTS = {
+    "flag": (True, False, "unknown level False .*fit: True"),
+    "off": (np.bool_(False), True, "unknown level True .*fit: False"),
+    "number": (3, 4, "'number' was constant in fit, 3.0; got 4.0"),
+    "real": (0.1, 0.1 + 1e-9, r"'real' was constant in fit, 0.1; got 0.100000001"),
+    "single": (0.1, 0.11, r"'single' was constant in fit, 0.1000000\d+; got 0.11"),
+    "word": ("w", "x", "unknown level 'x' .*fit: 'w'"),
+    "count": (5, 6, "'count' was constant in fit, 5.0; got 6.0"),
+    "coin": (7, 8, "unknown level 8.0 .*fit: 7.0"),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constant_columns_take_the_constant_only(name):
+    value, other, message = CONSTANTS[name]
+    X = pd.DataFrame({key: [value] * 4 for key, (value, _, _) in CONSTANTS.items()})
+    X = X.astype({"single": "float32"}).assign(v=[1.0, 2, 3, 5])
+    likelihoods = {"count": "poisson", "coin": "bernoulli"}
+    table = Table.fit(read(X), likelihoods=likelihoods)
+    for given in ({name: value}, {name: None}, X[[name]], X):
+        read_conditions(table, given)
+    for given in ({name: other}, X[[name]].assign(**{name: other}), X.assign(**{name: other})):
+        with pytest.raises(ValueError, match=message):
+            read_conditions(table, given)
+
+
 def test_only_one_value_per_column_in_a_dict(mixed):
     with pytest.raises(ValueError, match=r"`conditions\['age'\]` must be a single value; got 2"):
         read_conditions(Table.fit(read(mixed)), {"age": [30, 40]})

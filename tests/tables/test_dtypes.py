@@ -6,7 +6,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from cmim_sklearn._tables.dtypes import Layout, integer_bounds, number_bounds, pandas_dtype
+from cmim_sklearn._tables.dtypes import (
+    Layout,
+    float_type,
+    integer_bounds,
+    number_bounds,
+    pandas_dtype,
+)
 from cmim_sklearn._tables.read import read
 from cmim_sklearn._tables.write import write
 
@@ -18,6 +24,21 @@ from cmim_sklearn._tables.write import write
 def test_integer_dtypes_of_every_library_have_bounds(description):
     assert integer_bounds(description) == (0, np.iinfo(np.uint16).max)
     assert integer_bounds({"dtype": "Float64"}) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (np.float16, ["<f2", "halffloat"]),
+        (np.float32, [">f4", "float32", "Float32", "float", "Sparse[float32, nan]"]),
+        (np.float64, ["<f8", "float64", "Float64", "double"]),
+        (None, ["<i4", "Int32", "object", "O", "bool", "category", "String", "decimal128"]),
+    ],
+)
+def test_float_dtypes_of_every_library_have_a_numpy_type(kind, names):
+    for name in names:
+        assert float_type({"dtype": name}) is kind
+        assert float_type({"dtype": "arrow", "of": {"dtype": name}}) is kind
 
 
 def test_columns_of_an_array_share_one_dtype():

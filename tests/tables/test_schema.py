@@ -1,6 +1,7 @@
 """Table schema: column kinds, encoding, decoding, unknown values, state."""
 
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,8 @@ import pytest
 
 from cmim_sklearn._tables.conditions import read_conditions
 from cmim_sklearn._tables.read import column_name, read
-from cmim_sklearn._tables.schema import Table
-from tests.helpers import make_mixed
+from cmim_sklearn._tables.schema import Table, warn_of_empty
+from tests.helpers import LIBRARIES, make_mixed
 
 
 def kinds(table):
@@ -183,6 +184,65 @@ def test_constant_and_empty_columns_encode_and_decode(column):
     frame = pd.DataFrame({"c": column})
     table = Table.fit(read(frame))
     pd.testing.assert_frame_equal(table.decode(table.encode(read(frame))), frame)
+
+
+EMPTY = {
+    "object": pd.Series([None] * 4, dtype=object),
+    "float": pd.Series([np.nan] * 4),
+    "NaT": pd.Series([pd.NaT] * 4, dtype=object),
+    "Int64": pd.Series([None] * 4, dtype="Int64"),
+    "boolean": pd.Series([None] * 4, dtype="boolean"),
+    "string": pd.Series([None] * 4, dtype="string"),
+    "category": pd.Series(pd.Categorical([None] * 4, categories=["a"])),
+}
+LATER = {
+    "text": ["x", "y", None, "x"],
+    "flag": [True, False, None, True],
+    "numbers": [1.5, 2, None, 7],
+    "mixed": ["x", 2, None, True],
+    "Decimal": [Decimal("0.1"), None, None, Decimal("2.5")],
+    "long": [2**63 - 1, 2**80, None, 0],
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("empty", EMPTY)
+def test_any_value_of_a_column_without_one_in_fit_is_missing_with_one_warning(empty, later):
+    fitted = pd.DataFrame({"v": [1.0, 2, 3, 5], "t": EMPTY[empty]})
+    other = fitted.assign(t=pd.Series(LATER[later], dtype=object))
+    for options in ({}, {"categorical_features": ["t"]}):
+        table = Table.fit(read(fitted), **options)
+        assert table.empty == [1]
+        frame = read(other, table.types)
+        with pytest.warns(UserWarning, match=r"treated as missing\. Columns: 't' \(") as caught:
+            encoded = table.encode(frame)
+        assert len(caught) == 1
+        np.testing.assert_array_equal(encoded, table.encode(read(fitted)))
+        np.testing.assert_array_equal(table.measure(frame), table.measure(read(fitted)))
+        assert table.incomplete(frame).tolist() == []
+        decoded = table.decode(encoded)
+        assert decoded.dtypes.equals(fitted.dtypes)
+        assert decoded["t"].isna().all()
+
+
+@pytest.mark.parametrize("make", [*LIBRARIES.values(), pd.DataFrame.to_numpy])
+def test_columns_of_nulls_may_hold_text_later_in_every_library(make):
+    fitted = pd.DataFrame({"v": [1.0, 2, 3], "t": pd.Series([None] * 3, dtype=object)})
+    table, unseen = Table.fit(read(make(fitted))), {}
+    encoded = table.encode(read(make(fitted.assign(t=["x", None, "y"])), table.types), unseen)
+    np.testing.assert_array_equal(encoded, table.encode(read(make(fitted))))
+    assert unseen == {1: (1 if table.layout.names is None else "t", ["'x'", "'y'"])}
+
+
+def test_a_warning_names_the_columns_without_any_value():
+    X = pd.DataFrame({f"c{i}": [np.nan] * 2 for i in range(12)} | {"v": [1.0, 2.0]})
+    with pytest.warns(UserWarning, match=r"fit: 'c0', 'c1'.*'c9' and 2 more\. They stay"):
+        warn_of_empty(Table.fit(read(X)))
+    with pytest.warns(UserWarning, match=r"fit: 0\. They stay"):
+        warn_of_empty(Table.fit(read(X[["c0", "v"]].to_numpy())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_empty(Table.fit(read(X[["v"]])))
 
 
 def test_repr_counts_columns(mixed):

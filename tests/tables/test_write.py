@@ -180,6 +180,27 @@ def test_fill_rounds_for_integer_dtypes_and_adds_categories():
 
 
 @pytest.mark.parametrize(
+    "X",
+    [
+        pd.DataFrame({"t": ["x", None]}),
+        pd.DataFrame({"t": pd.array([True, None], dtype="boolean")}),
+        pd.DataFrame({"t": pd.Categorical(["x", None])}),
+        pl.DataFrame({"t": ["x", None]}),
+        pl.DataFrame({"t": pl.Series([None, None])}),
+        pa.table({"t": ["x", None]}),
+        pa.table({"t": pa.array(["x", None]).dictionary_encode()}),
+        np.array([["x"], [None]], dtype=object),
+    ],
+    ids=lambda X: type(X).__module__.split(".")[0],
+)
+def test_fill_does_not_change_columns_without_any_value_in_fit(X):
+    fitted = read(pd.DataFrame({"t": [np.nan]}))
+    out = fill(X, read(X), fitted.layout, fitted.types, np.array([1]), fitted.columns)
+    assert read(out).layout == read(X).layout
+    np.testing.assert_array_equal(read(out).columns[0], read(X).columns[0])
+
+
+@pytest.mark.parametrize(
     "fitted",
     [
         pd.DataFrame({"c": pd.Categorical(["a", "b"])}),

@@ -11,12 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from cmim_sklearn._encoders.base import persistence
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._models.row_posterior import exact_model
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.net import check_net_params, net_state
+from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
+from cmim_sklearn._utils.forking import fork_safe_lock
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
@@ -73,6 +76,7 @@ class FittedEncoder:
     # -- network -----------------------------------------------------------------------------------
 
     @property
+    @isolated()
     def net_(self):
         """Skorch net with its history, callbacks and module."""
         check_is_fitted(self, "_net")
@@ -95,9 +99,11 @@ class FittedEncoder:
         model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         return model
 
-    def _model(self):
-        """Module of the net in evaluation mode, on the device that `device` names now."""
-        use_one_thread_after_fork()
+    def _model(self, *, exact=False):
+        """Module of the net in evaluation mode, on the device that `device` names now.
+
+        With `exact`, on a device with float64: a copy on the CPU if the device has none.
+        """
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):
@@ -115,10 +121,11 @@ class FittedEncoder:
                 model.to(device)
             if any(module.training for module in modules):
                 model.eval()
-        return model
+        return exact_model(model) if exact else model
 
     # -- files -------------------------------------------------------------------------------------
 
+    @isolated()
     def save(self, path):
         """Write the fitted encoder to one file that holds no code.
 
@@ -169,6 +176,7 @@ class FittedEncoder:
         write_bytes(path, data)
 
     @classmethod
+    @isolation.isolated
     def load(cls, path, device="auto", encoder=None, decoder=None):
         """Read a fitted encoder of this class from a file that `save` wrote.
 
@@ -295,6 +303,7 @@ class FittedEncoder:
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 
+    @isolated()
     def to_onnx(self, path, output="embedding"):
         """Write an ONNX model of the fitted encoder, with the encoding of its columns.
 
@@ -363,6 +372,7 @@ class FittedEncoder:
             state["net_params"] = state["net_params"] | {"callbacks": callbacks}
         return state
 
+    @isolation.isolated
     def __setstate__(self, state):
         state = dict(state)
         if "table_" in state:
