@@ -33,7 +33,7 @@ class Bernoulli(Likelihood):
 
     def __init__(self, values, n_seen):
         super().__init__(len(values), len(values), len(values))
-        self.values = [tuple(_number(v) for v in pair) for pair in values]
+        self.values = [(_number(zero), _number(one)) for zero, one in values]
         self._are_exact = [any(not isinstance(v, float) for v in pair) for pair in self.values]
         self.n_seen = np.asarray(n_seen, float)
         pairs = np.array([[float(v) for v in pair] for pair in self.values]).reshape(-1, 2)

@@ -9,9 +9,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from cmim_sklearn._tables.wide import MAX_SCALE
 from cmim_sklearn._utils.levels import level_of, plain_level
-from cmim_sklearn._utils.messages import shown
+
+SPARSE = re.compile(r"Sparse\[(?P<of>\w+), (?P<fill>[-+.\w]+)\]")
+"""Names of pandas dtypes that store only values other than a fill value."""
 
 NAMES = "strings, numbers or tuples of them"
 TUPLES, RANGE = {"dtype": "tuples"}, {"dtype": "range"}
@@ -52,40 +53,6 @@ class Layout:
         return asdict(self)
 
 
-def check_layout(layout):
-    """Check the layout of an untrusted file.
-
-    Dtypes are later looked up by name in their libraries, where names can mean other things.
-
-    Raises
-    ------
-    ValueError
-        If the library, a name or a dtype is not one that `read` produces.
-    """
-    if layout.library not in _DTYPES:
-        raise ValueError(f"unknown dataframe library {shown(layout.library)} in the saved schema.")
-    if (layout.names is None) != (layout.library == "numpy"):
-        raise ValueError(
-            f"column names must be a list, or None for arrays; got {shown(layout.names)} for "
-            f"{layout.library}."
-        )
-    if layout.names is not None and len(layout.dtypes) != len(layout.names):
-        raise ValueError(
-            f"the saved schema must have one dtype per column; got {len(layout.dtypes)} dtypes for "
-            f"columns {shown(layout.names)}."
-        )
-    header = layout.header or {"of": TUPLES, "names": []}
-    for name in [*(layout.names or []), *header["names"]]:
-        if not is_name(name):
-            raise ValueError(f"column names must be {NAMES}; got {shown(name)}.")
-    if header["of"] == RANGE and not all(type(name) is int for name in layout.names):
-        raise ValueError(f"a range of column names must be ints; got {shown(layout.names)}.")
-    if header["of"] not in (TUPLES, RANGE):
-        _check_dtype("pandas", header["of"])
-    for description in layout.dtypes:
-        _check_dtype(layout.library, description)
-
-
 def is_name(name):
     """Whether a column may have a name: JSON values, numpy scalars and tuples of them."""
     if isinstance(name, tuple):
@@ -98,30 +65,31 @@ def is_same_name(one, other):
     return one == other or (one != one and other != other)
 
 
-def _check_dtype(library, description):
-    name, options = description["dtype"], set(description) - {"dtype"}
-    known = [keys for pattern, keys in _DTYPES[library].items() if re.fullmatch(pattern, name)]
-    if name in _OBJECTS and (
-        (options == {"scale"} and description["scale"] in range(MAX_SCALE + 1))
-        or (options == {"of"} and description["of"] == "float")
-    ):
-        return
-    if options not in known:
-        raise ValueError(f"unknown dtype {shown(description)} of {library} in the saved schema.")
-    if name == "dictionary":
-        for part in ("index", "of"):
-            _check_dtype(library, {"dtype": description[part]})
-    elif "of" in options:
-        _check_dtype("pyarrow" if name == "arrow" else library, description["of"])
+def as_numpy(description):
+    """The numpy dtype of the same numbers or booleans; None for other dtypes."""
+    name = _without_arrow(description)["dtype"]
+    sparse = SPARSE.fullmatch(name)
+    name = sparse["of"] if sparse else _NUMPY_NAMES.get(name.lower(), name)
+    try:
+        dtype = np.dtype(name if name[:1] in "<>|" else name.lower())
+    except TypeError:
+        return None
+    return dtype if dtype.kind in "biuf" else None
+
+
+def _without_arrow(description):
+    return description["of"] if description["dtype"] == "arrow" else description
 
 
 def integer_bounds(description):
     """Smallest and largest number of an integer dtype; None for other dtypes."""
-    integer = re.fullmatch(r"(u?)int(\d+)", _plain_name(description))
-    if not integer:
+    dtype = as_numpy(description)
+    if dtype is not None and dtype.kind in "iu":
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    largest = {"Int128": 2**127 - 1, "UInt128": 2**128 - 1}.get(description["dtype"])
+    if largest is None:
         return None
-    bits = int(integer[2])
-    return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return (0, largest) if description["dtype"] == "UInt128" else (-largest - 1, largest)
 
 
 def number_bounds(description):
@@ -129,7 +97,7 @@ def number_bounds(description):
 
     Bounds are exact: ints or fractions.
     """
-    name, kind = _plain_name(description), float_type(description)
+    name, kind = _without_arrow(description)["dtype"].lower(), float_type(description)
     if kind in (np.float16, np.float32):
         largest = Fraction(float(np.finfo(kind).max))
     elif name.startswith("decimal"):
@@ -143,17 +111,8 @@ def number_bounds(description):
 
 def float_type(description):
     """Numpy type of a float dtype, such as `numpy.float32`; None for other dtypes."""
-    name = _plain_name(description)
-    return np.dtype(name).type if re.fullmatch(r"float(16|32|64)", name) else None
-
-
-def _plain_name(description):
-    """Name of a dtype as numpy spells it, if numpy has one."""
-    name = (description["of"] if description["dtype"] == "arrow" else description)["dtype"]
-    if name[:1] in "<>|=":
-        return np.dtype(name).name
-    name = re.sub(r"sparse\[(\w+).*", r"\1", name.lower())
-    return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(name, name)
+    dtype = as_numpy(description)
+    return dtype.type if dtype is not None and dtype.name in _FLOATS else None
 
 
 def scale_of(description):
@@ -213,6 +172,9 @@ def pandas_dtype(description):
         return pd.StringDtype(description["storage"], **options)
     if description["dtype"] == "arrow":
         return pd.ArrowDtype(arrow_type(description["of"]))
+    sparse = SPARSE.fullmatch(description["dtype"])
+    if sparse:  # pandas reads only names with the default fill value
+        return pd.SparseDtype(sparse["of"], sparse_fill(**sparse.groupdict()))
     return pd.api.types.pandas_dtype(description["dtype"])
 
 
@@ -246,6 +208,16 @@ def pandas_columns(layout):
     is_default = header["of"].get("missing") == "nan"
     dtype = None if is_default else pandas_dtype(header["of"])
     return pd.Index(names, dtype=dtype, name=name, tupleize_cols=False)
+
+
+def sparse_fill(of, fill):
+    """Fill value of a sparse dtype, from the texts in its name."""
+    if fill in _FILLS:
+        return _FILLS[fill]
+    return int(fill) if "int" in of else float(fill)
+
+
+_FILLS = {"nan": np.nan, "False": False, "True": True}
 
 
 def _describe_polars(dtype):
@@ -300,23 +272,6 @@ DESCRIBERS = {
 """Functions that describe a dtype, by library."""
 
 _OBJECTS = ("object", "|O")
-# Patterns of dtype names of each library, and the other keys of their descriptions.
-_DTYPES = {
-    "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},
-    "pandas": {
-        r"bool|boolean|object|(u?i|UI|I)nt\d+|[fF]loat\d+|Sparse\[\w+(, [-+.\w]+)?\]": set(),
-        "category": {"categories", "of", "ordered"},
-        "string": {"storage", "missing"},
-        "arrow": {"of"},
-    },
-    "polars": {
-        r"U?Int\d+|Float\d+|Boolean|String|Categorical|Null": set(),
-        "Enum": {"categories"},
-        "Decimal": {"precision", "scale"},
-    },
-    "pyarrow": {
-        r"u?int\d+|halffloat|float|double|bool|null|(large_)?string|string_view": set(),
-        "dictionary": {"index", "of", "ordered"},
-        r"decimal\d+": {"precision", "scale"},
-    },
-}
+_FLOATS = ("float16", "float32", "float64")
+_NUMPY_NAMES = {"boolean": "bool", "halffloat": "float16", "float": "float32", "double": "float64"}
+"""Names in numpy of dtypes of other libraries that have another name."""

@@ -45,7 +45,8 @@ def write(layout, columns, types, index=None):
     """
     dtypes = [layout.dtype_of(p) for p in range(len(columns))]
     columns = [
-        _clipped(v, d) if t == NUMBER else v for v, t, d in zip(columns, types, dtypes, strict=True)
+        _as_stored(v, d) if t == NUMBER else v
+        for v, t, d in zip(columns, types, dtypes, strict=True)
     ]
     return _WRITERS[layout.library](layout, columns, types, index)
 
@@ -76,7 +77,7 @@ def fill(X, frame, layout, types, rows, columns):
         for p, (mask, values) in new.items():
             description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
             if types[p] == NUMBER:
-                values = _clipped(values, frame.layout.dtype_of(p))
+                values = _as_stored(values, frame.layout.dtype_of(p))
             plain = _plain(values, types[p], description) if out.dtype == object else values
             out[mask, p] = plain
         return out
@@ -88,8 +89,7 @@ def fill(X, frame, layout, types, rows, columns):
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
             description = layout.dtype_of(p) if same_library else plain
         if types[p] == NUMBER:
-            is_rounded = integer_bounds(description) and values.dtype != object
-            values = _clipped(np.round(values) if is_rounded else values, description)
+            values = _as_stored(values, description)
         # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
@@ -105,8 +105,8 @@ def _with_numbers(description, fitted):
     return fitted | {"dtype": description["dtype"]}
 
 
-def _clipped(values, description):
-    """Clip numbers to the bounds of their dtype, which float64 may round outward."""
+def _as_stored(values, description):
+    """Round numbers for an integer dtype, and clip them to the bounds of their dtype."""
     # Exact numbers are integers, or Decimals within the range seen in fit.
     bounds = (integer_bounds if values.dtype == object else number_bounds)(description)
     if bounds is None:
@@ -114,6 +114,9 @@ def _clipped(values, description):
     if values.dtype == object:
         clipped = [v if v is None else min(max(v, bounds[0]), bounds[1]) for v in values]
         return np.array(clipped, dtype=object)
+    if integer_bounds(description):
+        values = np.round(values)
+    # float64 may round a bound outward.
     ends = [
         end if abs(end) <= abs(bound) else np.nextafter(end, 0)
         for end, bound in zip(map(float, bounds), bounds, strict=True)
@@ -197,11 +200,13 @@ def _write_polars(layout, columns, types, index):
     for name, values, kind, description in zip(
         layout.names, columns, types, layout.dtypes, strict=True
     ):
-        if float_type(description):  # Python ints above 2**127 would become null
-            plain = pl.Series(name, values, nan_to_null=True)
+        if description["dtype"] == "Null":
+            column = pl.Series(name, [None] * len(values))
+        elif float_type(description):  # polars has no ints as large as floats
+            column = pl.Series(name, values, nan_to_null=True)
         else:
-            plain = pl.Series(name, _plain(values, kind, description), strict=False)
-        series.append(plain.cast(polars_dtype(description)))
+            column = pl.Series(name, _plain(values, kind, description), strict=False)
+        series.append(column.cast(polars_dtype(description)))
     return pl.DataFrame(series)
 
 

@@ -4,20 +4,25 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from cmim_sklearn._tables.dtypes import (
     RANGE,
     TUPLES,
     Layout,
-    check_layout,
     describe_header,
     float_type,
     integer_bounds,
     is_same_name,
     number_bounds,
     pandas_columns,
+    pandas_dtype,
 )
+from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.saved import check_layout
+from cmim_sklearn._tables.write import write
 from cmim_sklearn._utils.archive import from_json, to_json
 
 
@@ -165,3 +170,54 @@ def test_names_of_pandas_columns_come_back_as_they_were(columns):
 
 def test_names_without_a_header_are_a_list():
     assert pandas_columns(Layout("pandas", ["a", "b"], [{"dtype": "float64"}] * 2)) == ["a", "b"]
+
+
+def library_of(X):
+    return type(X).__module__.split(".")[0]
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        pl.DataFrame({"a": [1.5]}, schema={"a": pl.Decimal(3, 1)}),
+        pl.DataFrame({"a": [1.5]}, schema={"a": pl.Float32}),
+        pa.table({"a": pa.array([1.5], pa.float64()).cast(pa.decimal128(3, 1))}),
+        pa.table({"a": pa.array([1.5], pa.float32())}),
+        pd.DataFrame({"a": np.array([1.5], np.float16)}),
+        pd.DataFrame({"a": pd.array([1.5], dtype="Float32")}),
+        np.array([[1.5]], np.float16),
+    ],
+    ids=library_of,
+)
+def test_numbers_beyond_the_dtype_become_its_bounds(X):
+    frame = read(X)
+    back = read(write(frame.layout, [np.array([-1e300, 2.5, 1e300])], frame.types))
+    low, high = map(float, number_bounds(frame.layout.dtype_of(0)))
+    np.testing.assert_allclose(back.columns[0], [low, 2.5, high], rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "Int8", "Sparse[int8, 0]", "int8[pyarrow]"])
+def test_numbers_of_an_integer_dtype_are_rounded(dtype):
+    frame = read(pd.DataFrame({"a": pd.array([1, 0], dtype=dtype)}))
+    back = write(frame.layout, [np.array([0.4, 1.6])], frame.types)
+    assert back["a"].tolist() == [0, 2]
+    assert back["a"].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        pd.SparseDtype("float64", 0.0),
+        pd.SparseDtype("float32", -1.5e-7),
+        pd.SparseDtype("int16", 3),
+        pd.SparseDtype("bool", True),
+        np.dtype(">i4"),
+        np.dtype(">f8"),
+    ],
+    ids=str,
+)
+def test_sparse_and_big_endian_columns_of_pandas(dtype):
+    X = pd.DataFrame({"a": pd.Series([1.0, 0.0, 1.0]).astype(dtype)})
+    layout = read(X).layout
+    assert pandas_dtype(layout.dtype_of(0)) == dtype
+    pd.testing.assert_frame_equal(write(layout, read(X).columns, read(X).types), X)

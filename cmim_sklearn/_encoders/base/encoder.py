@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from cmim_sklearn._encoders.base.fit import SUMMARY_ROWS, FitSteps, layer_sizes, plain_columns
@@ -292,10 +291,7 @@ class _LatentEncoder(
     def _check_use(self):
         """Check that the encoder is fitted, and the parameters that it uses after fit."""
         check_is_fitted(self, "_net")
-        used = {name: getattr(self, name) for name in self._parameters_after_fit}
-        validate_parameter_constraints(
-            self._parameter_constraints, used, caller_name=type(self).__name__
-        )
+        self._check_values(self._parameters_after_fit)
 
     @property
     def _n_features_out(self):

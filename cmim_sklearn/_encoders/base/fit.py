@@ -44,19 +44,23 @@ class FitSteps:
     """Steps of `fit`, `fit_parquet` and `partial_fit` that all encoders share."""
 
     def _check_params(self):
-        parameters = self.get_params(deep=False)
-        validate_parameter_constraints(
-            self._parameter_constraints, parameters, caller_name=type(self).__name__
-        )
+        self._check_values(self._get_param_names())
         for name in self._layer_size_parameters:
-            sizes = np.atleast_1d(np.asarray(parameters[name], dtype=object)).tolist()
+            sizes = np.atleast_1d(np.asarray(getattr(self, name), dtype=object)).tolist()
             if any(not isinstance(n, Integral) or isinstance(n, bool) or n < 1 for n in sizes):
                 raise ValueError(
                     f"The {name!r} parameter must hold ints of at least 1, one for each layer, or "
-                    f"be (); got {parameters[name]!r}."
+                    f"be (); got {getattr(self, name)!r}."
                 )
         check_net_params(self.net_params or {}, type(self).__name__)
         resolve_device(self.device)
+
+    def _check_values(self, names):
+        """Check the named parameters against their constraints."""
+        values = {name: getattr(self, name) for name in names}
+        validate_parameter_constraints(
+            self._parameter_constraints, values, caller_name=type(self).__name__
+        )
 
     def _is_warm(self):
         """Whether `fit` continues from the current weights."""

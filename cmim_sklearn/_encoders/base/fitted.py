@@ -15,13 +15,16 @@ from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.row_posterior import exact_model
 from cmim_sklearn._tables.schema import Table
-from cmim_sklearn._training.net import net_state
+from cmim_sklearn._training.net import check_net_params, net_state
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.forking import fork_safe_lock
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
+
+NET_PARAMETERS = ("learning_rate_init", "alpha", "net_params", "verbose")
+"""Parameters of the net that a loaded encoder builds."""
 
 _NETWORK = fork_safe_lock()
 """Held by the thread that builds a loaded network, moves it or sets its mode."""
@@ -236,7 +239,9 @@ class FittedEncoder:
         }
 
     def _check_loaded(self):
-        """Check schema, sizes and weights, in this order, before anything large is allocated."""
+        """Check what use needs, before anything large is allocated: parameters to weights."""
+        self._check_values((*self._parameters_after_fit, *NET_PARAMETERS))
+        check_net_params(self.net_params or {}, type(self).__name__)
         persistence.check_table(self.table_, self.n_features_in_)
         names = getattr(self, "feature_names_in_", None)
         if names is not None and list(names) != self.table_.layout.names:

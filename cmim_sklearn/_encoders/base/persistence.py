@@ -11,7 +11,7 @@ import torch
 from cmim_sklearn._encoders.base.fit import COLUMN_PARAMETERS, plain_columns
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._models.two_view import Corruption
-from cmim_sklearn._tables.dtypes import check_layout
+from cmim_sklearn._tables.saved import check_columns, check_layout
 from cmim_sklearn._utils.archive import from_json, pack, to_json, unpack
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._version import __version__
@@ -196,6 +196,7 @@ def check_table(table, n_columns):
     )
     if not is_sound:
         raise ValueError(f"its schema does not describe a table of {shown(n_columns)} columns.")
+    check_columns(table)
     table.raw_columns(np.zeros((1, n_columns), np.float32))  # raises if a column cannot decode
 
 

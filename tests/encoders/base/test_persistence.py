@@ -111,6 +111,8 @@ def pandas_table():
             "category": pd.Categorical([3, 1, None] * 20, categories=[3, 1, 2], ordered=True),
             "halves": pd.Categorical([0.5, 1.5, None] * 20),
             "sparse": pd.arrays.SparseArray([0.0, 0.0, 1.0, 2.0, 0.0, 3.0] * 10),
+            "zeros": pd.arrays.SparseArray([0.0, 1.5, 0.0, 2.0, 0.0, 3.0] * 10, fill_value=0.0),
+            "big_endian": pd.Series(np.array(INTEGERS, ">i4")),
         }
     )
 
