@@ -52,7 +52,9 @@ def test_one_row_holds_no_information_and_does_not_train_the_critic(mixed):
     assert_close(terms, plain)
     encoder = small_encoder("InfoMaxVAEEncoder").fit_schema(mixed).partial_fit(mixed[:1])
     critic = encoder.net_.criterion_.options["critic"]
-    fresh = Critic(critic.layers[0].in_features, [7], seeded(encoder.net_.seed))
+    fresh = Critic(critic.layers[0].in_features, [7], seeded(encoder.net_.seed)).to(
+        encoder.net_.device
+    )
     for one, other in zip(critic.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(one, other)
 
