@@ -88,7 +88,7 @@ class InformativeEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Number of rows that pass through the model at a time.
     device : str, default="auto"
         Device of the model. "auto": the model stays where it is. Another name moves it there, also
-        after use.
+        after use. A model with float64 weights raises an error on "mps", which has no float64.
     tokenizer : callable, default=None
         Tokenizer, for text models: from a list of strings to a tensor of tokens (n, T), or to a
         mapping of tensors as Hugging Face's tokenizers return. X is then a list or column of

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cmim_sklearn._utils.device import resolve_device
+from cmim_sklearn._utils.device import exact_device, resolve_device
 
 
 def as_texts(X):
@@ -41,10 +41,21 @@ def make_to_batch(modules, device="auto", tokenizer=None):
         Device to move the modules to. "auto" leaves them where they are.
     tokenizer : callable, default=None
         See `InformativeEmbedding`.
+
+    Raises
+    ------
+    ValueError
+        If the model has float64 weights and the device has no float64, as Apple's mps.
     """
     tensors = [t for m in modules for t in (*m.parameters(False), *m.buffers(False))]
     if device != "auto":
-        device = resolve_device(device)
+        name, device = device, resolve_device(device)
+        has_double = any(t.dtype == torch.float64 for t in tensors)
+        if has_double and exact_device(device) != device:  # before any module moves
+            raise ValueError(
+                f"device={name!r} has no float64, but the model has float64 weights. Convert it "
+                "with model.float(), or set device='cpu'."
+            )
         for module in modules:
             module.to(device)
     else:

@@ -17,7 +17,7 @@ MIN_NOISE_SHARE = 1e-4
 
 It keeps covariances positive definite where codes have no noise.
 """
-MIN_VARIANCE = 1e-4
+MIN_VARIANCE = 1e-12
 """Lower bound of the codes' largest variance in that share; codes of a constant table are equal."""
 
 HALF_RANGE = 1e-4, 1e4

@@ -51,7 +51,7 @@ def test_one_row_holds_no_information_and_does_not_train_the_critic(mixed):
     assert terms.pop("information").tolist() == [0.0]
     assert_close(terms, plain)
     encoder = small_encoder("InfoMaxVAEEncoder").fit_schema(mixed).partial_fit(mixed[:1])
-    critic = encoder.net_.criterion_.options["critic"]
+    critic = encoder.net_.criterion_.options["critic"].cpu()
     fresh = Critic(critic.layers[0].in_features, [7], seeded(encoder.net_.seed))
     for one, other in zip(critic.parameters(), fresh.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cmim_sklearn import InformativeEmbedding
+from cmim_sklearn._encoders import model_inputs
 from cmim_sklearn._encoders.model_inputs import as_texts, make_to_batch
 
 
@@ -23,6 +24,17 @@ def test_rows_get_the_dtype_of_the_model():
     assert make_to_batch([torch.nn.Linear(1, 1)])(rows).dtype == torch.float32
     assert make_to_batch([torch.nn.Embedding(3, 1)])(rows).dtype == torch.int64
     assert make_to_batch([])(rows).dtype == torch.float32
+
+
+def test_float64_weights_on_a_device_without_float64_raise(monkeypatch):
+    models = [torch.nn.Linear(1, 1), torch.nn.Linear(1, 1).double()]
+    monkeypatch.setattr(model_inputs, "resolve_device", torch.device)
+    monkeypatch.setattr(model_inputs, "exact_device", lambda device: torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"device='meta' has no float64, .*model.float\(\)"):
+        make_to_batch(models, "meta")
+    assert {model.weight.device.type for model in models} == {"cpu"}
+    make_to_batch(models[:1], "meta")
+    assert models[0].weight.device.type == "meta"
 
 
 def test_a_tokenizer_may_return_a_mapping():
