@@ -73,16 +73,15 @@ def _check_names(library, names):
 
 def _check_header(header, names):
     """Check the index of the columns of a pandas table."""
-    of = header["of"]
-    if names is None:
-        raise ValueError("an array must not have an index of columns in the saved schema.")
-    for name in header["names"]:
-        if not is_name(name):
-            raise ValueError(f"names of column levels must be {NAMES}; got {shown(name)}.")
-    if of == RANGE and not all(type(name) is int for name in names):
-        raise ValueError(f"a range of column names must be ints; got {shown(names)}.")
+    of, n_levels = header["of"], len(header["names"])
+    if of == TUPLES:
+        is_sound = all(isinstance(name, tuple) and len(name) == n_levels for name in names)
+    else:
+        is_sound = n_levels == 1 and (of != RANGE or all(type(name) is int for name in names))
+    if not is_sound or not all(map(is_name, header["names"])):
+        raise ValueError(f"the index of columns {shown(header)} does not suit {shown(names)}.")
     if of not in (TUPLES, RANGE) and not _is_known("pandas", of):
-        raise ValueError(f"unknown dtype {shown(of)} of pandas in the saved schema, for the names.")
+        raise ValueError(f"unknown dtype {shown(of)} of pandas in the saved schema.")
 
 
 def check_columns(table):

@@ -117,25 +117,30 @@ def test_columns_of_an_array_may_share_one_dtype():
         (Layout("pandas", None, [{"dtype": "f8"}]), "column names .*; got None for pandas"),
         (Layout("pandas", ["a"], []), r"got 0 dtypes for columns \['a'\]"),
         (Layout("pandas", [b"a"], [{"dtype": "float64"}]), r"numbers or tuples of them; got b'a'"),
-        (
-            Layout(
-                "pandas", ["a"], [{"dtype": "float64"}], {"of": {"dtype": "os"}, "names": [None]}
-            ),
-            "unknown dtype {'dtype': 'os'} of pandas",
-        ),
-        (
-            Layout("pandas", ["a"], [{"dtype": "float64"}], {"of": RANGE, "names": [None]}),
-            r"a range of column names must be ints; got \['a'\]",
-        ),
-        (
-            Layout("pandas", ["a"], [{"dtype": "float64"}], {"of": TUPLES, "names": [["b"]]}),
-            r"numbers or tuples of them; got \['b'\]",
-        ),
     ],
 )
 def test_inconsistent_layouts_are_rejected(layout, message):
     with pytest.raises(ValueError, match=message):
         check_layout(layout)
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "message"),
+    [
+        (
+            {"of": {"dtype": "os"}, "names": [None]},
+            ["a"],
+            "unknown dtype {'dtype': 'os'} of pandas",
+        ),
+        ({"of": RANGE, "names": [None]}, ["a"], r"index of columns .* does not suit \['a'\]"),
+        ({"of": RANGE, "names": []}, [1], r"index of columns .* does not suit \[1\]"),
+        ({"of": TUPLES, "names": [["b"]]}, [("a",)], r"index of columns .* does not suit"),
+        ({"of": TUPLES, "names": ["b"]}, [("a", 1)], r"index of columns .* does not suit"),
+    ],
+)
+def test_inconsistent_headers_are_rejected(header, names, message):
+    with pytest.raises(ValueError, match=message):
+        check_layout(Layout("pandas", names, [{"dtype": "float64"}], header))
 
 
 HEADERS = {

@@ -246,7 +246,10 @@ def test_a_schema_that_passes_can_be_written_and_read(library):
         one = Layout(library, [table.layout.names[position]], [description])
         types = [table.types[position]]
         written = read(write(one, [raw[position]], types), types).layout
-        assert dataclasses.replace(written, header=None) == one
+        if description["dtype"] == "object":  # `read` notes the type of their numbers
+            assert written.dtypes[0]["dtype"] == "object"
+        else:
+            assert dataclasses.replace(written, header=None) == one
     assert n_written > 3 * len(raw)
 
 

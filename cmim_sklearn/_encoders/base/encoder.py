@@ -182,7 +182,7 @@ class _LatentEncoder(
         UserWarning
             If the loss was not finite in some epoch: training returned to the previous epoch and
             continued at half the learning rate. Also if a column has no value or looks like an
-            identifier, and after Ctrl-C.
+            identifier, if some of its numbers or levels are equal for the model, and after Ctrl-C.
         """
         self._check_params()
         self._warn_of_parameters()

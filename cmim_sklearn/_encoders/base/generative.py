@@ -225,8 +225,8 @@ class _GenerativeEncoder(_LatentEncoder):
         Raises
         ------
         ValueError
-            If conditions name a column or a level that was not seen in fit, or a new value for a
-            column that held one value or none in fit.
+            If conditions name a column or a level that was not seen in fit, a new value for a
+            column that held one value or none in fit, or a value that its dtype cannot hold.
 
         Notes
         -----
