@@ -13,12 +13,15 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_array, column_or_1d
 
+from cmim_sklearn._utils.isolation import isolated
+
 __all__ = ["alignment", "tolerance", "uniformity"]
 
 BLOCK_ROWS = 1024
 """Rows of a block of pairs. Only the distances of one block are in memory at a time."""
 
 
+@isolated
 @validate_params(
     {"Z": ["array-like"], "t": [Interval(Real, 0, None, closed="neither")]},
     prefer_skip_nested_validation=True,
@@ -106,6 +109,7 @@ def uniformity(Z, *, t=2.0):
     return min(float(log_mean), 0.0)
 
 
+@isolated
 @validate_params(
     {"Z": ["array-like"], "labels": ["array-like"]}, prefer_skip_nested_validation=True
 )
@@ -183,6 +187,7 @@ def tolerance(Z, labels):
     return float(((sums**2).sum() - (f**2).sum()) / n_pairs)
 
 
+@isolated
 @validate_params(
     {
         "Z1": ["array-like"],

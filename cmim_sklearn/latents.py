@@ -171,7 +171,7 @@ class SampledPosterior(Posterior):
 
     def __init__(self, n_components):
         super().__init__(n_components)
-        self.by_log_variance = nn.Parameter(torch.zeros(n_components))
+        self.by_log_variance = nn.Parameter(torch.zeros(n_components, dtype=torch.float32))
 
     def forward(self, outputs, uniform=None):
         """See `Posterior.forward`."""

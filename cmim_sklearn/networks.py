@@ -70,7 +70,9 @@ class MLP(nn.Module):
         widths = [n_in, *hidden_layer_sizes]
         self.body = nn.Sequential(
             *(
-                nn.Sequential(linear(a, b), nn.LayerNorm(b), ACTIVATIONS[activation]())
+                nn.Sequential(
+                    linear(a, b), nn.LayerNorm(b, dtype=torch.float32), ACTIVATIONS[activation]()
+                )
                 for a, b in pairwise(widths)
             )
         )
@@ -87,7 +89,7 @@ def linear(n_in, n_out):
 
     Its parameters are undefined until `reset_parameters` sets them.
     """
-    return nn.utils.skip_init(nn.Linear, n_in, n_out)
+    return nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
 
 
 def reset_parameters(module, generator):
@@ -147,7 +149,7 @@ def build(network, n_in, n_out, hidden_layer_sizes, activation, generator, *, is
                 f"{network!r}."
             )
         with torch.no_grad():
-            output = module.eval()(torch.zeros(2, n_in))
+            output = module.float().eval()(torch.zeros(2, n_in, dtype=torch.float32))
         module.train()
     found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if found != (2, n_out):

@@ -4,11 +4,13 @@ import hashlib
 import json
 import warnings
 import zipfile
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pytest
 import torch
 from safetensors.numpy import load as read_arrays
 from safetensors.numpy import save as write_arrays
@@ -18,6 +20,7 @@ from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.latent_model import LatentModel, Pass
 from cmim_sklearn._models.two_view import View, Views
+from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._utils import archive
 from cmim_sklearn.latents import POSTERIORS, DiagonalNormal, standard_normal
 from cmim_sklearn.mutual_information._estimators import ESTIMATORS
@@ -70,10 +73,22 @@ def small_encoder(name="CMIMEncoder", **parameters):
     return cls(**{key: value for key, value in SMALL.items() if key in known} | parameters)
 
 
+def warns_of_empty_columns(table):
+    """Context in which fit must warn if the table has columns without any value."""
+    if not any(is_missing(values).all() for values in read(table).columns):
+        return nullcontext()
+    return pytest.warns(UserWarning, match="Columns without any value in fit: ")
+
+
 def weights(encoder):
     """Weights of a fitted encoder as bytes, so that == compares every bit."""
     state = encoder.net_.module.state_dict()
     return {name: (tuple(w.shape), w.cpu().numpy().tobytes()) for name, w in state.items()}
+
+
+def encoded(encoder, table):
+    """Encoded rows (n, C) of a table, on the device of a fitted encoder's network."""
+    return torch.from_numpy(encoder.table_.encode(read(table))).to(encoder.net_.module.device)
 
 
 def state_of(encoder):
@@ -181,7 +196,7 @@ def columns_of(kind, n=60, seed=0):
         "bernoulli": lambda: [rng.choice([3.0, 7.5], n), rng.choice([0.0, 1.0], n)],
         "categorical": lambda: [
             rng.choice(objects("a", "b", "c"), n),
-            rng.choice(objects(1, "x", True, "y", 2.5), n),
+            rng.choice(objects(1, "x", False, "y", 2.5), n),
         ],
         "poisson": lambda: [rng.poisson(3, n).astype(float), rng.poisson(100, n).astype(float)],
     }[kind]()

@@ -139,6 +139,7 @@ def random_decoder(encoder, seed):
     shape = encoder._built["hidden_layer_sizes"], encoder._built["activation"]
     generator = torch.Generator().manual_seed(seed + 1000)
     decoder = build(encoder.decoder, encoder.n_components, 1, *shape, generator, is_decoder=True)
+    decoder.to(encoder._model().device)
     return lambda model, x: [decoder.body(model.posterior_mean(x))]
 
 

@@ -63,7 +63,7 @@ def numbers(n_rows, n_columns):
 
 def fitted(X, **params):
     """Encoder of a given shape; its weights do not matter."""
-    return CMIMEncoder(max_iter=1, random_state=0, **params).fit(X)
+    return CMIMEncoder(max_iter=1, random_state=0, device="cpu", **params).fit(X)
 
 
 def encoded(encoder, X):

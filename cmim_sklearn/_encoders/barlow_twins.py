@@ -25,15 +25,15 @@ def barlow_twins(batch: Views, *, redundancy_weight=5e-3) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``invariance`` and ``redundancy`` of the batch, equal in all rows.
+        ``invariance`` and ``redundancy`` of the batch, equal in all rows; 0 if n is 1.
 
     References
     ----------
     J. Zbontar et al., "Barlow Twins" (2021), arXiv 2103.03230.
     """
     n = len(batch.first.projected)
-    if n == 1:
-        zero = batch.first.projected.new_zeros(1)
+    if n == 1:  # no correlation, but a loss with a gradient
+        zero = 0 * batch.first.projected.sum(1)
         return {"invariance": zero, "redundancy": zero}
     first, second = (
         (view.projected - view.projected.mean(0)) / (view.projected.std(0) + 1e-5) for view in batch

@@ -79,14 +79,17 @@ def infomax_vae(batch: Pass, *, critic, beta=1.0, information_weight=1.0) -> dic
     Returns
     -------
     dict of str to Tensor of shape (n,)
-        ``distortion``, ``rate`` and ``information``, in nats.
+        ``distortion``, ``rate`` and ``information``, in nats. ``information`` is 0 if n is 1,
+        because there is no other row.
 
     References
     ----------
     A. Lotfi Rezaabad, S. Vishwanath, "Learning Representations by Maximizing Mutual Information in
     Variational Autoencoders" (2019), arXiv 1912.13361.
     """
-    bound = FDivergenceBound()(*critic_values(critic, batch.inputs, batch.z))
+    bound = batch.z.new_zeros(1)
+    if len(batch.z) > 1:
+        bound = FDivergenceBound()(*critic_values(critic, batch.inputs, batch.z))
     return {**vae(batch, beta=beta), "information": -information_weight * bound}
 
 

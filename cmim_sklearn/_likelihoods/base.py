@@ -27,6 +27,8 @@ class Likelihood(nn.Module, ABC):
     ----------
     n_columns, n_params, n_inputs : int
         Number of columns in the block, of decoder outputs (P) and of encoder inputs (W).
+    n_seen : array of shape (C,)
+        Number of observed training values; 0 for a column without any value in fit.
     takes : {"number", "category"}
         Form of raw columns: `"number"`: float64 with NaN; `"category"`: object with None.
     has_indicator : bool
@@ -85,6 +87,10 @@ class Likelihood(nn.Module, ABC):
     def levels_of(self, column):
         """Levels of a column seen in fit; only for kinds that have levels."""
         raise NotImplementedError(f"{type(self).__name__} has no levels.")
+
+    def constant_of(self, column):
+        """The number that all training values of a column equal; None if they differ."""
+        return None
 
     def observed(self, x):
         """Return which cells of x (n, C) are observed, bool (n, C)."""
@@ -157,3 +163,13 @@ class Likelihood(nn.Module, ABC):
 def log_unknown(n_seen, n_levels):
     """Log probability of a level not seen in fit, (C,): 1 / (n + K + 1)."""
     return torch.as_tensor(-np.log(n_seen + n_levels + 1), dtype=torch.float32)
+
+
+def normal_noise(like, generator):
+    """Standard normal noise of the shape and on the device of a tensor, always in float32."""
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32, device=like.device)
+
+
+def uniform_noise(like, generator):
+    """Uniform noise on [0, 1) of the shape and on the device of a tensor, always in float32."""
+    return torch.rand(like.shape, generator=generator, dtype=torch.float32, device=like.device)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import softplus
 
-from cmim_sklearn._likelihoods.base import Likelihood
-from cmim_sklearn._likelihoods.scaling import SCALINGS, ScalingMap
+from cmim_sklearn._likelihoods.base import Likelihood, normal_noise
+from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS, ScalingMap
 from cmim_sklearn._likelihoods.summary import summarise
 
 LOG_2PI = float(np.log(2 * np.pi))
@@ -21,6 +21,8 @@ SCALE_GAIN = 10.0
 of the gradient; at a rate of 1e-3 a scale would need the whole fit to reach its lower bound."""
 MAX_SCALED = 1e15
 """Largest absolute encoded value; its square still fits a float32."""
+MIN_SCALED_RANGE = 1e-6
+"""Width of a column's range, in standardised units, below which samples are noise alone."""
 MAX_DEVIATIONS = 1e4
 """Largest residual, in standard deviations, that `surrogate` distinguishes."""
 
@@ -54,7 +56,7 @@ class Gaussian(Likelihood):
         self.low, self.high = np.asarray(low, float), np.asarray(high, float)
         self.decimals = [None if d is None else int(d) for d in decimals]
         self.n_seen = np.asarray(n_seen, float)
-        self.raw_scale = nn.Parameter(torch.zeros(self.n_columns))
+        self.raw_scale = nn.Parameter(torch.zeros(self.n_columns, dtype=torch.float32))
         self.register_buffer("deviation", self.log_scale().exp().detach())
         leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
         self.register_buffer("_leak", leak, persistent=False)
@@ -94,23 +96,43 @@ class Gaussian(Likelihood):
         for c, m in enumerate(self.maps):
             values = m.inverse(encoded[:, c].astype(np.float64))
             if self.decimals[c] is not None:
-                values = np.round(values, self.decimals[c])
-            # With many knots the map extrapolates only outside the training range, which about
-            # 1 sample in n leaves: clip it. A linear map has no such range.
-            is_linear = len(m.x) == 2
-            ends = self._ends(c) if drawn and is_linear else (self.low[c], self.high[c])
-            out.append(np.clip(values, *ends))
+                with np.errstate(over="ignore", invalid="ignore"):  # before they are clipped
+                    values = np.round(values, self.decimals[c])
+            out.append(self._clipped(c, values) if drawn else self._in_range(c, values))
         return out
 
+    def _in_range(self, c, values):
+        """Clip values of a column to the training range."""
+        if self.low[c] == self.high[c]:  # also for the sign of zero
+            return np.where(np.isnan(values), np.nan, self.low[c])
+        return np.clip(values, self.low[c], self.high[c])
+
+    def _clipped(self, c, values):
+        """Clip generated or expected values of a column."""
+        return np.clip(values, *self._ends(c)) if self._is_free(c) else self._in_range(c, values)
+
+    def _is_free(self, c):
+        """Whether samples of a column may leave the training range."""
+        # With many knots the map extrapolates only outside the training range, which about 1 sample
+        # in n leaves: clip it. A linear map has no such range, unless encoded values do not resolve
+        # or do not reach it.
+        if not self.maps[c].is_linear:
+            return False
+        low, high = self.maps[c].forward([self.low[c], self.high[c]])
+        return high - low > MIN_SCALED_RANGE and -MAX_SCALED < low < high < MAX_SCALED
+
     def _ends(self, c):
-        """Range that densities are clipped to; infinite where an end is not a probability mass."""
+        """Range that densities are clipped to; `MAX_SIZE` where an end has no probability mass."""
         m, ends = self.maps[c], (self.low[c], self.high[c])
         is_clipped = [
             self.decimals[c] == 0 or m.above[end] > m.below[end] or ends[0] == ends[1]
             for end in (0, -1)
         ]
-        free = np.array([-np.inf, np.inf])
+        free = np.array([-MAX_SIZE, MAX_SIZE])
         return np.where(is_clipped, ends, np.where(np.isnan(ends), np.nan, free))
+
+    def constant_of(self, column):
+        return float(self.low[column]) if self.low[column] == self.high[column] else None
 
     def log_scale(self):
         """Log standard deviation of each column, (C,), in standardised units."""
@@ -133,12 +155,12 @@ class Gaussian(Likelihood):
         return params
 
     def sample(self, params, generator):
-        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        noise = normal_noise(params, generator)
         return params + self.deviation * noise
 
     def rsample(self, params, generator):
         """Sample of each cell (n, C) with the trained scale, with gradients in params and scale."""
-        noise = torch.randn(params.shape, generator=generator, device=params.device)
+        noise = normal_noise(params, generator)
         return params + self.log_scale().exp() * noise
 
     def measure(self, columns):
@@ -151,15 +173,20 @@ class Gaussian(Likelihood):
         width.
         """
         cells = np.empty((len(columns[0]), self.n_columns, self.cell_width), np.float32)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for c, (m, values) in enumerate(zip(self.maps, columns, strict=True)):
                 lowest, highest = self._ends(c)
                 plain, outside = m.without_atoms(), (values < lowest) | (values > highest)
                 if self.decimals[c] == 0:
                     ends = np.round(values) - 0.5, np.round(values) + 0.5
                     low, high = m.forward(ends[0]), m.forward(ends[1])
+                    # Above 2**52 the ends of a bin are not float64 numbers.
+                    spacing = np.spacing(np.abs(values))
+                    is_coarse = spacing > 0.5
+                    low, high = np.where(is_coarse, m.interval(values), (low, high))
                     spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
                     width, spare_width = high - low, spare_high - spare_low
+                    width = np.where(is_coarse & (width <= 0), m.slope(values) * spacing, width)
                     # Far from 0 both ends of a bin round to one number in double precision.
                     spare_width = np.where(spare_width > 0, spare_width, plain.slope(values))
                     is_mass = ~outside
@@ -249,7 +276,7 @@ class Gaussian(Likelihood):
             outer = m.inverse(inner).clip(*self._ends(c))  # where the map is linear
             is_outer = (inner < first) | (inner > last)
             raw = np.where(is_outer, outer, np.interp(inner, grid, table))
-            out.append((raw * shares).sum(1))
+            out.append(self._clipped(c, (raw * shares).sum(1)))  # shares sum to 1 up to rounding
         return out
 
 

@@ -7,6 +7,10 @@ from cmim_sklearn._likelihoods.base import Likelihood
 from cmim_sklearn._likelihoods.summary import summarise
 
 MAX_LOG_RATE = 20.0
+MAX_COUNT = int(np.exp(MAX_LOG_RATE))
+"""Largest count that a column may have in fit; no larger one could be generated."""
+MAX_ENCODED = 1e15
+"""Largest encoded count; the logarithm of its factorial still fits a float32."""
 
 
 class Poisson(Likelihood):
@@ -35,7 +39,7 @@ class Poisson(Likelihood):
 
     @classmethod
     def fit(cls, columns, names, *, summaries=None, **options):
-        """Learn mean and range; every observed value must be a whole number from 0 upward."""
+        """Learn mean and range; every observed value must be a whole number up to `MAX_COUNT`."""
         summaries = summaries or summarise(columns)
         for summary, name in zip(summaries, names, strict=True):
             if summary.not_a_count is not None:
@@ -44,6 +48,12 @@ class Poisson(Likelihood):
                     f"`likelihoods`: 'poisson' needs whole numbers from 0 upward; column {name!r} "
                     f"has {value} in row {row}. Remove it from `likelihoods` or choose another "
                     "kind."
+                )
+            if summary.high > MAX_COUNT:
+                raise ValueError(
+                    f"`likelihoods`: 'poisson' needs counts of at most {MAX_COUNT}; column "
+                    f"{name!r} has {summary.high:.10g}. Remove it from `likelihoods` or choose "
+                    "another kind."
                 )
         return cls(
             [max(summary.mean, 1e-3) if summary.n_seen else 1.0 for summary in summaries],
@@ -55,7 +65,7 @@ class Poisson(Likelihood):
         return {"mean": self.mean, "high": self.high, "n_seen": self.n_seen}
 
     def encode(self, columns):
-        return np.stack(columns, axis=1).astype(np.float32)
+        return np.stack(columns, axis=1).clip(-MAX_ENCODED, MAX_ENCODED).astype(np.float32)
 
     def decode(self, encoded, *, drawn=False):
         return list(np.clip(np.round(encoded.astype(np.float64)), 0, self.high).T)
@@ -116,4 +126,5 @@ class Poisson(Likelihood):
             torch.special.gammainc(end.expand_as(rate), rate) for end in (high - 1, high)
         )
         mean = rate * (1 - below) + self._high * at_top
-        return list((mean * weights.unsqueeze(-1)).sum(1).double().cpu().numpy().T)
+        mean = (mean * weights.unsqueeze(-1)).sum(1).double().cpu().numpy()
+        return list(mean.clip(0, self.high).T)  # weights sum to 1 up to rounding

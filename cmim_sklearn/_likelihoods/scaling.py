@@ -13,6 +13,8 @@ ATOM_SHARE = 0.05
 SINGLE_PRECISION = 1.2e-7
 MIN_GAP = 1e-300
 """Distance below which two numbers count as equal: the slope between them would overflow."""
+MAX_SIZE = 1e305
+"""Largest absolute number of a column: differences and means of larger ones overflow."""
 
 
 class ScalingMap:
@@ -38,6 +40,8 @@ class ScalingMap:
         Slopes below the first and above the last knot.
     reach : array of shape (n_knots,)
         Distance from each knot within which a value counts as its atom; -1 for other knots.
+    is_linear : bool
+        Whether the map has two knots that are not atoms. Samples may leave the range of the values.
     """
 
     def __init__(self, x, y, below=None, above=None):
@@ -54,6 +58,7 @@ class ScalingMap:
         near = np.minimum(SINGLE_PRECISION * np.abs(self.x), np.minimum(gaps[:-1], gaps[1:]) / 8)
         self.reach = np.where(self.above > self.below, np.minimum(near, 0.25), -1.0)
         self._has_atoms = bool((self.reach >= 0).any())
+        self.is_linear = len(self.x) == 2 and not self._has_atoms
 
     def state(self):
         """Return the constructor's arguments."""
@@ -85,8 +90,9 @@ class ScalingMap:
         ends = np.stack([self.below, self.above], axis=1).ravel()
         first, last = self.tails
         out = np.interp(scaled, ends, np.repeat(self.x, 2))
-        out = np.where(scaled < ends[0], self.x[0] + (scaled - ends[0]) / first, out)
-        return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
+        with np.errstate(over="ignore"):
+            out = np.where(scaled < ends[0], self.x[0] + (scaled - ends[0]) / first, out)
+            return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
 
     def slope(self, values):
         """Derivative of `forward` at values of shape (n,), in standardised per raw units.
@@ -160,12 +166,13 @@ def quantile_map(values):
         spread = np.searchsorted(ranks, wanted).clip(0, len(ranks) - 1)
         kept = np.unique(np.concatenate([spread, forced]))
         levels, counts, ends = levels[kept], counts[kept], ends[kept]
-    # Between neighbours closer than rounding the slope would be meaningless or infinite.
+    # Between neighbours closer than rounding the slope would be meaningless or infinite, unless
+    # they are whole numbers, which are atoms.
     rounding = 8 * np.spacing(np.maximum(np.abs(levels[1:]), np.abs(levels[:-1])))
-    is_distinct = np.diff(levels) > np.maximum(rounding, MIN_GAP)
+    is_distinct = np.diff(levels) > np.maximum(0 if is_whole else rounding, MIN_GAP)
     kept = np.concatenate([[True], is_distinct])
     if kept.sum() < 2:
-        return standard_map(values)
+        return _with_range(standard_map(values))
     levels, counts, ends = levels[kept], counts[kept], ends[kept]
     middle = ndtri((ends - counts / 2) / n)
     is_atom = (counts >= ATOM_SHARE * n) | is_whole
@@ -174,7 +181,16 @@ def quantile_map(values):
     above = np.where(is_atom & (ends < n), ndtri(ends / n), middle)
     scores = ScalingMap(levels, middle, below, above).forward(values)
     centre, spread = scores.mean(), max(scores.std(), 1e-6)
-    return ScalingMap(levels, *((part - centre) / spread for part in (middle, below, above)))
+    parts = ((part - centre) / spread for part in (middle, below, above))
+    return _with_range(ScalingMap(levels, *parts))
+
+
+def _with_range(scaling):
+    """Map with a knot in the middle if it is linear, so that samples stay in the column's range."""
+    if not scaling.is_linear:
+        return scaling
+    x, y = scaling.x, scaling.y
+    return ScalingMap([x[0], x.mean(), x[1]], [y[0], y.mean(), y[1]])
 
 
 def standard_map(values):
@@ -185,7 +201,7 @@ def standard_map(values):
     if len(values):
         centre = float(np.mean(values / largest) * largest)
         spread = float(np.std(values / largest) * largest)
-    if not spread > max(1e-12 * abs(centre), MIN_GAP):
+    if not spread > max(8 * np.spacing(abs(centre)), MIN_GAP):
         spread = max(1.0, abs(centre))
     return ScalingMap([centre - spread, centre + spread], [-1.0, 1.0])
 

@@ -108,7 +108,7 @@ class LatentModel(EncodingModel):
 
     def draw_noise(self, x, generator) -> Noise:
         """See `EncodingModel.draw_noise`."""
-        n, options = len(x), {"generator": generator, "device": x.device}
+        n, options = len(x), {"generator": generator, "dtype": x.dtype, "device": x.device}
         mask = None
         if self.input_masking > 0:
             mask = torch.rand(x.shape, **options) < self.input_masking

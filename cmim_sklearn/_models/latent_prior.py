@@ -6,6 +6,7 @@ Axes: n rows, d latent components, r directions in which codes vary, k mixture c
 import numpy as np
 import torch
 
+from cmim_sklearn._utils.isolation import one_blas_thread
 from cmim_sklearn.latents import LOG_2PI
 
 MIXTURE_SIZES, MIXTURE_ROWS = (1, 10, 30, 100), 5000
@@ -16,6 +17,8 @@ MIN_NOISE_SHARE = 1e-4
 
 It keeps covariances positive definite where codes have no noise.
 """
+MIN_VARIANCE = 1e-4
+"""Lower bound of the codes' largest variance in that share; codes of a constant table are equal."""
 
 HALF_RANGE = 1e-4, 1e4
 """Range in which half precision holds a Cholesky factor to 1 part in 1,000.
@@ -75,15 +78,17 @@ class LatentPrior:
     def sample(self, n_samples, rng):
         """Sample float32 codes (n_samples, d) with a numpy Generator."""
         u, _ = self.sample_directions(n_samples, rng)
-        return self.centre + u @ self.basis.T
+        with one_blas_thread():
+            return self.centre + u @ self.basis.T
 
     def sample_directions(self, n_samples, rng):
         """Sample u, float32 (n_samples, r), and the mixture component of each, (n_samples,)."""
         component = rng.choice(len(self.weights), size=n_samples, p=self.weights)
         u = rng.standard_normal((n_samples, self.means.shape[1])).astype(np.float32)
-        for k in np.unique(component):
-            rows = component == k
-            u[rows] = self.means[k] + u[rows] @ self.factors[k].T
+        with one_blas_thread():
+            for k in np.unique(component):
+                rows = component == k
+                u[rows] = self.means[k] + u[rows] @ self.factors[k].T
         return u, component
 
 
@@ -109,6 +114,7 @@ def mixture_prior(means, noise, seed):
       had it. Components of a few dozen codes then follow the curved set on which codes lie, and
       none collapses.
     - Storage: factors are rounded to half precision, because they take most of the space in a file.
+    - A single row has no spread: the prior is N(0, I).
 
     Parameters
     ----------
@@ -123,12 +129,14 @@ def mixture_prior(means, noise, seed):
     -------
     LatentPrior
     """
+    if len(means) == 1:
+        return normal_prior(means, noise, seed)
     means = torch.from_numpy(np.asarray(means[:MIXTURE_ROWS], np.float32))
     centre = means.mean(0)
-    values, vectors = np.linalg.eigh(
-        np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
-    )
-    noise = np.maximum(noise, MIN_NOISE_SHARE * values[-1])
+    with one_blas_thread():
+        covariance = np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
+        values, vectors = np.linalg.eigh(covariance)
+    noise = np.maximum(noise, MIN_NOISE_SHARE * max(values[-1], MIN_VARIANCE))
     kept = max(1, int((values > noise.mean()).sum()))
     basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32))
     noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)))
@@ -159,15 +167,16 @@ def _fit_mixture(u, noise, size, seed):
     from sklearn.cluster import kmeans_plusplus
 
     n, r = u.shape
-    centres, _ = kmeans_plusplus(u.numpy(), size, random_state=seed)
-    share = torch.zeros(n, size)
+    with one_blas_thread():
+        centres, _ = kmeans_plusplus(u.numpy(), size, random_state=seed)
+    share = u.new_zeros(n, size)
     share[torch.arange(n), torch.cdist(u, torch.from_numpy(centres)).argmin(1)] = 1.0
     bound = -np.inf
     for _ in range(MIXTURE_EM_STEPS):
         counts = share.sum(0)
         weights = (counts + 1) / (n + size)
         means = (share.T @ u) / counts.clamp(min=1e-6)[:, None]
-        squares = torch.zeros(size, r, r)
+        squares = u.new_zeros(size, r, r)
         for k in range(size):
             rows = share[:, k] > 1e-3
             offset = u[rows] - means[k]

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
+from cmim_sklearn._utils.device import exact_device
 from cmim_sklearn.latents import LOG_2PI
 
 SCORE_DRAWS, CHOICE_DRAWS = 256, 128
@@ -88,12 +89,14 @@ class RowPosterior:
     Parameters
     ----------
     model : LatentModel
+        A copy on the CPU is used if its device has no float64, see `exact_model`.
     prior : LatentPrior
     """
 
     def __init__(self, model: LatentModel, prior: LatentPrior):
         # Double precision where possible. Rounding would otherwise decide between two nearly equal
         # steps or components, and a row's score would depend on its position in a chunk.
+        model = exact_model(model)
         self.device = model.device
         self.dtype = _widest_dtype(model.decoder, prior.basis.shape[0], model.device)
         self.decoder = copy.deepcopy(model.decoder).to(self.dtype)
@@ -290,7 +293,7 @@ class RowPosterior:
         fixed = torch.Generator().manual_seed(0)
         options = {"dtype": self.dtype, "device": device}
         # Pairs of opposite signs: odd parts cancel, so means are exact where the decoder is linear.
-        half = torch.randn(n_draws // 2, r, generator=fixed).to(**options)
+        half = torch.randn(n_draws // 2, r, generator=fixed, dtype=torch.float32).to(**options)
         noise = torch.stack([half, -half], 1).view(1, -1, r)
         steps = torch.arange(n_draws, **options)
         places = (steps + 0.5).unsqueeze(0) / n_draws
@@ -309,10 +312,17 @@ class RowPosterior:
         return {name: np.concatenate(parts) for name, parts in outputs.items()}
 
 
+def exact_model(model: LatentModel) -> LatentModel:
+    """Return the model if its device has float64, else a copy on the CPU.
+
+    Apple's mps has none, and lacks functions that densities and samples of counts need.
+    """
+    device = exact_device(model.device)
+    return model if device == model.device else copy.deepcopy(model).to(device)
+
+
 def _widest_dtype(decoder, n_components, device):
-    """Double precision if the device and the decoder support it; a custom decoder may not."""
-    if device.type == "mps":
-        return torch.float32
+    """Double precision if the decoder supports it; a custom decoder may not."""
     try:
         code = torch.zeros(1, n_components, dtype=torch.float64, device=device)
         with torch.no_grad():
@@ -366,7 +376,7 @@ def calibrate(model: LatentModel, prior: LatentPrior, means, cells, n_rows):
     """
     posterior = RowPosterior(model, prior)
     prior_share = CALIBRATION_PRIOR_ROWS / (n_rows + CALIBRATION_PRIOR_ROWS)
-    as_tensor = {"dtype": posterior.dtype, "device": model.device}
+    as_tensor = {"dtype": posterior.dtype, "device": posterior.device}
     numbers_per_row = prior.basis.shape[1] * model.likelihood.n_params
     n_used = min(CALIBRATION_ROWS, max(10, MAX_NUMBERS // 16 // numbers_per_row))
     cells = torch.as_tensor(np.asarray(cells[:n_used]), **as_tensor)

@@ -21,7 +21,7 @@ class Corruption:
     """Two views of a row: the row itself, and a copy with some cells from other rows, as in SCARF.
 
     A custom view is any callable ``(x, generator) -> (first, second)`` on encoded rows: float32
-    tensors (n, C) with NaN in missing cells.
+    tensors (n, C) with NaN in missing cells. The generator is on the device of the rows.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Corruption:
 
     def _corrupt(self, x, generator):
         options = {"generator": generator, "device": x.device}
-        is_replaced = torch.rand(x.shape, **options) < self.rate
+        is_replaced = torch.rand(x.shape, dtype=x.dtype, **options) < self.rate
         others = torch.randint(len(x), x.shape, **options)
         return torch.where(is_replaced, x.gather(0, others), x)
 
@@ -115,8 +115,9 @@ class TwoViewModel(EncodingModel):
 
     def draw_noise(self, x, generator) -> ViewNoise:
         """See `EncodingModel.draw_noise`."""
-        shape, options = (len(x), self.posterior.n_components), {"generator": generator}
-        codes = tuple(torch.randn(shape, **options, device=x.device) for _ in range(2))
+        shape = len(x), self.posterior.n_components
+        options = {"generator": generator, "dtype": x.dtype, "device": x.device}
+        codes = tuple(torch.randn(shape, **options) for _ in range(2))
         return ViewNoise(two_views(self.view, x, generator), codes)
 
     def forward(self, x, noise: ViewNoise) -> Views:
@@ -131,7 +132,7 @@ class TwoViewModel(EncodingModel):
 
 
 def two_views(view, x, generator):
-    """Compute two views (n, C) of encoded rows x (n, C), and check what `view` returns."""
+    """Compute two views (n, C) of encoded rows x (n, C); check their shapes and devices."""
     if isinstance(view, type):
         raise ValueError(
             f"view must be an object, not a class; got {view.__name__}. Create an object, as in "
@@ -145,4 +146,10 @@ def two_views(view, x, generator):
             f"view must return two tensors of shape {tuple(x.shape)}, the shape of its input; got "
             f"a {type(views).__name__} of {len(views)}: {', '.join(map(str, shapes[:3]))}."
         )
+    for part in views:
+        if isinstance(part, Tensor) and part.device != x.device:
+            raise ValueError(
+                f"view must return tensors on {x.device}, the device of its input; got one on "
+                f"{part.device}. Create tensors with device=x.device."
+            )
     return tuple(views)

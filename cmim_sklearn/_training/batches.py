@@ -17,7 +17,7 @@ class EncodedTable(Dataset):
         return len(self.x)
 
     def __getitem__(self, index):
-        return self.x[index], torch.zeros(())
+        return self.x[index], torch.zeros((), dtype=torch.float32)
 
     def identity(self):
         """Named tensors to compare data sets: equal in any process if and only if the rows are."""

@@ -5,6 +5,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from cmim_sklearn._training.state import (
+    bound_gradients,
     copy_optimizer_state,
     restore,
     scale_optimizer_rate,
@@ -33,11 +34,15 @@ class CriticNet(NeuralNet):
         bound = self.criterion_(*critic_values(self.module_, *batch))
         loss = -bound.mean()
         loss.backward()
+        bound_gradients(self.optimizer_)
         return {"loss": loss, "y_pred": bound}
 
 
 def critic_values(critic, inputs, z):
-    """Values of a critic at pairs (x_i, z_i), and at pairs of each x_i with another row's code."""
+    """Values of a critic at pairs (x_i, z_i), and at pairs of each x_i with another row's code.
+
+    There must be at least two rows.
+    """
     # Each row is paired with the next row of a random cycle, so never with itself. The cycle is
     # random because held-out rows are not shuffled, and neighbours may be similar. It is the same
     # for every batch.
@@ -60,8 +65,8 @@ class TrainCritic(Callback):
         self.critic = critic
 
     def on_batch_end(self, net, training=False, passed=None, **kwargs):
-        """Train the critic on the inputs and latent codes of the model's batch."""
-        if training:
+        """Train the critic on the inputs and latent codes of the model's batch, if it has pairs."""
+        if training and len(passed.z) > 1:
             self.critic.train_step((passed.inputs.detach(), passed.z.detach()))
 
     def scale_learning_rate(self, factor):

@@ -17,6 +17,7 @@ from cmim_sklearn._training.batches import (
 )
 from cmim_sklearn._training.callbacks import EpochTasks, OneCycle, Progress, StopTraining
 from cmim_sklearn._training.state import (
+    bound_gradients,
     copy_optimizer_state,
     copy_tensors,
     restore,
@@ -203,6 +204,7 @@ class LatentNet(NeuralNet):
         terms = self.criterion_(passed)
         loss = sum(terms.values()).mean()
         loss.backward()
+        bound_gradients(self.optimizer_)
         return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):
@@ -328,8 +330,11 @@ class LatentNet(NeuralNet):
 
 
 NET_PARAMS = {name for cls in (NeuralNet, LatentNet) for name in signature(cls).parameters}
-NET_PARAMS -= {"kwargs"}
-"""Names of the parameters of `LatentNet`; those of its parts add ``__`` and a name."""
+NET_PARAMS = NET_PARAMS - {"kwargs"} | {"n_threads"}
+"""Names in `net_params`: parameters of `LatentNet`, and one that the estimator itself applies.
+
+Parameters of its parts add ``__`` and a name.
+"""
 
 
 def check_net_params(net_params, owner):

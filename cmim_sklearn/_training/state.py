@@ -1,4 +1,4 @@
-"""Training state (weights, optimizer, callbacks): save, restore, copy, scale learning rates.
+"""Training state (weights, gradients, optimizer, callbacks): save, restore, copy, scale, bound.
 
 The state of a callback is included if it has ``state_dict()`` and ``load_state_dict(state)``, as
 torch's optimizers do. For skorch's `LRScheduler`, these are methods of its torch scheduler.
@@ -8,6 +8,15 @@ import copy
 
 import numpy as np
 import torch
+from torch import nn
+
+MAX_GRADIENT = 1e15
+"""Largest absolute value of a gradient in training.
+
+Its square fits a float32, and so does a sum of squares over the weights. Adam's square is infinite
+above 1.8e19, and fused kernels on a GPU then set the weight to NaN. Only columns with values above
+about 1e7 that are not scaled have such gradients.
+"""
 
 
 def training_state(net):
@@ -91,6 +100,15 @@ def _scale_scheduler_rate(scheduler, factor):
             setattr(scheduler, name, factor * getattr(scheduler, name))
     for part in getattr(scheduler, "_schedulers", ()):
         _scale_scheduler_rate(part, factor)
+
+
+def bound_gradients(optimizer):
+    """Clip gradients of float32 weights to `MAX_GRADIENT`, in place; NaN stays NaN."""
+    # An optimizer lists its weights faster than a module. Other dtypes may not hold the bound.
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    weights = [w for w in weights if w.grad is not None and w.dtype == torch.float32]
+    if weights:
+        nn.utils.clip_grad_value_(weights, MAX_GRADIENT)
 
 
 def copy_optimizer_state(source, target):

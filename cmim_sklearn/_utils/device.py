@@ -3,13 +3,24 @@
 import torch
 
 
-def resolve_device(device):
-    """Return the torch device for a name.
+def best_device():
+    """Return the device that "auto" names: CUDA if available, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    ``"auto"``: CUDA if available, otherwise the CPU.
-    """
+
+def exact_device(device):
+    """Return a torch device for float64: the given one, or the CPU if it has none, as "mps"."""
+    try:
+        torch.empty(0, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return torch.device("cpu")
+    return device
+
+
+def resolve_device(device):
+    """Return the torch device for a name; ``"auto"`` is `best_device`."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return best_device()
     try:
         resolved = torch.device(device)
     except RuntimeError:

@@ -3,6 +3,9 @@
 They follow scikit-learn's displays. ``from_estimator`` computes the data and draws them; ``plot``
 draws them again, for example in other axes. Attributes that end in ``_`` hold the matplotlib
 artists. matplotlib is imported only when a display draws.
+
+Names of columns and levels are drawn literally, in one line; long ones are cut. matplotlib warns of
+characters that its font lacks: set ``matplotlib.rcParams["font.family"]`` to fonts that have them.
 """
 
 from cmim_sklearn.display._latent_space import LatentSpaceDisplay

@@ -13,12 +13,18 @@ from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import BOOLEAN, as_numbers, as_objects
 from cmim_sklearn._tables.schema import column_position
+from cmim_sklearn._utils.levels import level_of
+from cmim_sklearn._utils.messages import number_text
+from cmim_sklearn.display._texts import numbered
 
 MAX_COLUMNS = 12
 """Number of columns drawn by default."""
 
 CENTRAL_PERCENTAGE = 99.0
 """Percentage of values inside colour and histogram limits, so that outliers do not set them."""
+
+MAX_WHOLE = 2.0**53
+"""Number below which a float level that is whole is written as an int."""
 
 
 def check_encoder(display, encoder, *, needs_decoder=False):
@@ -47,7 +53,8 @@ def column_positions(table, columns, parameter):
     columns = [columns] if np.ndim(columns) == 0 else list(columns)
     if not columns:
         raise ValueError(f"`{parameter}` must name at least one column; got {columns!r}.")
-    return [column_position(key, names, n_columns, parameter) for key in columns]
+    positions = [column_position(key, names, n_columns, parameter) for key in columns]
+    return list(dict.fromkeys(positions))
 
 
 def read_columns(table, positions, *frames):
@@ -61,9 +68,10 @@ def read_columns(table, positions, *frames):
         Level names of the columns that have levels.
     """
     columns, levels = [{} for _ in frames], {}
-    for position in positions:
+    column_names = numbered([_column_name(table, position) for position in positions])
+    for position, column_name in zip(positions, column_names, strict=True):
         raw = [frame.columns[position] for frame in frames]
-        values, names, column_name = read_column(table, position, raw)
+        values, names, _ = read_column(table, position, raw)
         for own, array in zip(columns, values, strict=True):
             own[column_name] = array
         if names is not None:
@@ -73,18 +81,35 @@ def read_columns(table, positions, *frames):
 
 def read_column(table, position, raw):
     """One column of several frames: arrays (n,), level names or None, and the column's name."""
-    names = table.layout.names
-    name = f"x{position}" if names is None else str(names[position])
-    kinds = zip(table.blocks, table.likelihood.blocks, strict=True)
-    if not any(kind.has_levels and position in block.positions for block, kind in kinds):
-        return [as_numbers(values, name) for values in raw], None, name
+    names, name = table.layout.names, _column_name(table, position)
+    if not _has_levels(table, position):
+        numbers = [as_numbers(values, name) for values in raw]
+        if position in table.origins:
+            numbers = [table.origins[position].relative(values) for values in raw]
+        return numbers, None, name
     order = [] if names is None else table.layout.dtypes[position].get("categories", [])
+    order = list(map(level_of, order))
     codes, levels = as_codes(raw, table.types[position] == BOOLEAN, order)
     return codes, levels, name
 
 
+def _has_levels(table, position):
+    kinds = zip(table.blocks, table.likelihood.blocks, strict=True)
+    return any(kind.has_levels and position in block.positions for block, kind in kinds)
+
+
+def _column_name(table, position):
+    """Name of a column; numbers beyond 2**53 are relative to their smallest, as it then says."""
+    names = table.layout.names
+    name = f"x{position}" if names is None else str(names[position])
+    if position in table.origins and not _has_levels(table, position):
+        (low,) = table.origins[position].absolute(np.zeros(1))
+        name = f"{name} - {number_text(low)}"
+    return name
+
+
 def as_codes(columns, is_boolean, order=()):
-    """Codes (n,) of raw columns that share their levels, and the level names.
+    """Codes (n,) of raw columns that share their levels, and the level names, all different.
 
     Levels come in the given order, others after them: numbers by size, strings alphabetically.
     """
@@ -94,22 +119,24 @@ def as_codes(columns, is_boolean, order=()):
     ordered += sorted(seen - set(ordered), key=lambda v: (isinstance(v, str), v))
     code = {value: k for k, value in enumerate(ordered)}
     codes = [np.array([code.get(value, np.nan) for value in values]) for values in columns]
-    return codes, [str(bool(value)) if is_boolean else _level_name(value) for value in ordered]
+    as_name = (lambda value: str(bool(value))) if is_boolean else _level_name
+    return codes, numbered(map(as_name, ordered))
 
 
 def _level_name(value):
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < MAX_WHOLE
+    return str(int(value)) if is_whole else str(value)
 
 
 def merge_rare(codes, levels, max_levels):
     """Merge rare levels into "other": the new code of each level, and the new names."""
     if len(levels) <= max_levels:
-        return np.arange(len(levels)), levels
+        return np.arange(len(levels)), numbered(levels)
     counts = np.bincount(codes[~np.isnan(codes)].astype(int), minlength=len(levels))
     kept = np.sort(np.argsort(-counts, kind="stable")[:max_levels])
     new_codes = np.full(len(levels), max_levels)
     new_codes[kept] = np.arange(max_levels)
-    return new_codes, [*(levels[k] for k in kept), "other"]
+    return new_codes, numbered([*(levels[k] for k in kept), "other"])
 
 
 def recode(codes, new_codes):

@@ -6,7 +6,9 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import fitted_parts, read_rows
 from cmim_sklearn._models.inference import on_rows
-from cmim_sklearn._tables.read import BOOLEAN, NUMBER, read_objects
+from cmim_sklearn._tables.read import BOOLEAN, NUMBER, as_numbers, read_objects
+from cmim_sklearn._tables.wide import distinct
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     as_codes,
     central_range,
@@ -26,12 +28,16 @@ from cmim_sklearn.display._panels import (
     reject_keywords,
     remember,
 )
+from cmim_sklearn.display._texts import LENGTH, label, labels, numbered
 
 MAX_CLASSES = 8
 """Maximum number of classes with a colour; the rest become "other"."""
 
 GRID_STEPS = 100
 """Points of the decoded plane along each axis."""
+
+TITLE_LENGTH = 40
+"""Number of letters after which a label beside a whole axis is cut."""
 
 COLORMAP_KEYWORDS = ("cmap", "norm", "vmin", "vmax")
 
@@ -46,7 +52,7 @@ class LatentSpaceDisplay:
     codes : array of shape (n_samples, 2)
         Position of each row: its latent code, or two principal components of it.
     axis_labels : pair of str, default=("latent component 1", "latent component 2")
-        Labels of the x and the y axis.
+        Labels of the x and the y axis, drawn without formulas.
     color : array of shape (n_samples,), default=None
         Numbers, or positions in `levels`. NaN where missing; these points are grey. None draws all
         points in one colour.
@@ -107,6 +113,7 @@ class LatentSpaceDisplay:
         self.image, self.extent = image, extent
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, X, *, color=None, grid=False, ax=None, **kwargs):
         """Encode rows and draw their latent codes.
 
@@ -174,6 +181,7 @@ class LatentSpaceDisplay:
         display = cls(codes, color=values, levels=levels, color_name=name, **options)
         return display.plot(ax, **kwargs)
 
+    @isolated
     def plot(self, ax=None, **kwargs):
         """Draw the map.
 
@@ -216,13 +224,20 @@ class LatentSpaceDisplay:
         if missing.any():
             edge = {} if self.image is None else {"edgecolors": "black"}
             style = {"facecolors": MISSING_COLOUR, "zorder": 0.9, **edge}
-            self._scatter("missing", missing, kwargs, **style)
+            *_, name = numbered([*self.scatters_, "missing"])
+            self._scatter(name, missing, kwargs, **style)
         self._add_legend(missing.any(), legend_place)
         remember(ax, [self.colorbar_, self.legend_, self.image_, *self.scatters_.values()])
-        ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
+        xlabel, ylabel = labels(self.axis_labels, TITLE_LENGTH)
+        ax.set(xlabel=xlabel, ylabel=ylabel)
         if self.image is not None:
-            ax.set_title(f"{self.color_name}: decoded (background) and real (points)")
+            ax.set_title(
+                f"{self._name()}\ndecoded (background) and real (points)", fontsize="medium"
+            )
         return self
+
+    def _name(self, length=LENGTH):
+        return "" if self.color_name is None else label(self.color_name, length)
 
     def _plot_numbers(self, rows, given):
         low, high = central_range(self.color[rows])
@@ -235,8 +250,9 @@ class LatentSpaceDisplay:
         low, high = self.scatters_["rows"].get_clim()
         below, above = (self.color[rows] < low).any(), (self.color[rows] > high).any()
         extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get((below, above), "neither")
+        name = self._name(TITLE_LENGTH)
         self.colorbar_ = self.figure_.colorbar(
-            self.scatters_["rows"], ax=self.ax_, label=self.color_name or "", extend=extend
+            self.scatters_["rows"], ax=self.ax_, label=name, extend=extend
         )
 
     def _plot_classes(self, given):
@@ -248,10 +264,12 @@ class LatentSpaceDisplay:
         image = None if self.image is None else recode(self.image, new_codes)
         # Classes overlap: rare ones are drawn on top, and all are transparent.
         alpha = {"alpha": 0.7} if image is None else {}
+        texts = labels(names)
         for code, (name, colour) in enumerate(zip(names, colours, strict=True)):
             rows = codes == code
             if rows.any() or (image is not None and code in image):
-                self._scatter(name, rows, given, color=colour, zorder=2 - rows.mean(), **alpha)
+                style = {"label": texts[code], "color": colour, "zorder": 2 - rows.mean(), **alpha}
+                self._scatter(name, rows, given, **style)
         if image is not None:
             style = {"cmap": ListedColormap(colours), "alpha": 0.35, "interpolation": "nearest"}
             self._show_image(image, vmin=-0.5, vmax=len(names) - 0.5, **style)
@@ -274,7 +292,7 @@ class LatentSpaceDisplay:
     def _add_legend(self, has_missing, place):
         if self.color is not None and self.colorbar_ is None:
             handles = list(self.scatters_.values())
-            style = {"title": self.color_name, "markerscale": 1.5, **place}
+            style = {"title": self._name(), "markerscale": 1.5, **place}
             self.legend_ = self.ax_.legend(handles=handles, **style)
             for handle in self.legend_.legend_handles:
                 handle.set_alpha(1)
@@ -289,11 +307,12 @@ def _read_color(color, n_rows):
         raise ValueError(
             f"`color` must have shape ({n_rows},), one value per row of X; got shape {color.shape}."
         )
-    values, kind = read_objects(color.tolist(), "color")
+    values, kind, _ = read_objects(color.tolist(), "color")
     if kind == NUMBER:
-        seen = np.unique(values[~np.isnan(values)])
-        if len(seen) > MAX_CLASSES or (seen != np.round(seen)).any():
-            return values, None
+        numbers, n_distinct = as_numbers(values, "color"), len(distinct(values))
+        are_whole = (numbers == np.round(numbers)) | np.isnan(numbers)
+        if n_distinct > MAX_CLASSES or not are_whole.all():
+            return numbers, None
     (codes,), levels = as_codes([values], kind == BOOLEAN)
     return codes, levels
 

@@ -5,6 +5,8 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
+from cmim_sklearn.display._texts import labels, n_letters
+
 # Okabe and Ito's palette for colour-blind readers; yellow comes last, it is faint on white.
 CLASS_COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442"
@@ -17,6 +19,9 @@ WIDTH = 6.6
 
 MAX_LEVELS = 10
 """Maximum number of levels drawn; the rest become "other"."""
+
+TICK_LENGTH = 14
+"""Number of letters after which a name at a tick is cut."""
 
 _DRAWN = WeakKeyDictionary()
 """Artists that a display drew in given axes. Weak references, since artists refer to their axes."""
@@ -174,17 +179,12 @@ def few_ticks(axis, which):
         axis.tick_params(axis=one, labelsize="small")
 
 
-def name_ticks(axis, which, names, length=14):
-    """Put names, shortened to a length, at 0, 1, ... of the axis named by "x" or "y"."""
-    names = [shorten(name, length) for name in names]
+def name_ticks(axis, which, names):
+    """Put names, cut to `TICK_LENGTH`, at 0, 1, ... of the axis named by "x" or "y"."""
+    names = labels(names, TICK_LENGTH)
     style = {"fontsize": "small"}
-    if which == "x" and len(names) > 8 and max(map(len, names)) > 1:
+    if which == "x" and len(names) > 8 and max(map(n_letters, names)) > 1:
         style |= {"rotation": 90}
-    elif which == "x" and sum(map(len, names)) > 14:
+    elif which == "x" and sum(map(n_letters, names)) > 14:
         style |= {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     getattr(axis, f"set_{which}ticks")(range(len(names)), names, **style)
-
-
-def shorten(name, length=20):
-    """Cut a name to a length, with an ellipsis."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"

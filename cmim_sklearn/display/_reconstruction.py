@@ -5,6 +5,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import read_rows
 from cmim_sklearn._tables.read import read
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     check_encoder,
     column_positions,
@@ -25,8 +26,8 @@ from cmim_sklearn.display._panels import (
     name_ticks,
     note_omitted_columns,
     panels_across,
-    shorten,
 )
+from cmim_sklearn.display._texts import labels
 
 MAX_LEVELS_WITH_TEXT = 5
 """Maximum number of levels of a confusion matrix with shares written in its cells."""
@@ -83,6 +84,7 @@ class ReconstructionDisplay:
         self.n_columns = n_columns
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, X, *, columns=None, ax=None, **kwargs):
         """Reconstruct rows and draw real against reconstructed values.
 
@@ -122,6 +124,7 @@ class ReconstructionDisplay:
         n_columns = len(frame.columns) if columns is None else None
         return cls(*both, levels, n_columns).plot(ax, **kwargs)
 
+    @isolated
     def plot(self, ax=None, **kwargs):
         """Draw real against reconstructed values.
 
@@ -148,7 +151,7 @@ class ReconstructionDisplay:
         self.figure_ = self.axes_[0].figure
         self.artists_, self.identity_ = {}, {}
         label_outer(self.axes_, n_across, ax, "reconstructed", "real")
-        for name, axis in zip(self.real, self.axes_, strict=True):
+        for name, title, axis in zip(self.real, labels(self.real), self.axes_, strict=True):
             both = self.real[name], self.reconstructed[name]
             seen = ~np.isnan(both).any(axis=0)
             real, reconstructed = (values[seen] for values in both)
@@ -159,7 +162,7 @@ class ReconstructionDisplay:
                 score, artists = _r2, _draw_points(axis, real, reconstructed, kwargs)
                 self.artists_[name], self.identity_[name] = artists
             text = score(real, reconstructed) if len(real) else "no observed value"
-            axis.set_title(f"{shorten(name)}\n{text}", fontsize="medium")
+            axis.set_title(f"{title}\n{text}", fontsize="medium")
         note_omitted_columns(self.axes_, ax, n_columns, self.n_columns or 0)
         return self
 

@@ -6,6 +6,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import read_rows
 from cmim_sklearn._tables.read import read
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     central_range,
     check_encoder,
@@ -28,8 +29,8 @@ from cmim_sklearn.display._panels import (
     note_omitted_columns,
     panels_across,
     remember,
-    shorten,
 )
+from cmim_sklearn.display._texts import labels
 
 N_BINS = 30
 
@@ -97,6 +98,7 @@ class SampleQualityDisplay:
         self.n_columns = n_columns
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, X, *, columns=None, n_samples=None, random_state=0, ax=None):
         """Generate rows and draw them against real rows.
 
@@ -142,6 +144,7 @@ class SampleQualityDisplay:
         n_columns = len(frame.columns) if columns is None else None
         return cls(*both, levels, n_columns).plot(ax)
 
+    @isolated
     def plot(self, ax=None):
         """Draw real and synthetic rows.
 
@@ -162,14 +165,15 @@ class SampleQualityDisplay:
         self.axes_ = make_panels(ax, [columns, PanelGroup(2, 2, 3.3)])
         self.figure_ = self.axes_[0].figure
         self.marginals_ = {}
-        for name, axis in zip(self.real, self.axes_, strict=False):
+        titles = labels(self.real)
+        for name, title, axis in zip(self.real, titles, self.axes_, strict=False):
             real, synthetic = (v[~np.isnan(v)] for v in (self.real[name], self.synthetic[name]))
             if name in self.levels:
                 artists = _draw_bars(axis, real, synthetic, self.levels[name])
             else:
                 artists = _draw_histograms(axis, real, synthetic)
             self.marginals_[name] = artists
-            axis.set_title(shorten(name), fontsize="medium")
+            axis.set_title(title, fontsize="medium")
             few_ticks(axis, "y")
         if ax is None:
             handles = self.marginals_[next(iter(self.real))]
@@ -229,8 +233,8 @@ def _draw_association(axis, columns, levels, title):
 
     cmap = mpl.colormaps["RdBu_r"].with_extremes(bad=MISSING_COLOUR)
     image = axis.imshow(association(columns, levels), cmap=cmap, vmin=-1, vmax=1)
-    name_ticks(axis, "x", list(columns), 20)
-    name_ticks(axis, "y", list(columns), 20)
+    name_ticks(axis, "x", columns)
+    name_ticks(axis, "y", columns)
     axis.set_title(title, fontsize="medium")
     return image
 

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import check_encoder
 from cmim_sklearn.display._panels import (
     MODEL_COLOUR,
@@ -12,6 +13,7 @@ from cmim_sklearn.display._panels import (
     merge_style,
     reject_keywords,
 )
+from cmim_sklearn.display._texts import labels
 
 TERMS_NOT_IN_NATS = {"invariance", "variance", "covariance", "redundancy", "scores"}
 """Loss terms that are not log-probabilities; a loss with one of them is not in nats."""
@@ -64,6 +66,7 @@ class TrainingDisplay:
         self.terms, self.held_out = terms, held_out
 
     @classmethod
+    @isolated
     def from_estimator(cls, encoder, *, ax=None, **kwargs):
         """Draw the training history of a fitted encoder.
 
@@ -114,6 +117,7 @@ class TrainingDisplay:
         display = cls(curves("train"), held_out if np.isfinite(held_out["loss"]).any() else None)
         return display.plot(ax, **kwargs)
 
+    @isolated
     def plot(self, ax=None, **kwargs):
         """Draw the loss curves.
 
@@ -140,7 +144,8 @@ class TrainingDisplay:
         self.figure_ = self.axes_[0].figure
         self.lines_, self.held_out_lines_ = [], None if self.held_out is None else []
         unit = "mean per row" if TERMS_NOT_IN_NATS & self.terms.keys() else "nats per row"
-        for (name, values), axis in zip(self.terms.items(), self.axes_, strict=True):
+        for name, text, axis in zip(self.terms, labels(self.terms, 14), self.axes_, strict=True):
+            values = self.terms[name]
             epochs = np.arange(1, len(values) + 1)
             common = {"marker": "." if len(values) == 1 else None, "linewidth": 1.5}
             style = merge_style(Line2D, {**common, "color": REAL_COLOUR}, kwargs)
@@ -150,7 +155,7 @@ class TrainingDisplay:
                 style = merge_style(Line2D, common, kwargs)
                 line = axis.plot(epochs, self.held_out[name], label="validation", **style)
                 self.held_out_lines_ += line
-            axis.set_ylabel(f"{name}\n{unit}")
+            axis.set_ylabel(f"{text}\n{unit}")
             axis.grid(alpha=0.3)
         if np.ndim(ax) == 0:
             self.figure_.align_ylabels(self.axes_)

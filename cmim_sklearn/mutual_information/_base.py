@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_array, validate_data
 
 from cmim_sklearn._likelihoods.scaling import quantile_map
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MIN_ROWS = 10
@@ -30,6 +31,7 @@ class PairEstimator(BaseEstimator, metaclass=ABCMeta):
     def _estimate(self, X, Z):
         """Estimate the information, a float in nats, from checked arrays."""
 
+    @isolated
     def score(self, X, y):
         """Estimate the mutual information of X and y, in nats.
 

@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 from scipy.special import logsumexp
 
+from cmim_sklearn._utils.isolation import one_blas_thread
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 from cmim_sklearn.mutual_information._base import is_near_cap
 from cmim_sklearn.mutual_information._result import MutualInformation
@@ -60,10 +61,11 @@ def code_information(codes_mean, codes_variance, spread, noise, n_draws, rng):
             f"{noise!r}."
         )
     n = len(codes_mean)
-    draws = tuple(
-        index_information(codes_mean, variance, rng.standard_normal(codes_mean.shape))
-        for _ in range(n_draws)
-    )
+    with one_blas_thread():
+        draws = tuple(
+            index_information(codes_mean, variance, rng.standard_normal(codes_mean.shape))
+            for _ in range(n_draws)
+        )
     estimate, cap = float(np.mean(draws)), math.log(n)
     if is_near_cap(estimate, cap):
         warnings.warn(

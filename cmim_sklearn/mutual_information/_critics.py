@@ -19,7 +19,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from cmim_sklearn._utils.device import resolve_device
+from cmim_sklearn._utils.device import exact_device, resolve_device
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.mutual_information._base import SCORE_ROWS, NormalScores, PairEstimator
 from cmim_sklearn.networks import ACTIVATIONS, MLP
 
@@ -123,6 +124,7 @@ class NeuralEstimator(PairEstimator):
     def _value(self, F):
         """Compute the estimate, Tensor of shape (), from a score matrix."""
 
+    @isolated
     def fit(self, X, y):
         """Train the critic.
 
@@ -211,7 +213,11 @@ class NeuralEstimator(PairEstimator):
                 some_x, some_z = x[rows], z[rows]
                 at_once = max(1, PAIRS_AT_ONCE // len(rows))
                 F = torch.cat([self.critic_(part, some_z) for part in some_x.split(at_once)])
-                total += len(rows) / len(x) * float(function(F.double()))
+                total += (
+                    len(rows)
+                    / len(x)
+                    * float(function(F.to(exact_device(F.device), torch.float64)))
+                )
         return total
 
     def _estimate(self, X, Z):

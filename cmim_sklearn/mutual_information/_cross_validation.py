@@ -9,11 +9,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_array
 
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.mutual_information._base import MIN_ROWS, read_paired, warn_if_unreliable
 from cmim_sklearn.mutual_information._estimators import ESTIMATORS
 from cmim_sklearn.mutual_information._result import MutualInformation
 
 
+@isolated
 def mutual_information(X, Z, method="mine", *, cv=5, random_state=None, **options):
     """Estimate the mutual information of X and Z on held-out pairs, in nats.
 

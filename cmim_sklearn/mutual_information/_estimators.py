@@ -59,7 +59,8 @@ class MINE(NeuralEstimator):
         Number of updates without improvement on the held-out pairs after which training stops.
     device : str, default="auto"
         Device of training and scoring. `"auto"`: a GPU if there is one, else the CPU. Otherwise a
-        device name of PyTorch, as "cpu" or "cuda:1".
+        device name of PyTorch, as "cpu", "cuda:1" or "mps". Estimates are averaged in float64, on
+        the CPU if the device has no float64.
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, batches and held-out pairs. An int gives the same critic, to the bit,
         on one CPU.

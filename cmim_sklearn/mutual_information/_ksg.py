@@ -9,6 +9,7 @@ from scipy.special import digamma
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
+from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.mutual_information._base import NormalScores, PairEstimator
 
 TIE_NOISE = 1e-10
@@ -80,6 +81,7 @@ class KSG(PairEstimator):
         self.n_neighbors = n_neighbors
         self.random_state = random_state
 
+    @isolated
     def fit(self, X, y):
         """Check the pairs; nothing is trained.
 

@@ -15,7 +15,7 @@ from sklearn.utils.fixes import parse_version
 import cmim_sklearn
 from cmim_sklearn import CMIMEncoder, archive
 
-REFERENCE = (Path(__file__).parents[2] / ".docs" / "reference.rst").read_text()
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.rst").read_text()
 PUBLIC = {
     **{
         module: set(importlib.import_module(f"cmim_sklearn.{module}").__all__) - {"OBJECTIVES"}

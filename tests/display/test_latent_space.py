@@ -179,7 +179,7 @@ def test_the_grid_shows_decoded_values(flat, table):
     expected = flat.inverse_transform((corners - centre) / scale)["income"]
     image = np.asarray(display.image_.get_array())
     np.testing.assert_allclose(image[[0, 0, -1, -1], [0, -1, 0, -1]], expected, rtol=1e-4)
-    assert display.ax_.get_title().startswith("income: decoded (background)")
+    assert display.ax_.get_title().startswith("income\ndecoded (background)")
     assert display.ax_.get_xlim() == (left, right)
     assert display.image_.origin == "lower"
     display.plot(cmap="magma", vmin=0, vmax=2e4)

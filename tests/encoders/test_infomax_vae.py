@@ -10,9 +10,9 @@ from torch.testing import assert_close
 
 from cmim_sklearn import InfoMaxVAEEncoder, VAEEncoder
 from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound, infomax_vae
-from cmim_sklearn._encoders.vae import rate
+from cmim_sklearn._encoders.vae import rate, vae
 from cmim_sklearn._training.critic import critic_values
-from tests.helpers import make_pass, seeded
+from tests.helpers import make_pass, seeded, small_encoder
 
 
 def test_the_bound_is_tight_for_the_best_critic_and_lower_for_others():
@@ -44,6 +44,19 @@ def test_loss_is_that_of_a_vae_minus_the_weighted_bound():
     assert_close(terms["rate"], 2 * rate(batch))
 
 
+def test_one_row_holds_no_information_and_does_not_train_the_critic(mixed):
+    batch = make_pass(1)._replace(inputs=torch.zeros(1, 5))
+    critic = Critic(5 + 3, [8], seeded())
+    terms, plain = infomax_vae(batch, critic=critic), vae(batch)
+    assert terms.pop("information").tolist() == [0.0]
+    assert_close(terms, plain)
+    encoder = small_encoder("InfoMaxVAEEncoder").fit_schema(mixed).partial_fit(mixed[:1])
+    critic = encoder.net_.criterion_.options["critic"]
+    fresh = Critic(critic.layers[0].in_features, [7], seeded(encoder.net_.seed))
+    for one, other in zip(critic.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_critic_is_trained_by_a_separate_optimizer(mixed, quick):
     encoder = InfoMaxVAEEncoder(**quick, critic_hidden_layer_sizes=(7,)).fit(mixed)
     net = encoder.net_
@@ -56,7 +69,7 @@ def test_the_critic_is_trained_by_a_separate_optimizer(mixed, quick):
     ).fit(mixed)
     untouched = still.net_.criterion_.options["critic"]
     seed = int(np.random.RandomState(0).randint(2**31 - 1))
-    fresh = Critic(critic.layers[0].in_features, [7], seeded(seed))
+    fresh = Critic(critic.layers[0].in_features, [7], seeded(seed)).to(net.device)
     assert torch.equal(fresh.layers[0].weight, untouched.layers[0].weight)
     assert not torch.equal(fresh.layers[0].weight, critic.layers[0].weight)
 

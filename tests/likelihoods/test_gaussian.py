@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian
-from cmim_sklearn._likelihoods.scaling import SCALINGS
+from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS
 from tests.helpers import fitted_likelihood, measured
 
 
@@ -58,6 +58,70 @@ def test_degenerate_columns_encode_and_decode(values, scaling):
     assert np.isnan(encoded[-1, 0])
     if values:
         np.testing.assert_allclose(likelihood.decode(encoded)[0][:-1], values, rtol=1e-5)
+
+
+STEPS = np.arange(60)
+MAGNITUDES = {
+    "subnormal": 5e-324 * (STEPS % 9),
+    "1e-300": 1e-300 * np.linspace(-3, 3, 60) ** 3,
+    "1e300": 1e300 * np.linspace(-3, 3, 60) ** 3,
+    "ends": np.where(STEPS % 2, 1e305, -1e305) * (1 - 0.1 * (STEPS % 5)),
+    "all of float64": np.where(STEPS % 2, 1, -1) * 10.0 ** np.linspace(-300, 300, 60),
+    "outlier above": np.where(STEPS == 7, 1e305, np.linspace(0, 1, 60)),
+    "outlier below": np.where(STEPS == 7, -1e305, 1e-300 * STEPS),
+    "last ulps": 0.1 + np.spacing(0.1) * (STEPS % 3),
+    "1e15 and a little": 1e15 + 0.125 * (STEPS % 5),
+    "near 2**53": 2.0**53 - 1 - STEPS % 7,
+    "above 2**53": 2.0**60 + 512 * (STEPS % 30),
+    "two of them": np.where(STEPS % 30, 0.1, 0.1 + 1e-9),
+    "decimals": np.where(STEPS == 7, 1e304, 0.25 * (STEPS % 9)),
+}
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", MAGNITUDES)
+def test_numbers_of_any_magnitude_stay_finite_and_in_the_range(name, scaling):
+    values = MAGNITUDES[name]
+    likelihood = Gaussian.fit([values], ["c"], numeric_scaling=scaling)
+    encoded = likelihood.encode([values])
+    assert np.isfinite(encoded).all()
+    params = torch.from_numpy(np.concatenate([encoded, 20 * encoded, -20 * encoded]))
+    noisy = params + 0.3 * torch.randn(params.shape, generator=torch.Generator().manual_seed(0))
+    shares = torch.full((len(params), 3), 1 / 3)
+    generated = [
+        likelihood.decode(noisy.numpy(), drawn=True)[0],
+        likelihood.expected(noisy[:, None].expand(-1, 3, -1), shares)[0],
+    ]
+    decoded = likelihood.decode(noisy.numpy())[0]
+    log_p = likelihood.log_density(params[:60], measured(likelihood, [values]))
+    assert torch.isfinite(log_p).all()
+    for found in (decoded, *generated):
+        assert np.isfinite(found).all()
+        assert np.abs(found).max() <= MAX_SIZE
+    is_whole = likelihood.decimals == [0]
+    for found in (decoded, *generated) if scaling == "quantile" or is_whole else (decoded,):
+        assert values.min() <= found.min() <= found.max() <= values.max()
+
+
+@pytest.mark.parametrize(
+    ("values", "scaling"),
+    [
+        (2.0**53 - 1 - STEPS % 7, "quantile"),
+        (2.0**60 + 256 * (STEPS % 5), "quantile"),
+        (1e15 + STEPS % 5, "quantile"),
+        (1e15 + STEPS % 5, "standard"),
+        (1e15 + STEPS, "quantile"),
+        (1e15 + STEPS, "standard"),
+    ],
+)
+def test_large_whole_numbers_are_told_from_their_neighbours(values, scaling):
+    likelihood = Gaussian.fit([values], ["c"], numeric_scaling=scaling)
+    np.testing.assert_array_equal(likelihood.decode(likelihood.encode([values]))[0], values)
+    levels = np.unique(values)
+    params = torch.from_numpy(likelihood.encode([values[:1]])).expand(len(levels), 1)
+    p = likelihood.log_density(params, measured(likelihood, [levels])).exp()
+    assert p.sum().item() == pytest.approx(1, abs=0.05)
+    assert p.argmax() == levels.searchsorted(values[0])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from cmim_sklearn._models.latent_prior import (
     mixture_prior,
     normal_prior,
 )
+from tests.helpers import assert_same
 
 
 @pytest.mark.parametrize("name", LATENT_PRIORS)
@@ -25,6 +26,19 @@ def test_prior_rebuilt_from_its_state_gives_the_same_samples(name):
     assert first.dtype == np.float32
     again = LatentPrior(**prior.state())
     np.testing.assert_array_equal(first, again.sample(50, np.random.default_rng(1)))
+
+
+def test_mixture_of_equal_codes_without_noise_is_narrow():
+    """As of an auto-encoder of a constant table."""
+    prior = mixture_prior(np.full((50, 3), 2.0), np.zeros(3), 0)
+    drawn = prior.sample(100, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn, 2, atol=1e-3)
+    assert (np.diagonal(prior.factors, axis1=1, axis2=2) > 0).all()
+
+
+def test_the_prior_of_one_row_is_the_anchor():
+    prior = mixture_prior(np.ones((1, 3)), np.full(3, 0.01), 0)
+    assert_same(prior.state(), normal_prior(np.ones((1, 3)), None, 0).state())
 
 
 def test_prior_takes_square_factors_and_triangles():

@@ -1,5 +1,6 @@
 """Row posterior: densities against closed forms and integrals, samples against conditionals."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._likelihoods.gaussian import MIN_SCALE
 from cmim_sklearn._likelihoods.scaling import SCALINGS
+from cmim_sklearn._models import row_posterior
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 from cmim_sklearn._models.row_posterior import SCORE_DRAWS, RowPosterior
@@ -46,8 +48,8 @@ def linear(request):
     """A linear-Gaussian encoder, the mean and covariance of its rows, and new rows."""
     encoder = CMIMEncoder(request.param, **LINEAR).fit(linear_rows(request.param, 1000, 1))
     model = encoder.net_.module
-    weight, bias = (p.detach().double().numpy() for p in model.decoder.output.parameters())
-    noise = model.likelihood.blocks[0].deviation.double().numpy()
+    weight, bias = (p.detach().cpu().double().numpy() for p in model.decoder.output.parameters())
+    noise = model.likelihood.blocks[0].deviation.cpu().double().numpy()
     fresh = linear_rows(request.param, 100, 2)
     return encoder, bias, weight @ weight.T + np.diag(noise**2), fresh
 
@@ -229,7 +231,7 @@ def test_error_is_the_standard_deviation_over_noise(table_and_encoder):
             lambda draws, rows: {"score": draws.log_density(), "error": draws.error()},
             cells,
             SCORE_DRAWS,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator(posterior.device).manual_seed(seed),
         )
         for seed in range(40)
     ]
@@ -257,10 +259,35 @@ def test_calibration_finds_the_noise_of_linear_rows():
     fast = {"max_iter": 20, "learning_rate_init": 2e-2, "numeric_scaling": "standard"}
     encoder = CMIMEncoder(2, **LINEAR | fast).fit(X)
     block = encoder.net_.module.likelihood.blocks[0]
-    noise = block.deviation.numpy() * X.std(0)
+    noise = block.deviation.cpu().numpy() * X.std(0)
     assert noise.mean() == pytest.approx(0.3, abs=0.06)
     constant = CMIMEncoder(**SMALL).fit(np.ones((50, 2)))
     assert (constant.net_.module.likelihood.blocks[0].deviation >= MIN_SCALE - 1e-6).all()
+
+
+def test_densities_and_samples_use_a_copy_on_the_cpu_without_float64(
+    table_and_encoder, monkeypatch
+):
+    table, encoder = table_and_encoder
+    encoder = copy.deepcopy(encoder).set_params(device="cpu")
+
+    def results():
+        yield encoder.score_samples(table[:20])
+        yield encoder.sample(5, random_state=0)
+        yield encoder.sample(5, conditions={"age": 40}, random_state=0)
+        yield encoder.impute(table[:20])
+        yield encoder.impute(table[:20], n_draws=1, random_state=0)[0]
+
+    expected = list(results())
+    copies = []
+    monkeypatch.setattr(
+        row_posterior,
+        "exact_device",
+        lambda device: copies.append(device) or torch.device("cpu", 0),
+    )
+    for found, other in zip(results(), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(other))
+    assert len(copies) >= 5
 
 
 def test_normal_column_has_its_normal_density():

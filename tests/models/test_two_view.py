@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from cmim_sklearn._models.two_view import Corruption, TwoViewModel
+from cmim_sklearn._models.two_view import Corruption, TwoViewModel, two_views
 from cmim_sklearn.latents import LearnedPosterior
 from tests.helpers import seeded
 
@@ -42,6 +42,12 @@ def test_missing_cells_are_swapped_like_any_cell():
     x = torch.tensor([[1.0], [torch.nan]]).repeat(500, 1)
     _, second = Corruption(1.0)(x, seeded())
     assert torch.isnan(second).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_views_on_another_device_raise():
+    x = torch.zeros(3, 2)
+    with pytest.raises(ValueError, match=r"on cpu, the device of its input; got one on meta"):
+        two_views(lambda x, generator: (x, x.to("meta")), x, seeded())
 
 
 class Inputs(nn.Module):

@@ -26,7 +26,7 @@ def test_a_frame_may_have_some_columns_but_an_array_needs_all(mixed):
     ("given", "name", "value"),
     [
         ({"city": "Paris"}, "city", "Paris"),
-        ({"flag": 5}, "flag", 5.0),
+        ({"flag": 5}, "flag", 5),
         ({"word": "x", "city": "Bonn"}, "city", "Bonn"),
     ],
 )
@@ -67,6 +67,45 @@ def test_missing_values_are_not_conditions(mixed):
     ).all()
 
 
+@pytest.mark.parametrize("empty", [None, np.nan, pd.NA])
+@pytest.mark.parametrize("value", ["x", 3.0, 2.5])
+def test_columns_without_any_value_in_fit_cannot_be_conditions(empty, value):
+    X = pd.DataFrame({"t": pd.Series([empty] * 4, dtype=object), "v": [1.0, 2, 3, 4]})
+    for table in (Table.fit(read(X)), Table.fit(read(X), categorical_features=["t"])):
+        message = rf"column 't' held no value in fit; got {value!r}\. Remove it"
+        for given in ({"t": value}, pd.DataFrame({"v": [1.0, 2.0], "t": [None, value]})):
+            with pytest.raises(ValueError, match=message):
+                read_conditions(table, given)
+        frame = read_conditions(table, {"t": None, "v": 2.0})
+        assert np.isnan(table.measure(frame)[0, table.cells_of(0)]).all()
+
+
+CONSTANTS = {
+    "flag": (True, False, "unknown level False .*fit: True"),
+    "off": (np.bool_(False), True, "unknown level True .*fit: False"),
+    "number": (3, 4, "'number' was constant in fit, 3.0; got 4.0"),
+    "real": (0.1, 0.1 + 1e-9, r"'real' was constant in fit, 0.1; got 0.100000001"),
+    "single": (0.1, 0.11, r"'single' was constant in fit, 0.1000000\d+; got 0.11"),
+    "word": ("w", "x", "unknown level 'x' .*fit: 'w'"),
+    "count": (5, 6, "'count' was constant in fit, 5.0; got 6.0"),
+    "coin": (7, 8, "unknown level 8 .*fit: 7"),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constant_columns_take_the_constant_only(name):
+    value, other, message = CONSTANTS[name]
+    X = pd.DataFrame({key: [value] * 4 for key, (value, _, _) in CONSTANTS.items()})
+    X = X.astype({"single": "float32"}).assign(v=[1.0, 2, 3, 5])
+    likelihoods = {"count": "poisson", "coin": "bernoulli"}
+    table = Table.fit(read(X), likelihoods=likelihoods)
+    for given in ({name: value}, {name: None}, X[[name]], X):
+        read_conditions(table, given)
+    for given in ({name: other}, X[[name]].assign(**{name: other}), X.assign(**{name: other})):
+        with pytest.raises(ValueError, match=message):
+            read_conditions(table, given)
+
+
 def test_only_one_value_per_column_in_a_dict(mixed):
     with pytest.raises(ValueError, match=r"`conditions\['age'\]` must be a single value; got 2"):
         read_conditions(Table.fit(read(mixed)), {"age": [30, 40]})
@@ -83,12 +122,13 @@ def test_a_frame_needs_a_row(mixed):
         ({"age": 40.5}, "-9223372036854775808 to"),
         ({"age": 1e30}, "-9223372036854775808 to"),
         ({"visits": -1}, "0 to 9223372036854775807"),
+        ({"score": 1e39}, r"-3.40\d+e\+38 to 3.40\d+e\+38"),
     ],
 )
-def test_integers_and_counts_must_be_whole_numbers_in_range(mixed, given, bounds):
+def test_numbers_must_fit_the_dtype_and_integers_and_counts_be_whole(mixed, given, bounds):
     table = Table.fit(read(mixed), likelihoods={"visits": "poisson"})
     ((name, value),) = given.items()
-    match = rf"{name!r} must be a whole number from {bounds}.*; got {re.escape(f'{value:g}')}\.$"
+    match = rf"{name!r} must be a (whole )?number from {bounds}.*; got {re.escape(f'{value:g}')}\.$"
     with pytest.raises(ValueError, match=match):
         read_conditions(table, given)
 

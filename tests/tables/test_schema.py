@@ -1,6 +1,8 @@
 """Table schema: column kinds, encoding, decoding, unknown values, state."""
 
+import json
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -8,8 +10,8 @@ import pytest
 
 from cmim_sklearn._tables.conditions import read_conditions
 from cmim_sklearn._tables.read import column_name, read
-from cmim_sklearn._tables.schema import Table
-from tests.helpers import make_mixed
+from cmim_sklearn._tables.schema import Table, warn_of_empty
+from tests.helpers import LIBRARIES, make_mixed
 
 
 def kinds(table):
@@ -114,7 +116,7 @@ def test_unknown_values_are_missing_with_one_warning(mixed):
     other = mixed.copy()
     other["word"] = "new"
     other.loc[0, "flag"] = 5
-    with pytest.warns(UserWarning, match=r"'flag' \(5.0\), 'word' \('new'\)") as caught:
+    with pytest.warns(UserWarning, match=r"'flag' \(5\), 'word' \('new'\)") as caught:
         encoded = table.encode(read(other))
     assert len(caught) == 1
     names = table.encoded_names()
@@ -185,6 +187,65 @@ def test_constant_and_empty_columns_encode_and_decode(column):
     pd.testing.assert_frame_equal(table.decode(table.encode(read(frame))), frame)
 
 
+EMPTY = {
+    "object": pd.Series([None] * 4, dtype=object),
+    "float": pd.Series([np.nan] * 4),
+    "NaT": pd.Series([pd.NaT] * 4, dtype=object),
+    "Int64": pd.Series([None] * 4, dtype="Int64"),
+    "boolean": pd.Series([None] * 4, dtype="boolean"),
+    "string": pd.Series([None] * 4, dtype="string"),
+    "category": pd.Series(pd.Categorical([None] * 4, categories=["a"])),
+}
+LATER = {
+    "text": ["x", "y", None, "x"],
+    "flag": [True, False, None, True],
+    "numbers": [1.5, 2, None, 7],
+    "mixed": ["x", 2, None, True],
+    "Decimal": [Decimal("0.1"), None, None, Decimal("2.5")],
+    "long": [2**63 - 1, 2**80, None, 0],
+}
+
+
+@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("empty", EMPTY)
+def test_any_value_of_a_column_without_one_in_fit_is_missing_with_one_warning(empty, later):
+    fitted = pd.DataFrame({"v": [1.0, 2, 3, 5], "t": EMPTY[empty]})
+    other = fitted.assign(t=pd.Series(LATER[later], dtype=object))
+    for options in ({}, {"categorical_features": ["t"]}):
+        table = Table.fit(read(fitted), **options)
+        assert table.empty == [1]
+        frame = read(other, table.types)
+        with pytest.warns(UserWarning, match=r"treated as missing\. Columns: 't' \(") as caught:
+            encoded = table.encode(frame)
+        assert len(caught) == 1
+        np.testing.assert_array_equal(encoded, table.encode(read(fitted)))
+        np.testing.assert_array_equal(table.measure(frame), table.measure(read(fitted)))
+        assert table.incomplete(frame).tolist() == []
+        decoded = table.decode(encoded)
+        assert decoded.dtypes.equals(fitted.dtypes)
+        assert decoded["t"].isna().all()
+
+
+@pytest.mark.parametrize("make", [*LIBRARIES.values(), pd.DataFrame.to_numpy])
+def test_columns_of_nulls_may_hold_text_later_in_every_library(make):
+    fitted = pd.DataFrame({"v": [1.0, 2, 3], "t": pd.Series([None] * 3, dtype=object)})
+    table, unseen = Table.fit(read(make(fitted))), {}
+    encoded = table.encode(read(make(fitted.assign(t=["x", None, "y"])), table.types), unseen)
+    np.testing.assert_array_equal(encoded, table.encode(read(make(fitted))))
+    assert unseen == {1: (1 if table.layout.names is None else "t", ["'x'", "'y'"])}
+
+
+def test_a_warning_names_the_columns_without_any_value():
+    X = pd.DataFrame({f"c{i}": [np.nan] * 2 for i in range(12)} | {"v": [1.0, 2.0]})
+    with pytest.warns(UserWarning, match=r"fit: 'c0', 'c1'.*'c9' and 2 more\. They stay"):
+        warn_of_empty(Table.fit(read(X)))
+    with pytest.warns(UserWarning, match=r"fit: 0\. They stay"):
+        warn_of_empty(Table.fit(read(X[["c0", "v"]].to_numpy())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_empty(Table.fit(read(X[["v"]])))
+
+
 def test_repr_counts_columns(mixed):
     assert repr(Table.fit(read(mixed))) == (
         "Table(8 columns: 4 gaussian, 2 bernoulli, 2 categorical)"
@@ -226,3 +287,44 @@ def test_negative_positions_count_from_the_end(mixed):
             ValueError, match=rf"no column {position}\. Columns of X: positions 0 to {n - 1}"
         ):
             Table.fit(read(X), categorical_features=[position])
+
+
+def test_messages_about_boolean_columns_say_booleans():
+    frame = pd.DataFrame({"d": [True, False, True], "c": ["a", "b", "c"]})
+    table = Table.fit(read(frame))
+    with pytest.raises(
+        ValueError, match=r"'d' must hold booleans, as in fit; got 'yes' .* to bool"
+    ):
+        table.encode(read(frame.assign(d="yes")))
+    with pytest.warns(UserWarning, match=r"'d' \(2\)\.$"):
+        table.encode(read(frame.assign(d=2)))
+    for value in (2, 0.5):
+        match = f"unknown level {value} for column 'd'. Levels seen in fit: False, True"
+        with pytest.raises(ValueError, match=match):
+            read_conditions(table, {"d": value})
+
+
+def test_numbers_relative_to_an_origin_survive_a_state():
+    values = [2**60, 2**60 + 1, 2**60 + 5, None] * 3
+    frame = pd.DataFrame({"a": [1.5, 2.5, 3.5, 4.5] * 3, "k": pd.array(values, "Int64")})
+    table = Table.fit(read(frame))
+    assert list(table.origins) == [1]
+    again = Table.from_state(json.loads(json.dumps(table.state(), default=np.ndarray.tolist)))
+    encoded = table.encode(read(frame))
+    np.testing.assert_array_equal(again.encode(read(frame)), encoded)
+    assert again.decode(encoded)["k"].tolist() == frame["k"].tolist()
+    old = {name: part for name, part in table.state().items() if name != "origins"}
+    assert Table.from_state(old).origins == {}
+
+
+@pytest.mark.parametrize("names", [[3, 1, 2], [0.5, np.nan, 2], [("a", 1), ("a", 2), ("b", 1)]])
+def test_columns_with_names_other_than_strings_need_the_order_of_fit(names):
+    frame = pd.DataFrame([["a", 2, 3], ["b", 4, 6]], columns=pd.Index(names))
+    table = Table.fit(read(frame))
+    table.check_names(read(frame))
+    table.check_names(read(frame.to_numpy()))
+    table.check_names(read(frame.set_axis(["x", "y", "z"], axis=1)))  # scikit-learn warns of these
+    with pytest.raises(ValueError, match=r"should match .* with .* in place of .* at position 1"):
+        table.check_names(read(frame.iloc[:, [0, 2, 1]]))
+    frame = read_conditions(table, {names[1]: 4})
+    assert frame.columns[1].tolist() == [4]

@@ -38,6 +38,14 @@ PANDAS = {
     "ordered": pd.Series(pd.Categorical(["lo", "hi", None], ["lo", "hi"], ordered=True)),
     "category of ints": pd.Series(pd.Categorical([3, 1, None], [1, 2, 3])),
     "category of booleans": pd.Series(pd.Categorical([True, False, None])),
+    "large Int64": pd.Series([2**63 - 1, None, -(2**63)], dtype="Int64"),
+    "large uint64": pd.Series([2**64 - 1, 5, 2**64 - 2], dtype="uint64"),
+    "large Sparse": pd.Series([2**63 - 1, 5, 2**63 - 2], dtype="Sparse[int64]"),
+    "large objects": pd.Series([2**80 + 1, None, 5], dtype=object),
+    "large arrow": pd.Series([2**64 - 1, None, 5], dtype="uint64[pyarrow]"),
+    "category of large ints": pd.Series(pd.Categorical([2**60, 2**60 + 1, None])),
+    "Decimals": pd.Series([Decimal("1.50"), None, Decimal("2.25")], dtype=object),
+    "whole floats": pd.Series([3.0, None, 2.0], dtype=object),
     "arrow int": pd.Series([3, None, 2], dtype="int64[pyarrow]"),
     "arrow string": pd.Series(["a", None, "b"], dtype=pd.ArrowDtype(pa.string())),
     "arrow bool": pd.Series([True, None, False], dtype="bool[pyarrow]"),
@@ -57,11 +65,15 @@ def test_pandas_round_trip(name):
 POLARS = {
     "Int32": pl.Series([3, None, 2], dtype=pl.Int32),
     "Float32": pl.Series([0.5, None, 2], dtype=pl.Float32),
+    "Float64": pl.Series([1e300, None, -1e19], dtype=pl.Float64),
     "Boolean": pl.Series([True, None, False]),
     "String": pl.Series(["a", None, "b"]),
     "Categorical": pl.Series(["a", None, "b"], dtype=pl.Categorical),
     "Enum": pl.Series(["a", None, "b"], dtype=pl.Enum(["b", "a", "c"])),
+    "UInt64": pl.Series([2**64 - 1, None, 5], dtype=pl.UInt64),
+    "Int128": pl.Series([2**100 + 1, None, -5], dtype=pl.Int128),
     "Decimal": pl.Series([Decimal("1.50"), None, Decimal("2.25")], dtype=pl.Decimal(10, 2)),
+    "long Decimal": pl.Series([Decimal(2**70), None, Decimal(5)], dtype=pl.Decimal(38, 0)),
     "Null": pl.Series([None, None, None]),
 }
 
@@ -82,6 +94,9 @@ PYARROW = {
     "large_string": pa.array(["a", None, "b"], pa.large_string()),
     "dictionary": pa.array(["a", None, "b"]).dictionary_encode(),
     "decimal": pa.array([Decimal("1.50"), None, Decimal("2.25")], pa.decimal128(10, 2)),
+    "uint64": pa.array([2**64 - 1, None, 5], pa.uint64()),
+    "long decimal": pa.array([Decimal("12345678901234567890.25"), None], pa.decimal128(38, 2)),
+    "dictionary of large ints": pa.array([2**60, 2**60 + 1, None]).dictionary_encode(),
     "decimal256": pa.array([Decimal("1.50"), None, Decimal("2.25")], pa.decimal256(50, 2)),
     "null": pa.nulls(3),
     "ordered": pa.array(["a", None, "b"]).dictionary_encode().cast(
@@ -128,11 +143,49 @@ def test_integers_stay_within_their_dtype(dtype):
     frame = pd.DataFrame({"x": pd.Series([ends.min, 0, ends.max], dtype=dtype)})
     back = round_trip(frame)["x"]
     assert back.dtype == frame["x"].dtype
-    # Computations use float64, which has 53 bits of precision.
-    assert back.astype(float).tolist() == pytest.approx(frame["x"].astype(float), rel=1e-15)
-    assert [int(back.iloc[0]) < 0, int(back.iloc[2]) > 0] == [ends.min < 0, True]
+    assert back.tolist() == frame["x"].tolist()
     as_polars = pl.DataFrame({"x": pl.Series([ends.min, 0, ends.max])})
     assert round_trip(as_polars).schema == as_polars.schema
+
+
+MAX32 = float(np.finfo(np.float32).max)
+NARROW = {
+    "float32": (pd.DataFrame({"x": np.float32([0, MAX32])}), MAX32),
+    "float16": (pd.DataFrame({"x": np.float16([0, 65504])}), 65504),
+    "Float32": (pd.DataFrame({"x": pd.array([0, MAX32], "Float32")}), MAX32),
+    "arrow": (pd.DataFrame({"x": pd.array([0, 1], "float[pyarrow]")}), MAX32),
+    "half": (pa.table({"x": pa.array(np.float16([0, 1]))}), 65504),
+    "polars": (pl.DataFrame({"x": pl.Series([0, 1], dtype=pl.Float32)}), MAX32),
+    "array": (np.float32([[0], [MAX32]]), MAX32),
+    "int8": (pd.DataFrame({"x": np.int8([0, 1])}), 127),
+    "uint8": (np.uint8([[0], [1]]), 255),
+    "sparse": (pd.DataFrame({"x": pd.arrays.SparseArray(np.uint8([0, 1]))}), 255),
+    "decimal": (pa.table({"x": pa.array([0, 1]).cast(pa.decimal128(21, 1))}), 1e20),
+    "Decimal": (pl.DataFrame({"x": pl.Series([0, 1]).cast(pl.Decimal(9, 2))}), 9999999.99),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_numbers_beyond_a_dtype_become_its_largest(name):
+    X, largest = NARROW[name]
+    frame, columns = read(X), [np.array([1e305, -1e305])]
+    values = read(write(frame.layout, columns, frame.types)).columns[0]
+    assert float(values[0]) == pytest.approx(largest, rel=1e-15)
+    assert values[1] in (-values[0], -128, 0)
+    if name in ("int8", "uint8", "sparse"):
+        return
+    missing = X.copy() if isinstance(X, np.ndarray) else X
+    if isinstance(X, np.ndarray):
+        missing[0] = np.nan
+    elif isinstance(X, pd.DataFrame):
+        missing = X.mask(X == 0)
+    elif isinstance(X, pl.DataFrame):
+        missing = X.select(pl.when(pl.col("x") > 0).then(pl.col("x")))
+    else:
+        missing = pa.table({"x": pa.array([None, X["x"][1].as_py()], X["x"].type)})
+    out = fill(missing, read(missing), frame.layout, frame.types, np.array([0]), [columns[0][:1]])
+    assert read(out).layout == frame.layout
+    assert read(out).columns[0].tolist() == [values[0], frame.columns[0][1]]
 
 
 @pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="needs numpy 2")
@@ -180,6 +233,27 @@ def test_fill_rounds_for_integer_dtypes_and_adds_categories():
 
 
 @pytest.mark.parametrize(
+    "X",
+    [
+        pd.DataFrame({"t": ["x", None]}),
+        pd.DataFrame({"t": pd.array([True, None], dtype="boolean")}),
+        pd.DataFrame({"t": pd.Categorical(["x", None])}),
+        pl.DataFrame({"t": ["x", None]}),
+        pl.DataFrame({"t": pl.Series([None, None])}),
+        pa.table({"t": ["x", None]}),
+        pa.table({"t": pa.array(["x", None]).dictionary_encode()}),
+        np.array([["x"], [None]], dtype=object),
+    ],
+    ids=lambda X: type(X).__module__.split(".")[0],
+)
+def test_fill_does_not_change_columns_without_any_value_in_fit(X):
+    fitted = read(pd.DataFrame({"t": [np.nan]}))
+    out = fill(X, read(X), fitted.layout, fitted.types, np.array([1]), fitted.columns)
+    assert read(out).layout == read(X).layout
+    np.testing.assert_array_equal(read(out).columns[0], read(X).columns[0])
+
+
+@pytest.mark.parametrize(
     "fitted",
     [
         pd.DataFrame({"c": pd.Categorical(["a", "b"])}),
@@ -196,3 +270,32 @@ def test_fill_writes_levels_into_a_column_of_nan(fitted):
     out = fill(missing, read(missing), frame.layout, frame.types, np.arange(2), frame.columns)
     assert read(out).layout == frame.layout
     assert read(out).columns[0].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("fitted", "given", "found"),
+    [
+        ([Decimal("1.50"), None], [Decimal("1"), None], Decimal("2.57")),
+        ([Decimal("1.50"), None], [None, None], Decimal("2.57")),
+        ([Decimal("1.50"), None], [0.5, None], 2.571),
+        ([1, None], [Decimal("1.5"), None], Decimal("2.6")),
+        ([0.5, None], [None, None], 2.571),
+        ([0.5, None], [1, None], 2.571),
+    ],
+)
+def test_fill_keeps_the_type_of_numbers_of_objects(fitted, given, found):
+    for make in (lambda v: pd.DataFrame({"a": v}, dtype=object), lambda v: np.array([v], object).T):
+        layout, X = read(make(fitted)).layout, make(given)
+        mask = np.array([value is None for value in given])
+        columns = [np.full(mask.sum(), 2.571)]
+        out = fill(X, read(X), layout, ["number"], np.flatnonzero(mask), columns)
+        (value,) = np.asarray(out, dtype=object)[1]
+        assert (type(value), str(value)) == (type(found), str(found))
+
+
+def test_categories_of_large_integers_are_found_by_their_value():
+    dtype = pd.CategoricalDtype([2**60, 2**60 + 1, 2**60 + 2])
+    layout = read(pd.DataFrame({"a": pd.Series([2**60 + 1, 2**60], dtype=dtype)})).layout
+    back = write(layout, [np.array([2**60 + 1, None, 2.0**60], object)], ["category"])
+    assert back["a"].cat.codes.tolist() == [1, -1, 0]
+    assert back["a"].dtype == dtype

@@ -1,10 +1,11 @@
 """Critic: its pairs, its training, and how it continues after `partial_fit`."""
 
+import pytest
 import torch
 
 from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound
 from cmim_sklearn._training.critic import CriticNet, TrainCritic, critic_values
-from cmim_sklearn._training.state import copy_tensors, training_state
+from cmim_sklearn._training.state import MAX_GRADIENT, copy_tensors, training_state
 
 
 def seeded(seed=0):
@@ -36,6 +37,13 @@ def test_steps_raise_the_bound():
     net, pairs = make_net(), correlated_pairs()
     bounds = [-float(net.train_step(pairs)["loss"].detach()) for _ in range(200)]
     assert bounds[0] < 0.1 < 0.5 < bounds[-1]
+
+
+def test_gradients_are_bounded():
+    net, (x, z) = make_net(), correlated_pairs()
+    net.train_step((1e20 * x, z))
+    largest = max(float(weight.grad.abs().max()) for weight in net.module_.parameters())
+    assert largest == pytest.approx(MAX_GRADIENT)
 
 
 def test_a_continued_critic_equals_one_that_never_stopped():

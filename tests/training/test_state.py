@@ -17,7 +17,9 @@ from torch.optim.lr_scheduler import (
 )
 
 from cmim_sklearn._training.state import (
+    MAX_GRADIENT,
     arrays_to_tensors,
+    bound_gradients,
     copy_tensors,
     restore,
     tensors_to_arrays,
@@ -36,6 +38,26 @@ def test_a_copy_has_equal_tensors_that_later_steps_do_not_change():
         assert found["a"][1] == 1
         assert found["b"] == ({"c": torch.zeros(())}, None)
     assert tensors_to_arrays(tree)["a"][0].tolist() == [5, 5]
+
+
+def test_only_gradients_above_the_bound_change():
+    layer = torch.nn.Linear(4, 1)
+    ordinary = torch.tensor([[0.1, -0.0, 1e-40, 9e14]])
+    layer.weight.grad, layer.bias.grad = ordinary.clone(), torch.tensor([-torch.inf])
+    bound_gradients(torch.optim.SGD(layer.parameters()))
+    assert layer.weight.grad.numpy().tobytes() == ordinary.numpy().tobytes()
+    assert float(layer.bias.grad) == pytest.approx(-MAX_GRADIENT)
+    layer.bias.grad.fill_(torch.nan)
+    bound_gradients(torch.optim.SGD(layer.parameters()))
+    assert layer.bias.grad.isnan()  # and the loss is not finite, which raises
+
+
+def test_gradients_of_other_dtypes_stay():
+    """The bound does not fit a float16."""
+    layer = torch.nn.Linear(2, 1, dtype=torch.float16)
+    layer.weight.grad = torch.full((1, 2), 6e4, dtype=torch.float16)
+    bound_gradients(torch.optim.SGD(layer.parameters()))
+    assert layer.weight.grad.tolist() == [[6e4, 6e4]]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
-"""Forked processes: locks are free, and torch uses one thread."""
+"""Locks that are free in a forked process."""
 
 import os
 import threading
 
 import pytest
-import torch
 
-from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
+from cmim_sklearn._utils.forking import fork_safe_lock
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"),
@@ -40,15 +39,3 @@ def test_a_lock_held_by_another_thread_is_free_in_the_child():
         done.set()
         thread.join()
     assert taken == 10
-
-
-def test_torch_uses_one_thread_in_the_child_after_the_first_call():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        assert in_child(torch.get_num_threads) == 3
-        assert in_child(lambda: use_one_thread_after_fork() or torch.get_num_threads()) == 1
-        use_one_thread_after_fork()
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)

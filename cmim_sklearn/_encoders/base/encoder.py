@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from cmim_sklearn._encoders.base.fit import SUMMARY_ROWS, FitSteps, layer_sizes, plain_columns
 from cmim_sklearn._encoders.base.fitted import FittedEncoder
 from cmim_sklearn._encoders.base.out_of_core import OutOfCoreEncoder
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.features import TOTAL_VARIANCE
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import read_in_parts
@@ -143,6 +144,7 @@ class _LatentEncoder(
 
     # -- fit ---------------------------------------------------------------------------------------
 
+    @isolated()
     @with_callbacks
     def fit(self, X, y=None, *, X_val=None):
         """Learn the schema of a table and train the network.
@@ -180,8 +182,8 @@ class _LatentEncoder(
         -----
         UserWarning
             If the loss was not finite in some epoch: training returned to the previous epoch and
-            continued at half the learning rate. Also if a column looks like an identifier, and
-            after Ctrl-C.
+            continued at half the learning rate. Also if a column has no value or looks like an
+            identifier, and after Ctrl-C.
         """
         self._check_params()
         self._warn_of_parameters()
@@ -196,6 +198,7 @@ class _LatentEncoder(
         trained = train(self._make_net(built, rows, X, y), rows, self._summarise)
         self._keep(table, built, trained)
 
+    @isolated()
     def fit_schema(self, X):
         """Learn the schema from a sample, without training; `partial_fit` then uses it.
 
@@ -224,6 +227,7 @@ class _LatentEncoder(
             self._keep(self._learn_new_table(frame), self._architecture())
         return self
 
+    @isolated()
     def partial_fit(self, X, y=None):
         """Train in one pass over a chunk of rows, continuing from the current weights.
 
@@ -233,8 +237,9 @@ class _LatentEncoder(
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            Chunk of at least two rows; thousands of rows in random order are better. Levels that
-            are not in the schema count as missing, with a warning.
+            Chunk of rows; thousands of rows in random order are best. A chunk that decides the
+            schema has at least two rows. A later chunk may have one; no row changes nothing.
+            Levels that are not in the schema count as missing, with a warning.
         y : None
             Ignored; present for API consistency.
 
@@ -261,7 +266,8 @@ class _LatentEncoder(
 
         Everything that is computed after training uses the last chunk: centre and scale of the
         features, distribution of the codes, and residual noise of each column, which generation,
-        imputation and scores use. If the chunks differ, pass a sample of all rows last.
+        imputation and scores use. If the chunks differ, pass a sample of all rows last. A chunk of
+        one row keeps those of the chunk before; encoders that compare rows learn nothing from it.
 
         The optimizer, and the critic of InfoMax-VAE, continue from chunk to chunk, but are not
         pickled or saved: a loaded encoder keeps its weights and starts both from their beginning.
@@ -271,11 +277,13 @@ class _LatentEncoder(
         if is_new:
             self._warn_of_parameters()
         with self._names_restored_on_error():
-            frame = self._read(X, reset=is_new, min_rows=2)
+            frame = self._read(X, reset=is_new, min_rows=2 if is_new else 0)
             table = self._learn_new_table(frame) if is_new else self._known_table(frame)
+            if not frame.n_rows:
+                return self
             rows, built = self._chunk(table, frame), self._architecture()
             net = self._make_net_for_chunk(built, rows)
-            trained = train(net, rows, self._summarise, keep_interrupted=False)
+            trained = train(net, rows, self._summarise_chunk, keep_interrupted=False)
             self._keep(table, built, trained)
         return self
 
@@ -294,13 +302,15 @@ class _LatentEncoder(
         self._check_use()
         return len(self._scales[self._embedding][0])
 
+    @isolated()
     def transform(self, X):
         """Embed rows as numeric features. A row's features do not depend on the other rows.
 
         Parameters
         ----------
         X : table of shape (n_samples, n_features)
-            With the columns of fit. Levels not seen in fit count as missing, with a warning.
+            With the columns of fit. Levels not seen in fit, and values of columns without any
+            value in fit, count as missing, with a warning.
 
         Returns
         -------
@@ -333,12 +343,14 @@ class _LatentEncoder(
             scales = zip(shift.split(widths), layers, factor.split(widths), strict=True)
             return {name: [torch.addcmul(*parts) for parts in scales]}
 
+        table = self.table_
         encoded = (
-            self.table_.encode(self._checked(frame, reset=False, min_rows=1), unseen)
+            table.encode(self._checked(frame, reset=False, min_rows=1, table=table), unseen)
             for frame in frames
         )
         return on_rows(model, embed, encoded, n_rows)[name]
 
+    @isolated()
     def mutual_information(self, X, *, noise=0.3, n_draws=8, random_state=0):
         """Estimate the information that noisy codes hold about their rows, I(x; z), in nats.
 

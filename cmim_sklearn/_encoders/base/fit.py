@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 from cmim_sklearn._models.features import feature_scale
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import read
-from cmim_sklearn._tables.schema import Table
+from cmim_sklearn._tables.schema import Table, warn_of_empty, warn_of_unseen
 from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
 from cmim_sklearn._training.net import (
@@ -26,7 +26,6 @@ from cmim_sklearn._training.net import (
 )
 from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import use_one_thread_after_fork
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
@@ -64,12 +63,20 @@ class FitSteps:
         return self.warm_start and hasattr(self, "_net")
 
     def _read(self, X, *, reset, min_rows, table=None):
-        """Read and check a table; with `reset`, note its column names."""
-        use_one_thread_after_fork()
-        types = None if reset else (table or self.table_).types
-        return self._checked(read(X, types), reset=reset, min_rows=min_rows)
+        """Read and check a table; with `reset`, note its column names.
 
-    def _checked(self, frame, *, reset, min_rows):
+        Otherwise warn of values in columns without any value in fit, which count as missing.
+        """
+        if reset:
+            return self._checked(read(X), reset=True, min_rows=min_rows)
+        table, unseen = table or self.table_, {}
+        frame = read(X, table.types)
+        frame = self._checked(frame, reset=False, min_rows=min_rows, table=table)
+        frame = table.known(frame, unseen)
+        warn_of_unseen(unseen)
+        return frame
+
+    def _checked(self, frame, *, reset, min_rows, table=None):
         n_rows = len(frame.columns[0]) if frame.columns else min_rows
         for count, least, what in (
             (n_rows, min_rows, "sample"),
@@ -82,6 +89,8 @@ class FitSteps:
                     f"{least} is required by {type(self).__name__}."
                 )
         validate_data(self, frame.native, reset=reset, skip_check_array=True)
+        if table is not None:
+            table.check_names(frame)
         return frame
 
     def _learn_table(self, frame, summaries=None):
@@ -100,6 +109,7 @@ class FitSteps:
             summaries=summaries,
         )
         self._check_table(table, frame)
+        warn_of_empty(table)
         return table
 
     def _known_table(self, frame, what="partial_fit", remedy="Call fit_schema"):
@@ -206,6 +216,7 @@ class FitSteps:
         device = resolve_device(self.device)
         net_params = dict(self.net_params or {})
         callbacks += list(net_params.pop("callbacks", None) or [])
+        net_params.pop("n_threads", None)  # applied around each method, see `isolated`
         if not one_cycle:
             net_params.pop("callbacks__schedule", None)  # there is no schedule to replace
         if "optimizer" not in net_params:
@@ -240,10 +251,14 @@ class FitSteps:
         """Fitted attributes of a trained net, by name."""
         return self._summarise_quickly(net, rows)
 
+    def _summarise_chunk(self, net, rows):
+        """As `_summarise`; one row has no spread, and keeps the scales of the chunk before."""
+        if len(rows.encoded) == 1 and hasattr(self, "_net"):
+            return _losses(net)
+        return self._summarise(net, rows)
+
     def _summarise_quickly(self, net, rows):
         """Fitted attributes that are fast to compute, for callbacks that run in each epoch."""
-        epochs = [row for row in net.history if "train_loss" in row]
-        validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
         model = net.module.eval()
         some = rows.encoded[summary_rows(len(rows.encoded), rows.seed)]
 
@@ -253,15 +268,11 @@ class FitSteps:
 
         values = on_rows(model, by_layer, some)
         names = dict.fromkeys(name for name, _ in values)
-        return {
-            "n_iter_": len(epochs),
-            "loss_curve_": [row["train_loss"] for row in epochs],
-            "validation_scores_": validation or None,
-            "_scales": {
-                name: feature_scale([part for (of, _), part in values.items() if of == name])
-                for name in names
-            },
+        scales = {
+            name: feature_scale([part for (of, _), part in values.items() if of == name])
+            for name in names
         }
+        return _losses(net) | {"_scales": scales}
 
     def _keep(self, table, built, trained=None):
         """Set the fitted attributes: schema, `_architecture` before training, and a trained net.
@@ -316,6 +327,17 @@ class FitSteps:
                     if name in before:
                         setattr(self, name, before[name])
             raise
+
+
+def _losses(net):
+    """Fitted attributes that are read from the history of a net."""
+    epochs = [row for row in net.history if "train_loss" in row]
+    validation = [-row["valid_loss"] for row in epochs if "valid_loss" in row]
+    return {
+        "n_iter_": len(epochs),
+        "loss_curve_": [row["train_loss"] for row in epochs],
+        "validation_scores_": validation or None,
+    }
 
 
 def plain_columns(columns):

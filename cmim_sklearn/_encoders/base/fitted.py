@@ -11,12 +11,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from cmim_sklearn._encoders.base import persistence
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._models.row_posterior import exact_model
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.net import net_state
+from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
 from cmim_sklearn._utils.device import resolve_device
-from cmim_sklearn._utils.forking import fork_safe_lock, use_one_thread_after_fork
+from cmim_sklearn._utils.forking import fork_safe_lock
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
@@ -70,6 +73,7 @@ class FittedEncoder:
     # -- network -----------------------------------------------------------------------------------
 
     @property
+    @isolated()
     def net_(self):
         """Skorch net with its history, callbacks and module."""
         check_is_fitted(self, "_net")
@@ -92,9 +96,11 @@ class FittedEncoder:
         model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         return model
 
-    def _model(self):
-        """Module of the net in evaluation mode, on the device that `device` names now."""
-        use_one_thread_after_fork()
+    def _model(self, *, exact=False):
+        """Module of the net in evaluation mode, on the device that `device` names now.
+
+        With `exact`, on a device with float64: a copy on the CPU if the device has none.
+        """
         model, device = self.net_.module, resolve_device(self.device)
 
         def is_there(tensor):
@@ -112,10 +118,11 @@ class FittedEncoder:
                 model.to(device)
             if any(module.training for module in modules):
                 model.eval()
-        return model
+        return exact_model(model) if exact else model
 
     # -- files -------------------------------------------------------------------------------------
 
+    @isolated()
     def save(self, path):
         """Write the fitted encoder to one file that holds no code.
 
@@ -166,6 +173,7 @@ class FittedEncoder:
         write_bytes(path, data)
 
     @classmethod
+    @isolation.isolated
     def load(cls, path, device="auto", encoder=None, decoder=None):
         """Read a fitted encoder of this class from a file that `save` wrote.
 
@@ -290,6 +298,7 @@ class FittedEncoder:
         if not all(isinstance(row, dict) for row in self._net["history"]):
             raise ValueError("its history must be a list of epochs.")
 
+    @isolated()
     def to_onnx(self, path, output="embedding"):
         """Write an ONNX model of the fitted encoder, with the encoding of its columns.
 
@@ -298,8 +307,9 @@ class FittedEncoder:
 
         - ``"embedding"`` computes `transform`. Each column is an input by its name, of shape
           (n, 1): doubles in its raw unit for numbers and booleans, strings for strings and
-          categories (levels of other types as ``str`` converts them). The output "embedding" is
-          float32 of shape (n, n_features_out).
+          categories (levels of other types as ``str`` converts them), and for levels that doubles
+          cannot hold exactly, such as integers beyond 2**53. The output "embedding" is float32 of
+          shape (n, n_features_out).
         - ``"decode"`` computes `inverse_transform`: the input is "embedding", the outputs are the
           columns. Booleans are returned as booleans.
 
@@ -325,7 +335,8 @@ class FittedEncoder:
             onnxscript, with which torch exports custom networks.
         ValueError
             If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
-            levels of a column are the same string, such as 1 and "1".
+            levels of a column are the same string, such as 1 and "1"; if two names are; if doubles
+            cannot tell the numbers of a column apart.
 
         Notes
         -----
@@ -358,6 +369,7 @@ class FittedEncoder:
             state["net_params"] = state["net_params"] | {"callbacks": callbacks}
         return state
 
+    @isolation.isolated
     def __setstate__(self, state):
         state = dict(state)
         if "table_" in state:

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array
 
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.fit import summary_rows
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.latent_model import LatentModel
@@ -23,6 +24,7 @@ from cmim_sklearn._models.row_posterior import (
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
+from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
@@ -130,6 +132,7 @@ class _GenerativeEncoder(_LatentEncoder):
             if found != shape:
                 raise ValueError(f"the {name} of its latent prior have shape {found}, not {shape}.")
 
+    @isolated()
     def inverse_transform(self, X):
         """Decode features to the most likely rows.
 
@@ -169,6 +172,7 @@ class _GenerativeEncoder(_LatentEncoder):
         )
         return self.table_.decode(decoded["x"], index)
 
+    @isolated()
     def reconstruct(self, X):
         """Encode rows and decode them again, without missing values.
 
@@ -195,6 +199,7 @@ class _GenerativeEncoder(_LatentEncoder):
             decoded["x"], frame.index if self.table_.layout.library == "pandas" else None
         )
 
+    @isolated()
     def sample(self, n_samples=1, *, conditions=None, random_state=None):
         """Generate rows: a code from `latent_prior`, then each column from p(x | z).
 
@@ -220,7 +225,8 @@ class _GenerativeEncoder(_LatentEncoder):
         Raises
         ------
         ValueError
-            If conditions name a column or a level that was not seen in fit.
+            If conditions name a column or a level that was not seen in fit, or a new value for a
+            column that held one value or none in fit.
 
         Notes
         -----
@@ -230,7 +236,7 @@ class _GenerativeEncoder(_LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        model = self._model()
+        model = self._model(exact=True)
         generator = torch.Generator(model.device).manual_seed(seed)
         if conditions is None:
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
@@ -268,6 +274,7 @@ class _GenerativeEncoder(_LatentEncoder):
         drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
         return self.table_.raw_columns(drawn.reshape(n_rows * n_samples, -1), drawn=True)
 
+    @isolated()
     def impute(self, X, *, n_draws=None, random_state=None):
         """Impute missing values from the observed cells of each row.
 
@@ -288,7 +295,7 @@ class _GenerativeEncoder(_LatentEncoder):
             Observed cells, dtypes and index are those of X. Expected values in a column of integer
             dtype are rounded; pandas holds integers with missing values as floats, which are not
             rounded. A row without any observed cell gets the means, or a sample, of the whole
-            table. A column that was entirely missing in fit stays missing.
+            table. A column without any value in fit is returned unchanged.
 
         Notes
         -----
@@ -300,8 +307,8 @@ class _GenerativeEncoder(_LatentEncoder):
         if n_draws is not None:
             check_at_least_one("n_draws", n_draws)
         frame = self._read(X, reset=False, min_rows=1)
-        table, model = self.table_, self._model()
-        rows = np.flatnonzero(np.any([is_missing(values) for values in frame.columns], axis=0))
+        table, model = self.table_, self._model(exact=True)
+        rows = table.incomplete(frame)
         incomplete = frame.take(rows)
         if n_draws is None:
             columns = self._guess(model, incomplete) if len(rows) else []
@@ -341,6 +348,7 @@ class _GenerativeEncoder(_LatentEncoder):
         guessed = posterior.map(guess, table.measure(frame))
         return table.in_order([guessed[c] for c in range(len(guessed))])
 
+    @isolated()
     def score_samples(self, X, *, return_error=False):
         """Log-likelihood of each row under the model that `sample` generates from.
 
@@ -392,6 +400,7 @@ class _GenerativeEncoder(_LatentEncoder):
         """
         return float(self.score_samples(X).mean())
 
+    @isolated()
     def score_columns(self, X):
         """Score each cell given the rest of its row; the lowest score marks the least likely cell.
 
@@ -437,6 +446,7 @@ class _GenerativeEncoder(_LatentEncoder):
             state["_latents"] = self._latents.state()
         return state
 
+    @isolation.isolated
     def __setstate__(self, state):
         state = dict(state)
         if "_net" in state:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cmim_sklearn._encoders.base.fit import draw_seed, errors_name_x_val
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._tables.feature_files import write_feature_files
 from cmim_sklearn._tables.parquet import ParquetTable
 from cmim_sklearn._tables.read import CATEGORY, read
@@ -28,6 +29,7 @@ KEPT_ROWS = 20_000
 class OutOfCoreEncoder:
     """Fit and transform of Parquet files, a part of their rows at a time."""
 
+    @isolated()
     @with_callbacks
     def fit_parquet(self, source, *, columns=None, X_val=None, buffer_rows=200_000):
         """Fit to the rows of Parquet files, in memory that does not grow with their number.
@@ -156,6 +158,7 @@ class OutOfCoreEncoder:
         types = self.table_.types
         return [name for name, kind in zip(names, types, strict=False) if kind == CATEGORY]
 
+    @isolated()
     def transform_parquet(self, source, destination, *, keep=None):
         """Embed the rows of Parquet files, and write the features to a directory of Parquet files.
 

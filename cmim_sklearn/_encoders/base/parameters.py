@@ -1,6 +1,7 @@
 """Parameters that several encoders share: documentation and allowed values, written once."""
 
 import inspect
+from functools import partial
 from numbers import Integral, Real
 from textwrap import fill, indent
 from typing import NamedTuple
@@ -10,11 +11,25 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from cmim_sklearn._likelihoods.scaling import SCALINGS
 from cmim_sklearn._models.features import EMBEDDINGS
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS
+from cmim_sklearn._utils import isolation
+from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import ACTIVATIONS, NETWORKS
 
 ENCODERS: dict[str, type] = {}
 """Final encoder classes by name."""
+
+
+def _n_threads(encoder):
+    """Number of torch threads that the `net_params` of an encoder ask for."""
+    net_params = encoder.net_params if isinstance(encoder.net_params, dict) else {}
+    n_threads = net_params.get("n_threads", 1)
+    check_at_least_one("net_params['n_threads']", n_threads)
+    return n_threads
+
+
+isolated = partial(isolation.isolated, n_threads=_n_threads)
+"""Decorator of a method of an encoder; it may use the threads that `net_params` ask for."""
 
 
 class _Hidden:
@@ -111,8 +126,9 @@ SHARED = {
     "view": Parameter(
         "callable",
         """Function from encoded rows to two views of them, ``(x, generator) -> (first, second)``.
-        None: for InfoNCE and SuperInfo, the row and a copy with 60 % of its cells corrupted; for
-        the other encoders, two copies with 30 % corrupted (see `Corruption`).""",
+        Rows and generator are on the device of training. None: for InfoNCE and SuperInfo, the row
+        and a copy with 60 % of its cells corrupted; for the other encoders, two copies with 30 %
+        corrupted (see `Corruption`).""",
         [callable, None],
     ),
     "hidden_layer_sizes": Parameter(
@@ -164,7 +180,7 @@ SHARED = {
         "dict",
         """Column kinds that replace the automatic choice, for example ``{"visits": "poisson"}``.
         Keys are column names, or positions in an array. "gaussian": numbers; "bernoulli": two
-        values; "categorical": levels; "poisson": counts.""",
+        values; "categorical": levels; "poisson": counts. Constant columns stay constant.""",
         [dict, None],
     ),
     "input_masking": Parameter(
@@ -227,15 +243,19 @@ SHARED = {
     "device": Parameter(
         "str",
         """Device for training and use. "auto": a CUDA GPU if there is one, else the CPU; or "cpu",
-        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.""",
+        "cuda", "cuda:1", "mps". It can be changed after fit: the network moves at the next use.
+        Apple's "mps" has no float64: training and features use float32 there, and densities and
+        samples are computed on the CPU.""",
         [str],
     ),
     "net_params": Parameter(
         "dict",
         """Further parameters of the skorch net: ``callbacks`` (such as `Checkpoint`),
         ``optimizer``, ``autocast="bfloat16"`` for mixed precision, ``compile=True`` for
-        `torch.compile` (on a CPU it takes a minute and gains nothing). Parameters that the encoder
-        sets itself raise an error.""",
+        `torch.compile` (on a CPU it takes a minute and gains nothing), ``n_threads`` for the number
+        of CPU threads of torch in training and use, 1 by default. More threads, at most those that
+        the process may use, are faster on idle cores only, and results then depend on their number
+        in the last bits. Parameters that the encoder sets itself raise an error.""",
         [dict, None],
     ),
     "random_state": Parameter(

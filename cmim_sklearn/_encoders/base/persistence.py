@@ -191,6 +191,7 @@ def check_table(table, n_columns):
         and set(table.types) <= {"number", "boolean", "category"}
         and sorted(positions) == list(range(n_columns))
         and counts == [likelihood.n_columns for likelihood in table.likelihood.blocks]
+        and counts == [likelihood.n_seen.size for likelihood in table.likelihood.blocks]
         and (names is None or len(names) == n_columns)
     )
     if not is_sound:

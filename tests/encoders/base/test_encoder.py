@@ -20,7 +20,7 @@ from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._models.features import EMBEDDINGS
 from cmim_sklearn._tables import read as frames
 from cmim_sklearn._tables.read import read
-from tests.helpers import ENCODERS, LIBRARIES, assert_like
+from tests.helpers import ENCODERS, LIBRARIES, assert_like, warns_of_empty_columns
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -74,7 +74,8 @@ def test_all_libraries_give_the_same_features(mixed, fitted):
     ids=["categorical", "boolean", "constant", "missing", "all missing", "one level", "300", "2x1"],
 )
 def test_unusual_tables_fit(X, quick):
-    encoder = CMIMEncoder(**quick).fit(X)
+    with warns_of_empty_columns(X):
+        encoder = CMIMEncoder(**quick).fit(X)
     assert np.isfinite(encoder.transform(X)).all()
     assert np.isfinite(encoder.loss_curve_).all()
     assert_like(encoder.inverse_transform(encoder.transform(X)), X)
@@ -165,6 +166,23 @@ def test_wrong_widths_and_names_raise(mixed, quick):
     for use in (lambda: encoder.transform(mixed), lambda: encoder.get_feature_names_out()):
         with pytest.raises(ValueError, match=r"'embedding'.*Got 'foo' instead"):
             use()
+
+
+def test_columns_with_integer_names_in_another_order_raise(quick):
+    X = pd.DataFrame(np.random.RandomState(0).randn(40, 3), columns=[2, 0, 1])
+    encoder = CMIMEncoder(**quick).fit(X)
+    changed, features = X[[2, 1, 0]], encoder.transform(X)
+    expected = r"\[2, 0, 1\]\. Got \[2, 1, 0\], with 1 in place of 0 at position 1"
+    methods = ("transform", "reconstruct", "impute", "score_samples", "score_columns")
+    for method in (*methods, "mutual_information", "partial_fit"):
+        with pytest.raises(ValueError, match=expected):
+            getattr(encoder, method)(changed)
+    with pytest.raises(ValueError, match=rf"X_val: .*{expected}"):
+        CMIMEncoder(**quick).fit(X, X_val=changed)
+    np.testing.assert_array_equal(encoder.transform(X.to_numpy()), features)
+    sampled = encoder.sample(3, conditions=changed[[1, 0]][:1], random_state=0)
+    assert sampled.columns.tolist() == [2, 0, 1]
+    assert (sampled[[0, 1]] == X.loc[0, [0, 1]]).all(axis=None)
 
 
 def test_use_before_fit_raises(mixed):

@@ -107,6 +107,28 @@ def test_weights_do_not_depend_on_the_division_into_files(table, path, tmp_path)
     assert weights(small(random_state=1).fit_parquet(path, **FEW)) != weights(one)
 
 
+def test_row_groups_of_one_row_and_of_none_are_read(tmp_path):
+    n = 30
+    table = pa.table({"v": np.random.RandomState(0).randn(n), "c": list("abc") * 10})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        for start in range(n):
+            writer.write_table(table[start : start + 1])
+            writer.write_table(table[:0])
+    fitted = small().fit_parquet(tmp_path, buffer_rows=100)
+    assert weights(fitted) == weights(small().fit(table))
+    encoder = small(batch_size=7).fit_parquet(tmp_path, buffer_rows=10)
+    assert np.isfinite(encoder.transform(table)).all()
+    to = encoder.transform_parquet(tmp_path / "a.parquet", tmp_path / "_to")
+    assert pq.read_table(to).num_rows == n
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_files_of_one_row_or_none_raise(n, tmp_path):
+    pq.write_table(pa.table({"v": np.zeros(n)}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=rf"Found array with {n} sample\(s\).*minimum of 2"):
+        small().fit_parquet(tmp_path)
+
+
 def test_the_index_of_a_pandas_frame_is_not_a_column(mixed, tmp_path):
     mixed.set_index(np.arange(200) % 7).to_parquet(tmp_path / "x")
     assert list(small().fit_parquet(tmp_path / "x", buffer_rows=50).feature_names_in_) == COLUMNS

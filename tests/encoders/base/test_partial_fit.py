@@ -14,7 +14,15 @@ from skorch.callbacks import Callback, LRScheduler
 
 from cmim_sklearn import CMIMEncoder, InfoMaxVAEEncoder
 from cmim_sklearn._training.critic import TrainCritic
-from tests.helpers import ENCODERS, make_mixed, small_encoder, weights
+from tests.helpers import (
+    ENCODERS,
+    GENERATIVE,
+    LIBRARIES,
+    assert_like,
+    make_mixed,
+    small_encoder,
+    weights,
+)
 
 small = functools.partial(small_encoder, batch_size=25, device="cpu")
 
@@ -74,6 +82,66 @@ def test_unknown_levels_count_as_missing_with_a_warning(mixed):
     assert encoder.loss_curve_ == again.loss_curve_
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_chunks_of_one_row_train_and_keep_the_scales(name, mixed):
+    encoder = small(name).fit_schema(mixed).partial_fit(mixed[:1])
+    for chunk in (mixed[:100], mixed[100:101], mixed[101:102]):
+        before = weights(encoder), encoder.transform(mixed)
+        kept = {key: vars(encoder)[key] for key in ("_scales", "_latents") if key in vars(encoder)}
+        encoder.partial_fit(chunk)
+        assert weights(encoder) != before[0]
+        features = encoder.transform(mixed)
+        assert np.isfinite(features).all()
+        assert not np.array_equal(features, before[1])
+        if len(chunk) == 1:
+            assert all(vars(encoder)[key] is value for key, value in kept.items())
+            np.testing.assert_allclose(features.std(), before[1].std(), rtol=0.2)
+    assert encoder.n_iter_ == 4
+    assert np.isfinite(encoder.loss_curve_).all()
+    if name in GENERATIVE:
+        assert np.isfinite(encoder.score_samples(mixed[:5])).all()
+        assert_like(encoder.sample(5), mixed)
+
+
+def test_the_row_of_a_chunk_decides_the_step(mixed):
+    one, other = (small().fit_schema(mixed) for _ in range(2))
+    again = pickle.loads(pickle.dumps(one))
+    assert weights(one.partial_fit(mixed[:1])) != weights(other.partial_fit(mixed[1:2]))
+    assert weights(one) == weights(again.partial_fit(mixed[:1]))
+
+
+@pytest.mark.parametrize("make", [*LIBRARIES.values(), pd.DataFrame.to_numpy])
+def test_chunks_of_no_row_change_nothing(make, mixed):
+    X, random_state = make(mixed), np.random.RandomState(0)
+    encoder = small(random_state=random_state)
+    with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\).*minimum of 2"):
+        encoder.partial_fit(X[:0])
+    assert not hasattr(encoder, "n_features_in_")
+    for learn in (encoder.fit_schema, encoder.partial_fit):
+        learn(X)
+        before, state = dict(vars(encoder)), random_state.get_state()[1].copy()
+        assert encoder.partial_fit(X[:0]) is encoder
+        assert vars(encoder).keys() == before.keys()
+        assert all(value is before[name] for name, value in vars(encoder).items())
+        np.testing.assert_array_equal(random_state.get_state()[1], state)
+    assert encoder.n_iter_ == len(encoder.net_.history) == 1
+    for method in ("transform", "reconstruct", "impute", "score_samples", "score_columns"):
+        with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\).*minimum of 1"):
+            getattr(encoder, method)(X[:0])
+    with pytest.raises(ValueError, match="must have at least one row; got 0 rows"):
+        encoder.sample(conditions=X[:0])
+
+
+def test_the_first_chunk_without_a_schema_needs_two_rows(mixed):
+    encoder = small()
+    with pytest.raises(ValueError, match=r"Found array with 1 sample\(s\).*minimum of 2"):
+        encoder.partial_fit(mixed[:1])
+    with pytest.raises(ValueError, match="feature names"):
+        encoder.fit_schema(mixed).partial_fit(mixed.iloc[:0, ::-1])
+    with pytest.raises(ValueError, match=r"partial_fit continues .* max_categories"):
+        encoder.set_params(max_categories=7).partial_fit(mixed[:0])
+
+
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_other_columns_raise_and_change_nothing(is_fitted, mixed):
     encoder = small().fit_schema(mixed)
@@ -88,8 +156,6 @@ def test_other_columns_raise_and_change_nothing(is_fitted, mixed):
     ):
         with pytest.raises(ValueError, match="feature names"):
             encoder.partial_fit(wrong)
-    with pytest.raises(ValueError, match="minimum of 2"):
-        encoder.partial_fit(mixed[:1])
     assert vars(encoder).keys() == before.keys()
     assert all(value is before[name] for name, value in vars(encoder).items())
 

@@ -29,6 +29,7 @@ from tests.helpers import (
     make_mixed,
     small_encoder,
     state_of,
+    warns_of_empty_columns,
 )
 
 
@@ -165,7 +166,8 @@ if hasattr(np.dtypes, "StringDType"):
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables_with_every_dtype(kind, tmp_path):
     table = TABLES[kind]()
-    encoder = small_encoder().fit(table)
+    with warns_of_empty_columns(table):
+        encoder = small_encoder().fit(table)
     encoder.save(tmp_path / "model.cmim")
     again = CMIMEncoder.load(tmp_path / "model.cmim")
     assert_same(state_of(again), state_of(encoder))
@@ -321,7 +323,7 @@ def test_devices_are_checked_at_use(saved, tmp_path):
     encoder.save(tmp_path / "model.cmim")
     again = CMIMEncoder.load(tmp_path / "model.cmim", device="cpu")
     assert again.device == "cpu"
-    assert_array_equal(again.transform(table), saved[0].transform(table))
+    assert_array_equal(again.transform(table), encoder.set_params(device="cpu").transform(table))
     assert CMIMEncoder.load(tmp_path / "model.cmim").device == "auto"
     elsewhere = CMIMEncoder.load(tmp_path / "model.cmim", device="cuda:77")
     with pytest.raises(ValueError, match="'cuda:77' does not exist on this machine"):

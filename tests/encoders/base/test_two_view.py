@@ -79,7 +79,8 @@ def test_a_custom_view_is_used_and_can_be_searched(mixed, quick):
 
     def view(x, generator):
         seen.append(x.shape)
-        return x, x.masked_fill(torch.rand(x.shape, generator=generator) < 0.5, torch.nan)
+        is_hidden = torch.rand(x.shape, generator=generator, device=x.device) < 0.5
+        return x, x.masked_fill(is_hidden, torch.nan)
 
     InfoNCEEncoder(**quick, view=view).fit(mixed)
     assert seen

@@ -1,7 +1,9 @@
-"""Documentation site: API reference from the docstrings, and a gallery from examples/.
+"""Documentation site: guide, API reference from the docstrings, and a gallery from examples/.
 
-Build it with ``sphinx-build -W .docs build/docs``; ``-D plot_gallery=0`` skips the examples.
+Build it with ``sphinx-build -W docs build/docs``; ``-D plot_gallery=0`` skips the examples.
 """
+
+import re
 
 import sklearn.base
 from sphinx_gallery.sorting import ExplicitOrder
@@ -16,18 +18,28 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "myst_parser",
     "numpydoc",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
 default_role = "autolink"
+html_title = "cmim_sklearn"  # the default is too long for the navigation bar
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {"index": [], "reference": []}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"  # names with their class are too long for the sidebar
 
 EXAMPLES = [  # in the order of the gallery
     "quickstart.py",
@@ -66,6 +78,17 @@ for name in cmim_sklearn.__all__:
         public._doc_link_template = "../api/cmim_sklearn.{estimator_name}.html"
 
 
+def read_only_rst_as_headers(app, config):
+    """Keep examples/data/README.md, which is not the header of a gallery, out of the gallery."""
+    config.sphinx_gallery_conf["source_suffix"] = {".rst": "restructuredtext"}
+
+
+def link_examples_to_gallery(app, name, source):
+    """Let links to scripts, which work on GitHub, lead to the pages of the gallery here."""
+    source[0] = re.sub(r"\]\((?:\.\./)*examples/(\w+)\.py\)", r"](/gallery/\1.rst)", source[0])
+    source[0] = re.sub(r"\]\((?:\.\./)*examples\)", "](/gallery/index.rst)", source[0])
+
+
 def skip_inherited_from_libraries(app, what, name, member, skip, options):
     """Skip members that classes inherit from other libraries."""
     module = getattr(getattr(member, "fget", member), "__module__", None) or "cmim_sklearn"
@@ -74,4 +97,6 @@ def skip_inherited_from_libraries(app, what, name, member, skip, options):
 
 def setup(app):
     """Connect the event handlers to Sphinx."""
+    app.connect("config-inited", read_only_rst_as_headers, priority=11)  # after sphinx-gallery
     app.connect("autodoc-skip-member", skip_inherited_from_libraries)
+    app.connect("source-read", link_examples_to_gallery)
