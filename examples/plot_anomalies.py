@@ -1,13 +1,14 @@
 """
-Anomaly detection: unusual rows and the cell that causes them
-=============================================================
+Find unusual rows and the cell that is wrong
+============================================
 
-In each anomalous row, one cell was replaced by that of another row, so every single value is
-plausible. The log-likelihood of ``CMIMEncoder`` detects such rows with an AUC of 0.76. An
-isolation forest reaches 0.60, and the reconstruction error of an auto-encoder 0.73. The
-auto-encoder is better for swaps of latitude, total_rooms, population and the house value. No
-method detects a swapped housing age. ``score_columns`` names the swapped cell in 60 % of the
-anomalous rows, the auto-encoder in 48 %.
+This example shows how to find anomalous rows with ``score_samples``, and the wrong cell in each
+with ``score_columns``. One cell of each anomalous row was replaced by that of another row, so
+every single value is plausible. The log-likelihood finds such rows with an AUC of 0.76. An
+isolation forest reaches 0.60, and the reconstruction error of an auto-encoder 0.73, which is
+better for swaps of latitude, total_rooms, population and the house value. No method finds a
+swapped housing age. ``score_columns`` names the wrong cell in 60 % of the anomalous rows, the
+auto-encoder in 48 %.
 """
 
 from pathlib import Path

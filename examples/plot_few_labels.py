@@ -1,13 +1,13 @@
 """
-Few labels: features help from some hundred labels on, but not on every table
-=============================================================================
+Few labels and many rows without labels
+=======================================
 
-The encoder learns features from all training rows, without labels. On block groups of California,
-a linear model on these features is better than one on raw columns with 300 labels (0.62 against
-0.60) and with 1,000 (0.66 against 0.625), but not with 20 or 50. On both tables, boosted trees on
-raw columns are worse with up to 300 labels and equal with 1,000. On census incomes, a linear
-model on raw columns prepared by hand is as good or better at every number of labels (with 100
-labels 0.83 against 0.81).
+This example shows how to learn features from all rows when only some have a label, and when this
+helps. On block groups of California, a linear model on these features is better than one on raw
+columns with 300 labels (0.62 against 0.60) and with 1,000 (0.66 against 0.625), but not with 20
+or 50. On census incomes, a linear model on raw columns prepared by hand is as good or better at
+every number of labels (with 100 labels 0.83 against 0.81). On both tables, boosted trees on raw
+columns are worse with up to 300 labels and equal with 1,000.
 """
 
 import sys

@@ -1,12 +1,13 @@
 """
-Imputation with uncertainty
-===========================
+Impute missing cells, with their uncertainty
+============================================
 
-A quarter of the cells is hidden in rows of California's block groups. ``impute`` has a mean error
-of 0.46 standard deviations; ``KNNImputer`` has 0.48 and ``IterativeImputer`` 0.55. ``impute`` is
-best for rooms and households, and worse than ``KNNImputer`` for longitude and latitude. It also
-imputes the category. Multiple imputation estimates the uncertainty: some 90 % of the hidden
-numbers lie in their 90 % intervals.
+This example shows how to impute missing cells with ``impute``, and how to use several imputations
+as intervals. A quarter of the cells is hidden in rows of California's block groups. ``impute``
+has a mean error of 0.46 standard deviations; ``KNNImputer`` has 0.48 and ``IterativeImputer``
+0.55. It is best for rooms and households, and worse than ``KNNImputer`` for longitude and
+latitude. It also imputes the category, with accuracy 82 % (majority class 45 %). Some 90 % of the
+hidden numbers lie in their 90 % intervals.
 """
 
 from pathlib import Path

@@ -1,11 +1,12 @@
 """
-A map of a mixed table
-======================
+Draw a map of a mixed table
+===========================
 
-With ``n_components=2, embedding="mean"``, the latent codes of 2,000 block groups of California
-are a map. One diagonal orders them by size: a linear model predicts the rank by households with
-an R2 of 0.94. The other direction separates regions: a linear classifier recovers the region with
-accuracy 0.56 (majority class 0.43).
+This example shows how to draw the rows of a mixed table as points on a map, and how to read it.
+With ``n_components=2, embedding="mean"``, each of 2,000 block groups of California becomes one
+point. One diagonal orders them by size: a linear model predicts the rank by households with an R2
+of 0.94. The other direction separates regions: a linear classifier finds the region with accuracy
+0.56 (majority class 0.43).
 """
 
 from pathlib import Path

@@ -1,11 +1,13 @@
 """
-Number of components: choose it by held-out likelihood, without labels
-======================================================================
+Choose the number of components without labels
+==============================================
 
-The log-likelihood of held-out rows increases steeply up to 8 components and is flat from there.
-Finding this needs no labels. With labels the choice matters little for the default embedding: its
-1,024 hidden activations predict prices nearly as well with 2 components as with 32. The latent
-code itself improves up to 32, past the maximum of the likelihood.
+This example shows how to choose ``n_components`` by the log-likelihood of held-out rows, which
+needs no labels, and checks the choice with labels. The log-likelihood increases from -36.35 nats
+per row with 2 components to -34.91 with 8, and is flat from there (-35.02 with 32). For the
+default features the choice matters little: a linear model of prices has an R2 of 0.744 with 2
+components and 0.753 with 32. The latent code itself improves further, from 0.62 with 8 components
+to 0.74 with 32.
 """
 
 from pathlib import Path

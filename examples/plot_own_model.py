@@ -1,14 +1,13 @@
 """
-Informative embeddings from a custom PyTorch model
-==================================================
+Features from your own PyTorch model
+====================================
 
-For an auto-encoder of digits, a linear model is better on the last hidden layer of the decoder
-than on the latent code: 0.97 against 0.93. But a decoder with random weights does as well. The
-gain comes from a wide non-linear map, not from training the decoder. With all labels the pixels
-are as good.
-
-``InformativeEmbedding`` reads the features from the trained module, without training or changing
-it.
+This example shows how to read features from a trained PyTorch auto-encoder with
+``InformativeEmbedding``, and how to test whether they owe anything to training. A linear model of
+digits is better on the last hidden layer of the decoder than on the latent code: 0.97 against
+0.93. But a decoder with random weights does as well (0.96). The gain comes from a wide non-linear
+map, not from training the decoder. With all labels the pixels are as good (0.97). The module is
+neither trained nor changed.
 """
 
 import copy

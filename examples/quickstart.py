@@ -1,14 +1,13 @@
 """
-A linear model improves with features learned without labels
-============================================================
+Quickstart: features for a linear model
+=======================================
 
-A logistic regression predicts the price band of block groups in California. On raw columns,
-prepared by hand, its accuracy is 63.5 %. On the features of ``CMIMEncoder`` it is 68 %. The
-encoder takes the DataFrame as it is, with numbers, a category and missing values.
+This example shows how to put ``CMIMEncoder`` before a classifier, and what it gains. A logistic
+regression predicts the price band of block groups in California. On raw columns, prepared by
+hand, its accuracy is 63.5 %. On the features of the encoder it is 68 %. The encoder takes the
+DataFrame as it is, with numbers, a category and missing values, and learns without labels.
 """
 
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -48,11 +47,11 @@ by_hand = make_column_transformer(
 raw = Pipeline([("by_hand", by_hand), ("clf", LogisticRegression(max_iter=500))])
 
 # %%
-# The same classifier on the features of cMIM.
+# The same classifier on the features of cMIM. As a script, the encoder reports its progress.
 
 cmim = Pipeline(
     [
-        ("cmim", CMIMEncoder(random_state=0, verbose="--verbose" in sys.argv)),
+        ("cmim", CMIMEncoder(random_state=0, verbose="__file__" in globals())),
         ("clf", LogisticRegression(max_iter=500)),
     ]
 )
@@ -63,10 +62,8 @@ cmim = Pipeline(
 print(f"{len(X):,} block groups, {X.shape[1]} columns, {int(X.isna().sum().sum())} missing cells")
 accuracy = {}
 for name, model in {"raw columns + LR": raw, "cMIM + LR": cmim}.items():
-    start = time.perf_counter()
-    model.fit(X_train, y_train)
-    accuracy[name] = model.score(X_test, y_test)
-    print(f"{name:<18} accuracy {accuracy[name]:.3f}   {time.perf_counter() - start:5.1f} s")
+    accuracy[name] = model.fit(X_train, y_train).score(X_test, y_test)
+    print(f"{name:<18} accuracy {accuracy[name]:.3f}")
 
 # %%
 # The encoder is also a generative model. It generates rows with the columns of the table.

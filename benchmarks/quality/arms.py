@@ -24,11 +24,10 @@ from cmim_sklearn._models.features import feature_scale, hidden_states
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._training.net import ObjectiveLoss
 from cmim_sklearn.networks import build
-from cmim_sklearn.objectives import contrast, mim
+from cmim_sklearn.objectives import contrast
 
 TEMPERATURE = cmim_sklearn.CMIMEncoder().temperature
-WIDTH = 32
-"""Features of PCA and SVD."""
+WIDTH = 32  # of PCA and SVD
 FAMILY = {
     "AE": "AEEncoder",
     "VAE": "VAEEncoder",
@@ -36,7 +35,6 @@ FAMILY = {
     "cMIM": "CMIMEncoder",
     "cAE": "AEEncoder",
     "cVAE": "VAEEncoder",
-    "cMIM, second sample": "CMIMEncoder",
     "InfoNCE": "InfoNCEEncoder",
     "VICReg": "VICRegEncoder",
     "BarlowTwins": "BarlowTwinsEncoder",
@@ -77,31 +75,15 @@ def with_contrast(loss):
     return ObjectiveLoss(objective, **loss.options)
 
 
-def second_sample(batch):
-    """Loss of cMIM in which the positive is a second sample of the posterior, not the same code.
-
-    minus log e^{s_ii} / (e^{s_ii} + mean_{j != i} e^{s_ij}) with s_ij = cos(z_i, z'_j) / tau.
-    """
-    z = torch.nn.functional.normalize(batch.z, dim=1)
-    other = torch.nn.functional.normalize(batch.posterior.rsample(), dim=1)
-    s = z @ other.T / TEMPERATURE
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    log_mean = s.masked_fill(itself, -torch.inf).logsumexp(1) - np.log(max(1, len(z) - 1))
-    return {**mim(batch), "contrast": torch.nn.functional.softplus(log_mean - s.diagonal())}
-
-
 def make_encoder(arm, seed, **params):
     """Unfitted encoder of an arm of `FAMILY`."""
     cls = getattr(cmim_sklearn, FAMILY[arm])
 
-    class Changed(cls):
+    class WithContrast(cls):
         def _objective(self, model, seed):
-            if arm == "cMIM, second sample":
-                return ObjectiveLoss(second_sample)
             return with_contrast(super()._objective(model, seed))
 
-    if arm in ("cAE", "cVAE", "cMIM, second sample"):
-        cls = Changed
+    cls = WithContrast if arm in ("cAE", "cVAE") else cls
     if arm == "untrained":
         params = params | {"max_iter": 1, "learning_rate_init": 1e-12}
     return cls(random_state=seed).set_params(**params)
@@ -113,7 +95,6 @@ def embed_family(arm, seed, X_train, X_test, *, embeddings=("mean",), **params):
     Arms without a decoder have "mean", and "layers" of the encoder alone. The others also have
     "control": the informative embedding of a decoder with random weights.
     """
-    torch.manual_seed(seed)  # second_sample draws from the global generator
     encoder = make_encoder(arm, seed, **params)
     meter = Meter()
     encoder.fit(X_train)

@@ -13,6 +13,13 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range, t
 TREES = ("HistGradientBoosting", "ExtraTrees")
 GRID = ("AE", "cAE", "VAE", "cVAE", "MIM", "cMIM")
 """Auto-encoders without and with contrast."""
+PROBES = {
+    "linear": "linear",
+    "knn_cosine": "kNN (cosine)",
+    "knn_euclidean": "kNN (Euclidean)",
+    "mlp": "MLP",
+}
+"""Probes, and their names in tables."""
 LEAST_LEAD, WAY_LIMITS = 0.02, (-1.0, 1.5)
 """The way is undefined where trees lead raw columns by less; it is clipped to the limits."""
 CONFIDENCE, MARGIN = 0.95, 0.005

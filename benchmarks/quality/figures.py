@@ -19,11 +19,10 @@ LEAST_SECONDS = 0.01
 def styles(names):
     """Colour and marker of each name; cMIM has the first in every figure."""
     names = list(names)
-    order = sorted(names, key="cMIM".__ne__)
+    rank = {name: i for i, name in enumerate(sorted(names, key="cMIM".__ne__))}
     return {
-        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        name: {"color": COLOURS[rank[name] % 7], "marker": MARKERS[rank[name] % 9]}
         for name in names
-        for i in [order.index(name)]
     }
 
 

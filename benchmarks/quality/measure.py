@@ -6,7 +6,6 @@ a numeric target. Features are not scaled first, except those of other libraries
 
 import pickle
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,28 +25,15 @@ from cmim_sklearn._encoders.base import fit as fitting
 from cmim_sklearn._tables.read import read
 
 PROBE_ROWS = 8000
-
-
-COSINE = {"metric": "cosine", "algorithm": "brute"}
-EARLY = {"early_stopping": True, "random_state": 0}
+NEIGHBOURS = (KNeighborsClassifier, KNeighborsRegressor)
+KNN, MLP = {"algorithm": "brute"}, {"early_stopping": True, "random_state": 0}
 PROBES = {
     # name: for classes, for numbers
     "linear": (LogisticRegression(max_iter=500), RidgeCV(np.logspace(-2, 4, 13))),
-    "knn_cosine": (KNeighborsClassifier(**COSINE), KNeighborsRegressor(**COSINE)),
-    "knn_euclidean": (
-        KNeighborsClassifier(algorithm="brute"),
-        KNeighborsRegressor(algorithm="brute"),
-    ),
-    "mlp": (MLPClassifier(**EARLY), MLPRegressor(**EARLY)),
+    "knn_cosine": tuple(kind(metric="cosine", **KNN) for kind in NEIGHBOURS),
+    "knn_euclidean": tuple(kind(**KNN) for kind in NEIGHBOURS),
+    "mlp": (MLPClassifier(**MLP), MLPRegressor(**MLP)),
 }
-
-
-class Target(NamedTuple):
-    """Values of training and test rows, and whether they are numbers."""
-
-    train: np.ndarray
-    test: np.ndarray
-    regression: bool
 
 
 def measure(data_dir, env_dir, threads, piece):
@@ -56,24 +42,24 @@ def measure(data_dir, env_dir, threads, piece):
     torch.set_num_threads(threads)
     path = data_dir / f"{piece.table}.parquet"
     X_train, X_test, y_train, y_test, regression = load(path, piece.seed, piece.max_rows)
-    targets = {"": Target(y_train, y_test, regression)}
+    targets = {"": (y_train, y_test, regression)}
     if piece.regimes == ("targets",):
         targets = {"target": targets[""]}
         for name in TARGETS[piece.table]:
             targets[name] = other_target(X_train.pop(name), X_test.pop(name))
     features = embed(piece, X_train, X_test, env_dir, threads)
     rows = []
-    for name, target in targets.items():
-        known, known_test = (pd.notna(y) for y in target[:2])
+    for name, (y, y_test, regression) in targets.items():
+        known, known_test = pd.notna(y), pd.notna(y_test)
         for regime in ("all",) if name else piece.regimes:
             some = np.flatnonzero(known)
             if regime == "few":
-                some = some[few_rows(target.train[some], piece.seed)]
+                some = some[few_rows(y[some], piece.seed)]
             some = some[np.random.RandomState(piece.seed).permutation(len(some))[:PROBE_ROWS]]
             for embedding, (train, test) in features.matrices.items():
-                data = train[some], target.train[some], test[known_test], target.test[known_test]
+                data = train[some], y[some], test[known_test], y_test[known_test], regression
                 for probe in piece.probes if regime == "all" else ("linear",):
-                    value, cost = score(piece, probe, *data, target.regression)
+                    value, cost = score(piece, probe, *data)
                     row = {"embedding": embedding, "probe": probe, "score": value}
                     row["regime"] = f"target:{name}" if name else regime
                     rows.append(row | {"n_labels": len(some), "n_features": train.shape[1]} | cost)
@@ -86,10 +72,10 @@ def measure(data_dir, env_dir, threads, piece):
 
 
 def other_target(*parts):
-    """Column as a target; missing cells stay missing."""
+    """Column as a target, and whether it is a number; missing cells stay missing."""
     if pd.api.types.is_numeric_dtype(parts[0]):
-        return Target(*(part.to_numpy(float, na_value=np.nan) for part in parts), True)
-    return Target(*(part.astype(object).to_numpy() for part in parts), False)
+        return *(part.to_numpy(float, na_value=np.nan) for part in parts), True
+    return *(part.astype(object).to_numpy() for part in parts), False
 
 
 def embed(piece, X_train, X_test, env_dir, threads):

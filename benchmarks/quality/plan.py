@@ -8,7 +8,7 @@ import json
 from typing import NamedTuple
 
 from benchmarks.quality.arms import FAMILY, OTHERS, WITHOUT_DECODER, make_encoder
-from benchmarks.quality.compare import GRID, TREES
+from benchmarks.quality.compare import GRID, PROBES, TREES
 from benchmarks.rivals import RIVALS
 from cmim_sklearn._encoders.base import fit as fitting
 
@@ -97,32 +97,19 @@ def experiments(tables):
     def plain(*arms):
         return {(arm, ""): {} for arm in arms}
 
-    everyone = plain("cMIM", "raw", *TREES, "untrained", *OTHERS, *RIVALS)
-    plan = {
-        "rivals": Experiment("rivals", everyone, tables, 8000, **one),
-        "family": Experiment(
-            "family",
-            plain(*GRID, *WITHOUT_DECODER, "untrained"),
-            few,
-            embeddings=("layers", "informative", "mean", "control"),
-            probes=("linear", "knn_cosine", "knn_euclidean", "mlp"),
-        ),
-        "positive": Experiment(
-            "positive", {("cMIM", "self"): {}, ("cMIM, second sample", "second sample"): {}}, few
-        ),
-    }
+    arms = plain("cMIM", "raw", *TREES, "untrained", *OTHERS, *RIVALS)
+    plan = {"rivals": Experiment("rivals", arms, tables, 8000, **one)}
+    arms = plain(*GRID, *WITHOUT_DECODER, "untrained")
+    many = ("layers", "informative", "mean", "control"), tuple(PROBES)
+    plan["family"] = Experiment("family", arms, few, ABLATION_ROWS, *many)
     for name, values in ABLATIONS.items():
         plan[name] = Experiment(name, {("cMIM", shown(v)): {name: v} for v in values}, few)
-    plan["batch"] = Experiment(
-        "batch",
-        {
-            (arm, str(size)): {"batch_size": size, "n_updates": 1000}
-            for size in (16, 64, 256, 1024)
-            for arm in ("cMIM", "MIM", "InfoNCE")
-        },
-        few,
-        regimes=("all",),
-    )
+    arms = {
+        (arm, str(size)): {"batch_size": size, "n_updates": 1000}
+        for size in (16, 64, 256, 1024)
+        for arm in ("cMIM", "MIM", "InfoNCE")
+    }
+    plan["batch"] = Experiment("batch", arms, few, regimes=("all",))
     of = [name for name in TARGETS if name in tables]
     arms = plain("cMIM", "raw", *TREES, "untrained", "PCA")
     plan["targets"] = Experiment("targets", arms, of, regimes=("targets",), **one)

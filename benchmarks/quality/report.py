@@ -14,16 +14,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.quality import compare, figures
-from benchmarks.quality.compare import at_embedding, by_table, complete, paired, select, wide
+from benchmarks.quality.compare import PROBES, by_table, paired, select, wide
 from benchmarks.tools import markdown, number, significant
 
 HERE = Path(__file__).parent
-PROBES = {
-    "linear": "linear",
-    "knn_cosine": "kNN (cosine)",
-    "knn_euclidean": "kNN (Euclidean)",
-    "mlp": "MLP",
-}
 REGIMES = {"all": "all labels", "few": "few labels"}
 FAMILY = (*compare.GRID, "InfoNCE", "VICReg", "BarlowTwins", "untrained")
 FIRST = ("cMIM", "untrained", "raw", *compare.TREES)
@@ -42,7 +36,7 @@ class Page:
 
     def __init__(self, folder, context):
         self.folder, self.context = folder / "figures", context
-        self.places = list(dict.fromkeys([context.get("embedding", "layers"), "mean"]))
+        self.places = list(dict.fromkeys([context["embedding"], "mean"]))
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def draw(self, function, data, name, caption):
@@ -90,7 +84,7 @@ def comparison_table(comparisons, ours, theirs):
 
 def score_table(frame):
     """Mean scores over seeds by table, and the mean over the tables that all arms share."""
-    means, tables = by_table(frame), by_table(complete(frame))
+    means, tables = by_table(frame), by_table(compare.complete(frame))
     mean = tables.mean().reindex(means.columns).rename(f"mean of {len(tables)} shared")
     return markdown(pd.concat([means, mean.to_frame().T]).rename_axis("table"))
 
@@ -122,8 +116,8 @@ def contrast_table(rows, by, order):
 
 def rivals(page, rows):
     """cMIM against raw columns, trees and other features, with costs."""
-    linear = at_embedding(select(rows, probe="linear"), page.places[0])
-    chosen, confirmed = (page.context.get(f"{half}_on", []) for half in ("chosen", "confirmed"))
+    linear = compare.at_embedding(select(rows, probe="linear"), page.places[0])
+    chosen, confirmed = page.context["chosen_on"], page.context["confirmed_on"]
     summaries, features = {}, {}
     yield (
         "A linear model on features; trees are trained on raw columns. Other libraries' features "
@@ -191,7 +185,7 @@ def summary(frame):
 
 def targets(page, rows):
     """One encoder for several targets of a table."""
-    rows = at_embedding(select(rows, probe="linear"), page.places[0])
+    rows = compare.at_embedding(select(rows, probe="linear"), page.places[0])
     names = rows["table"] + ": " + rows["regime"].str.removeprefix("target:")
     frame = ordered(wide(rows.assign(table=names)), FIRST)
     yield "Each target counts as a table."
@@ -240,7 +234,7 @@ def family(page, rows):
     yield comparison_table({"reconstruction": paired(rebuilt, "cMIM", "MIM")}, "cMIM", "MIM")
     yield "### With contrast, without, and contrast alone"
     frames = {
-        f"{place}, {label}": ordered(wide(at_embedding(part, place)), FAMILY)
+        f"{place}, {label}": ordered(wide(compare.at_embedding(part, place)), FAMILY)
         for place in page.places
         for label, part in probes.items()
     }
@@ -269,8 +263,8 @@ def batch(page, rows):
     doublings = np.log2(rows["setting"].max() / rows["setting"].min())
     for place in page.places:
         for probe, label in PROBES.items():
-            part = at_embedding(select(rows, probe=probe), place)
-            scores = complete(wide(part, ["arm", "setting"]))
+            part = compare.at_embedding(select(rows, probe=probe), place)
+            scores = compare.complete(wide(part, ["arm", "setting"]))
             if scores.empty:
                 continue
             tables, seeds = by_table(scores), compare.seeds_of(scores)
@@ -291,7 +285,7 @@ def batch(page, rows):
 
 def time(page, rows):
     """Length of a fit."""
-    rows = at_embedding(select(rows, regime="all"), page.places[0])
+    rows = compare.at_embedding(select(rows, regime="all"), page.places[0])
     both, by_updates = ["default", "ten times"], rows[rows["setting"].str.contains("00")]
     scores = wide(rows[rows["setting"].isin(both)], "setting")
     seconds = by_table(wide(rows, "setting", "fit_s"))
@@ -302,7 +296,7 @@ def time(page, rows):
         check["threads"] = select(rows, setting="default").groupby("table")["threads"].min()
         yield "A default fit and one ten times as long:"
         yield markdown(check.astype({"threads": str}))
-    scores = by_table(complete(wide(by_updates, "setting")))
+    scores = by_table(compare.complete(wide(by_updates, "setting")))
     if plain := [name for name in scores if name.isdigit()]:
         longest = max(plain, key=int)
         means = {
@@ -323,7 +317,7 @@ def ablation(page, rows, experiment):
     settings = list(rows["setting"].unique())
     if all(s.replace(".", "").isdigit() for s in settings):
         settings.sort(key=float)
-    default = page.context.get("defaults", {}).get(experiment)
+    default = page.context["defaults"][experiment]
     default = default if default in settings else settings[0]
     lines, drawn = {}, {}
     for (place, probe, regime), part in rows.groupby(["embedding", "probe", "regime"], sort=False):
@@ -352,13 +346,12 @@ SECTIONS = {
 
 def about(results, context):
     """Data, machine and versions of the scores."""
-    versions = " ".join(f"{name} {value}," for name, value in context.get("versions", {}).items())
+    versions = " ".join(f"{name} {value}," for name, value in context["versions"].items())
     threads = " or ".join(f"{n:.0f}" for n in sorted(results["threads"].dropna().unique()))
     return (
         f"{results['table'].nunique()} tables, {results['seed'].nunique()} seeds, {len(results)} "
-        f"scores; {versions} {context.get('cpu', 'unknown machine')}, {threads} threads for each "
-        f"fit, {context.get('jobs', 1)} fits at a time. Failed fits: "
-        f"{'; '.join(context.get('failed', [])) or 'none'}."
+        f"scores; {versions} {context['cpu']}, {threads} threads for each fit, {context['jobs']} "
+        f"fits at a time. Failed fits: {'; '.join(context['failed']) or 'none'}."
     )
 
 
@@ -379,8 +372,7 @@ def main():
     parser.add_argument("--results", type=Path, default=HERE / "results.parquet")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md, figures/")
     args = parser.parse_args()
-    file = args.results.with_name("context.json")
-    context = json.loads(file.read_text()) if file.exists() else {}
+    context = json.loads(args.results.with_name("context.json").read_text())
     write_report(pd.read_parquet(args.results), args.out, context)
 
 

@@ -15,12 +15,11 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
-import sklearn
-import torch
 from tqdm import tqdm
 
 from benchmarks import rivals
@@ -44,9 +43,8 @@ def main(arguments=None):
     options = parser(__doc__, required=True)
     options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
     options.add_argument("--env-dir", type=Path, help="folder of the rivals' environments")
-    options.add_argument("--experiments", nargs="*", help="names; default: all")
-    options.add_argument("--arms", nargs="*", help="names; default: all")
-    options.add_argument("--tables", nargs="*", help="names; default: all but the text tables")
+    for name in ("experiments", "arms", "tables"):
+        options.add_argument(f"--{name}", nargs="*", help="names; default: all")
     options.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options.add_argument("--jobs", type=int, default=1, help="pieces at a time")
     options.add_argument("--threads", type=int, default=1, help="threads of each piece")
@@ -156,8 +154,7 @@ def gather(plan, out):
     rows = []
     for piece in pieces(plan, sorted({row["seed"] for row in everything})):
         for experiment, setting in piece.labels if piece.key in stored else ():
-            arm = piece.arm.removesuffix(", second sample")
-            label = (experiment, piece.table, piece.seed, arm, setting, piece.key)
+            label = (experiment, piece.table, piece.seed, piece.arm, setting, piece.key)
             rows += [dict(zip(LABELS, label, strict=True)) | row for row in stored[piece.key]]
     results = pd.DataFrame(rows, columns=LABELS + VALUES)
     scores = pd.DataFrame(everything, columns=["key", "seed", *VALUES])
@@ -180,12 +177,11 @@ def stored_scores(out):
 def context(tables, jobs):
     """Machine, versions, defaults and table halves for the report."""
     defaults = CMIMEncoder().get_params()
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
     return {
         "jobs": jobs,
         "cpu": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": versions | {"scikit-learn": sklearn.__version__},
-        "defaults": {name: shown(defaults[name]) for name in ABLATIONS} | {"positive": "self"},
+        "versions": {name: version(name) for name in ("torch", "scikit-learn")},
+        "defaults": {name: shown(defaults[name]) for name in ABLATIONS},
         "embedding": defaults["embedding"],
         "chosen_on": [name for name in tables if name in CHOSEN_ON],
         "confirmed_on": [name for name in tables if name not in CHOSEN_ON],

@@ -39,6 +39,6 @@ def interleave(contestants, repeats):
     return {name: own[-repeats:] for name, own in costs.items()}
 
 
-def quotients(ours, theirs, clock="cpu"):
-    """Our cost over theirs, turn by turn; use their median, not a quotient of medians."""
-    return [getattr(a, clock) / getattr(b, clock) for a, b in zip(ours, theirs, strict=True)]
+def quotients(ours, theirs):
+    """Our processor time over theirs, turn by turn; use the median, not a quotient of medians."""
+    return [a.cpu / b.cpu for a, b in zip(ours, theirs, strict=True)]

@@ -59,10 +59,8 @@ def detection(test, generated):
     parts = same_dtypes([part.sample(n, random_state=0) for part in (test, generated)])
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     model = HistGradientBoostingClassifier(**TREES)
-    is_generated = np.repeat([0, 1], n)
-    return cross_val_score(
-        model, pd.concat(parts), is_generated, cv=folds, scoring="roc_auc"
-    ).mean()
+    X, is_generated = pd.concat(parts), np.repeat([0, 1], n)
+    return cross_val_score(model, X, is_generated, cv=folds, scoring="roc_auc").mean()
 
 
 def supervised_score(train, test):
@@ -125,7 +123,7 @@ def in_environment(python, *arguments):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def evaluate(frame, name, model, out, python=None, params=None):
+def evaluate(frame, name, model, out, python, params):
     """All measures of one model on one table."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +133,7 @@ def evaluate(frame, name, model, out, python=None, params=None):
     rows_at, info_at = folder / f"{model}.parquet", folder / f"{model}.json"
     if not info_at.exists():
         if model in ("real", "independent", "cmim"):
-            rows, info = generate(model, train, params or {})
+            rows, info = generate(model, train, params)
             rows.to_parquet(rows_at)
         else:
             paths = folder / "train.parquet", rows_at
@@ -158,17 +156,18 @@ def main(arguments=None):
     options.add_argument("--tables", nargs="*", default=TABLES)
     args = options.parse_args(arguments)
     warnings.simplefilter("ignore")
-    rows, params = [], {"max_iter": 2} if args.quick else {}
-    for name in args.tables[:1] if args.quick else args.tables:
-        frame = pd.read_parquet(args.data_dir / f"{name}.parquet")
-        frame = frame[:300] if args.quick else frame
+    rows, out, tables, n_rows, params = [], args.out, args.tables, None, {}
+    if args.quick:
+        out, tables, n_rows, params = out / "quick", tables[:1], 300, {"max_iter": 2}
+    for name in tables:
+        frame = pd.read_parquet(args.data_dir / f"{name}.parquet")[:n_rows]
         for model in MODELS if args.rival_python else MODELS[:3]:
-            rows.append(evaluate(frame, name, model, args.out, args.rival_python, params))
+            rows.append(evaluate(frame, name, model, out, args.rival_python, params))
             values = {k: round(v, 3) for k, v in rows[-1].items() if isinstance(v, float)}
             print(f"{name:<20} {model:<15} {values}", flush=True)
     results = pd.DataFrame(rows)
     print("\n" + results.round(3).to_string(index=False))
-    save(results, args.out, "generation.csv")
+    save(results, out, "generation.csv")
 
 
 if __name__ == "__main__":

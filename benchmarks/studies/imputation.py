@@ -12,7 +12,6 @@ IterativeImputer and KNNImputer have their defaults, on standardised numbers and
 import time
 import warnings
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -76,7 +75,7 @@ def remove(X, share, rng):
     return X.mask(hidden), hidden
 
 
-def evaluate(path, share, params=MappingProxyType({}), max_rows=8000):
+def evaluate(path, share, params=None, max_rows=8000):
     """Scores of the imputers on one table, as a list of dicts."""
     warnings.simplefilter("ignore")
     X = pd.read_parquet(path).drop(columns="target")
@@ -88,7 +87,7 @@ def evaluate(path, share, params=MappingProxyType({}), max_rows=8000):
     train, _ = remove(train, share, rng)
     masked, hidden = remove(test, share, rng)
     rows = []
-    for name, imputer in imputers(params).items():
+    for name, imputer in imputers(params or {}).items():
         start = time.perf_counter()
         imputer.fit(train)
         fitted = time.perf_counter()

@@ -21,7 +21,6 @@ from benchmarks.quality.arms import (
     embed_family,
     make_encoder,
     reconstruction,
-    second_sample,
     with_contrast,
 )
 from benchmarks.quality.measure import PROBES, measure, n_epochs, score
@@ -32,7 +31,7 @@ from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._models.latent_model import Pass
 from cmim_sklearn._training.net import ObjectiveLoss
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
-from cmim_sklearn.objectives import cmim, contrast, mim
+from cmim_sklearn.objectives import contrast, mim
 
 SHORT = {"max_iter": 2, "hidden_layer_sizes": (16,), "n_components": 4}
 TABLES = tuple(sorted({*planned.ABLATION_TABLES, *planned.CHOSEN_ON, *TARGETS}))
@@ -66,12 +65,6 @@ def test_with_contrast_adds_only_the_contrastive_term():
     for name in plain:
         assert_allclose(terms[name], plain[name])
     assert_allclose(terms["contrast"], contrast(batch.z, 0.1))
-
-
-def test_a_second_sample_without_noise_is_the_code():
-    batch = make_pass(-60.0)
-    for name, term in cmim(batch).items():
-        assert_allclose(second_sample(batch)[name], term, atol=1e-5)
 
 
 def test_reconstruction_scores_one_for_the_table_and_zero_for_its_means():

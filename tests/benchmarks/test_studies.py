@@ -51,7 +51,7 @@ def test_imputers_of_matrices_keep_observed_cells():
 def test_generation(data_dir, tmp_path):
     folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
     generation.main(["--quick", "--tables", "mixed", *folders])
-    found = pd.read_csv(tmp_path / "generation.csv").set_index("model")
+    found = pd.read_csv(tmp_path / "quick" / "generation.csv").set_index("model")
     assert list(found.index) == ["real", "cmim", "independent"]
     assert found["detection"].between(0.3, 1).all()
     # Real rows are training rows, and trees trained on them are the reference.
