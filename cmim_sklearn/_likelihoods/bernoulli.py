@@ -32,7 +32,7 @@ class Bernoulli(Likelihood):
         super().__init__(len(values), len(values), len(values))
         self.values = [tuple(float(v) for v in pair) for pair in values]
         self.n_seen = np.asarray(n_seen, float)
-        pairs = np.array(self.values).reshape(-1, 2)
+        pairs = np.array([(zero, one) for zero, one in self.values]).reshape(-1, 2)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             single = pairs.astype(np.float32)
             is_exact = np.abs(single - pairs) <= SINGLE_PRECISION * np.abs(pairs)
