@@ -1,4 +1,7 @@
-"""Parallel test runs: one worker for each core that this process may use, each with one thread."""
+"""Parallel test runs, one worker for each core that this process may use, each with one thread.
+
+The option --device runs the tests on a stand-in for a GPU.
+"""
 
 import os
 from pathlib import Path
@@ -12,10 +15,23 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 
 def pytest_addoption(parser, pluginmanager):
-    """Accept the options in setup.cfg where pytest-xdist is not installed, or is disabled."""
+    """Add --device, and the options in setup.cfg where pytest-xdist is missing or disabled."""
+    parser.addoption(
+        "--device",
+        choices=["standin", "standin-float32"],
+        help='what device="auto" resolves to in tests, see tests/standin; default: CUDA or the CPU',
+    )
     if not pluginmanager.has_plugin("xdist"):
         for option in ("--numprocesses", "--dist"):
             parser.addoption(option, help="ignored without pytest-xdist")
+
+
+def pytest_configure(config):
+    """Register the stand-in device before the tests are imported."""
+    if name := config.getoption("--device"):
+        from tests import standin
+
+        standin.install(name)
 
 
 @pytest.hookimpl(optionalhook=True)

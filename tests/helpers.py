@@ -86,6 +86,11 @@ def weights(encoder):
     return {name: (tuple(w.shape), w.cpu().numpy().tobytes()) for name, w in state.items()}
 
 
+def encoded(encoder, table):
+    """Encoded rows (n, C) of a table, on the device of a fitted encoder's network."""
+    return torch.from_numpy(encoder.table_.encode(read(table))).to(encoder.net_.module.device)
+
+
 def state_of(encoder):
     """State sorted by name, since a file sorts the parameters."""
     return dict(sorted(encoder.__getstate__().items()))
@@ -191,7 +196,7 @@ def columns_of(kind, n=60, seed=0):
         "bernoulli": lambda: [rng.choice([3.0, 7.5], n), rng.choice([0.0, 1.0], n)],
         "categorical": lambda: [
             rng.choice(objects("a", "b", "c"), n),
-            rng.choice(objects(1, "x", True, "y", 2.5), n),
+            rng.choice(objects(1, "x", False, "y", 2.5), n),
         ],
         "poisson": lambda: [rng.poisson(3, n).astype(float), rng.poisson(100, n).astype(float)],
     }[kind]()

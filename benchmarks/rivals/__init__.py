@@ -1,12 +1,9 @@
-"""Features of other representation learners, each in a virtual environment of its own.
-
-    from benchmarks.rivals import RIVALS, embed
-    for name in RIVALS:
-        embed(name, X_train, X_test, raw_train, raw_test, seed=0, env_dir="out/envs")
+"""Features of other representation learners, each in a separate virtual environment.
 
 A folder here is an environment: ``requirements.txt`` with exact versions, for Python 3.11 or later
-on Linux, and ``embed.py``, which that environment's python runs as a subprocess. Rows go to it, and
-features and measurements come back, as files (`exchange.py`). No labels go to it.
+on Linux, and ``embed.py``, which that environment's Python runs as a subprocess. Rows go to it, and
+features and costs come back, as files (`exchange.py`). It gets no labels. To add a rival, add a
+folder and a line in `RIVALS`.
 """
 
 import fcntl
@@ -17,26 +14,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+
+from benchmarks.tools import numeric_columns
 
 HERE = Path(__file__).parent
-STAMP = "requirements.sha256"
-LAST_LINES = 20
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
+THREAD_VARIABLES = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA")]
 
 
 class Rival(NamedTuple):
-    """A method of an environment, and which form of the rows it takes."""
+    """Environment, method, and whether it takes the frame or prepared numbers."""
 
     env: str
     method: str
@@ -53,159 +43,68 @@ RIVALS = {
 }
 
 
-class Embedded(NamedTuple):
-    """What a rival made of a table, and what it took.
-
-    Attributes
-    ----------
-    train, test : ndarray of shape (n, w), float32
-        Features, row for row.
-    fit_s : float
-        Seconds to fit; for a rival that takes frames, with its own preparation of the columns, and
-        for UMAP with its compilation, about nine seconds in every process.
-    transform_rows_s : float
-        Test rows transformed per second, once warm.
-    peak_mb : float
-        Peak memory of the subprocess, less its memory right before fitting.
-    bytes : int
-        Size of the fitted model on disk.
-    """
-
-    train: np.ndarray
-    test: np.ndarray
-    fit_s: float
-    transform_rows_s: float
-    peak_mb: float
-    bytes: int
-
-
 def last_lines(text):
-    return "\n".join(text.strip().splitlines()[-LAST_LINES:])
-
-
-@contextmanager
-def locked(path):
-    """One process at a time; the lock goes with the process, however that ends."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def run_step(name, command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        output = last_lines(done.stdout + done.stderr)
-        raise RuntimeError(f"No environment for {name}: {' '.join(command[1:])} failed.\n{output}")
+    return "\n".join(text.strip().splitlines()[-20:])
 
 
 def install(name, env_dir):
-    """The python of a rival's environment, which is built on first use.
-
-    It is built anew when its ``requirements.txt`` has changed, or if it wasn't finished.
-
-    Parameters
-    ----------
-    name : str
-        One of `RIVALS`.
-    env_dir : path-like
-        Folder that holds one environment per folder here.
-
-    Returns
-    -------
-    pathlib.Path
-    """
+    """Python of a rival's environment, built on first use or if its requirements changed."""
     env = RIVALS[name].env
     requirements = HERE / env / "requirements.txt"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     home = Path(env_dir).absolute() / env
-    python, stamp = home / "bin" / "python", home / STAMP
+    python, stamp = home / "bin" / "python", home / "requirements.sha256"
     home.parent.mkdir(parents=True, exist_ok=True)
-    with locked(home.with_name(f"{env}.lock")):
+    with open(home.with_name(f"{env}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists() and stamp.read_text() == wanted:
             return python
-        verb = "Rebuilding" if home.exists() else "Building"
-        print(f"{verb} the environment of {name} in {home}", flush=True)
+        print(f"Building the environment of {name} in {home}", flush=True)
         shutil.rmtree(home, ignore_errors=True)
-        run_step(name, [sys.executable, "-m", "venv", str(home)])
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # torch first: should the choice of its build fail, it does so before all else.
-        torch = [r for r in requirements.read_text().split() if r.startswith("torch==")]
-        if torch:
-            run_step(name, [*pip, *torch])
-        run_step(name, [*pip, "-r", str(requirements)])
+        for command in ([sys.executable, "-m", "venv", str(home)], [*pip, "-r", str(requirements)]):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                output = last_lines(done.stdout + done.stderr)
+                raise RuntimeError(f"No environment for {name}: {command} failed.\n{output}")
         stamp.write_text(wanted)
     return python
 
 
-def surroundings(threads):
-    """The variables that a rival's process gets: few threads, no bars and no GPU."""
-    quiet = {"PYTHONPATH": str(HERE), "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return {**os.environ, **quiet, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-
-
 def plain(frame):
-    """A frame that parquet takes whatever it holds: categories as strings, names too."""
+    """Frame that Parquet accepts: words and names as strings."""
     frame = frame.rename(columns=str).reset_index(drop=True)
-    words = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
+    words = frame.columns.difference(numeric_columns(frame))
     return frame.assign(**{c: frame[c].astype(object).map(str, na_action="ignore") for c in words})
 
 
-def embed(
-    name, X_train, X_test, raw_train, raw_test, seed, env_dir, threads=1, timeout_s=1800
-) -> Embedded:
-    """Fit a rival to the training rows, without labels, and get its features of both parts.
+def embed(name, frames, matrices, seed, env_dir, threads=1, timeout_s=1800):
+    """Features of training and test rows by a rival that is fitted to the former, and its costs.
 
-    Parameters
-    ----------
-    name : str
-        One of `RIVALS`.
-    X_train, X_test : DataFrame
-        Numbers, categories and strings, with holes; for rivals that prepare columns themselves.
-    raw_train, raw_test : ndarray
-        The same rows as floats (`benchmarks.linear_probe.raw_matrices`), for the others.
-    seed : int
-    env_dir : path-like
-        Folder of the environments; see `install`.
-    threads : int, default=1
-    timeout_s : float, default=1800
-
-    Returns
-    -------
-    Embedded
-
-    Raises
-    ------
-    RuntimeError
-        If the environment can't be built, or the subprocess fails or takes too long.
+    ``frames`` and ``matrices`` are the same training and test rows as frames and as prepared
+    numbers. Raises RuntimeError if the environment cannot be built, or if the subprocess fails or
+    takes longer than ``timeout_s``.
     """
-    rival = RIVALS[name]
+    rival, parts = RIVALS[name], ("train", "test")
     python = install(name, env_dir)
+    quiet = {"PYTHONPATH": str(HERE), "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    variables = {**os.environ, **quiet, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        if rival.takes_frame:
-            plain(X_train).to_parquet(folder / "train.parquet")
-            plain(X_test).to_parquet(folder / "test.parquet")
-        else:
-            np.savez(folder / "raw.npz", train=raw_train, test=raw_test)
-        command = [str(python), str(HERE / rival.env / "embed.py"), str(folder), rival.method]
+        for part, frame in zip(parts, frames if rival.takes_frame else (), strict=False):
+            plain(frame).to_parquet(folder / f"{part}.parquet")
+        np.savez(folder / "raw.npz", **dict(zip(parts, matrices, strict=True)))
+        script = HERE / rival.env / "embed.py"
+        command = [str(python), str(script), str(folder), rival.method, str(seed)]
+        options = {"cwd": folder, "env": variables, "capture_output": True, "text": True}
         try:
-            done = subprocess.run(
-                [*command, str(seed)],
-                cwd=folder,
-                env=surroundings(threads),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=timeout_s,
-            )
+            done = subprocess.run(command, timeout=timeout_s, **options)
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"{name} took longer than {timeout_s:g} s") from None
-        # Lightning ends in good order, with exit code 0, when it is told to stop.
-        if done.returncode or not (folder / "measured.json").exists():
-            raise RuntimeError(
-                f"{name} failed with exit code {done.returncode}:\n{last_lines(done.stderr)}"
-            )
+        # Lightning exits with code 0 when it is interrupted.
+        if done.returncode or not (folder / "costs.json").exists():
+            output = last_lines(done.stderr)
+            raise RuntimeError(f"{name} failed with exit code {done.returncode}:\n{output}")
         with np.load(folder / "features.npz") as features:
-            train, test = features["train"], features["test"]
-        measured = json.loads((folder / "measured.json").read_text())
-    return Embedded(train, test, **measured)
+            made = features["train"], features["test"]
+        return made, json.loads((folder / "costs.json").read_text())

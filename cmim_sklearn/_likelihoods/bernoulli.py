@@ -1,5 +1,7 @@
 """Bernoulli likelihood of columns with two values, parametrised by the logit."""
 
+from decimal import Decimal
+
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -7,6 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
 from cmim_sklearn._likelihoods.scaling import SINGLE_PRECISION
 from cmim_sklearn._likelihoods.summary import summarise
+from cmim_sklearn._utils.levels import level_of, plain_level
 
 
 class Bernoulli(Likelihood):
@@ -14,8 +17,8 @@ class Bernoulli(Likelihood):
 
     Parameters
     ----------
-    values : list of C pairs of float
-        Raw values that encode to 0 and 1.
+    values : list of C pairs of float, int or Decimal
+        Raw values that encode to 0 and 1; ints and Decimals where float64 may not be exact.
     n_seen : array of shape (C,)
         Number of observed training values.
 
@@ -23,20 +26,22 @@ class Bernoulli(Likelihood):
     ----------
     in_single : array of shape (C,)
         Whether values are compared in single precision: float64 in fit may be float32 in use, in
-        which 0.1 is another number. False if the two values are equal or inexact there.
+        which 0.1 is another number. False if the two values are whole, or equal or inexact there.
     """
 
     has_levels = True
 
     def __init__(self, values, n_seen):
         super().__init__(len(values), len(values), len(values))
-        self.values = [tuple(float(v) for v in pair) for pair in values]
+        self.values = [tuple(_number(v) for v in pair) for pair in values]
+        self._are_exact = [any(not isinstance(v, float) for v in pair) for pair in self.values]
         self.n_seen = np.asarray(n_seen, float)
-        pairs = np.array([(zero, one) for zero, one in self.values]).reshape(-1, 2)
+        pairs = np.array([(float(a), float(b)) for a, b in self.values]).reshape(-1, 2)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             single = pairs.astype(np.float32)
             is_exact = np.abs(single - pairs) <= SINGLE_PRECISION * np.abs(pairs)
-        self.in_single = is_exact.all(1) & (single[:, 0] != single[:, 1])
+        is_whole = ((pairs == np.round(pairs)) & (np.abs(pairs) < 2**53)).all(1)
+        self.in_single = is_exact.all(1) & (single[:, 0] != single[:, 1]) & ~is_whole
         self.register_buffer("_log_unknown", log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod
@@ -58,11 +63,17 @@ class Bernoulli(Likelihood):
         return cls(values, [summary.n_seen for summary in summaries])
 
     def state(self):
-        return {"values": [list(pair) for pair in self.values], "n_seen": self.n_seen}
+        pairs = [[plain_level(value) for value in pair] for pair in self.values]
+        return {"values": pairs, "n_seen": self.n_seen}
 
     def encode(self, columns):
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, pair) in enumerate(zip(columns, self.values, strict=True)):
+            if self._are_exact[c]:
+                code = {pair[0]: 0.0, pair[1]: 1.0, None: np.nan}
+                seen = [None if v != v else v for v in column.tolist()]
+                out[:, c] = [code.get(v, -1.0) for v in seen]
+                continue
             kind = np.float32 if self.in_single[c] else np.float64
             with np.errstate(over="ignore", under="ignore"):
                 (zero, one), values = np.array(pair, kind), column.astype(kind)
@@ -71,10 +82,16 @@ class Bernoulli(Likelihood):
         return out
 
     def decode(self, encoded, *, drawn=False):
-        return [
-            np.where(np.isnan(code) | (n == 0), np.nan, np.where(code > 0.5, one, zero))
-            for code, (zero, one), n in zip(encoded.T, self.values, self.n_seen, strict=True)
-        ]
+        out = []
+        for c, (zero, one) in enumerate(self.values):
+            code = encoded[:, c]
+            missing = np.isnan(code) | (self.n_seen[c] == 0)
+            if self._are_exact[c]:
+                table = np.array([zero, one, None], dtype=object)
+                out.append(table[np.where(missing, 2, code > 0.5).astype(int)])
+            else:
+                out.append(np.where(missing, np.nan, np.where(code > 0.5, one, zero)))
+        return out
 
     def levels_of(self, column):
         return self.values[column]
@@ -115,3 +132,9 @@ class Bernoulli(Likelihood):
         """More likely raw value of each cell."""
         p = (torch.sigmoid(params) * weights.unsqueeze(-1)).sum(1)
         return self.decode(p.cpu().numpy())
+
+
+def _number(value):
+    """A value as it is in a state, as a float, an int or a Decimal."""
+    value = level_of(value)
+    return value if isinstance(value, int | Decimal) else float(value)

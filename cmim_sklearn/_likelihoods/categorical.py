@@ -1,13 +1,14 @@
 """Categorical likelihood: probabilities of levels by one segmented softmax."""
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import torch
 
 from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
 from cmim_sklearn._likelihoods.summary import summarise
+from cmim_sklearn._utils.levels import level_of, plain_level, twin_of
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MANY_LEVELS = 100
@@ -39,7 +40,7 @@ class Categorical(Likelihood):
 
     def __init__(self, levels, n_classes, rare_shares, n_seen):
         super().__init__(len(levels), sum(n_classes), sum(n_classes))
-        self.levels = [list(column) for column in levels]
+        self.levels = [[level_of(level) for level in column] for column in levels]
         self.n_classes = [int(k) for k in n_classes]
         self.rare_shares = [np.asarray(share, float) for share in rare_shares]
         self._codes = [{level: i for i, level in enumerate(column)} for column in self.levels]
@@ -61,8 +62,10 @@ class Categorical(Likelihood):
     def fit(cls, columns, names, *, summaries=None, max_categories=256, **options):
         """Learn the levels of each column, with at most ``max_categories`` classes."""
         levels, n_classes, shares, n_seen = [], [], [], []
+        for column, name in zip(columns, names, strict=True):
+            _warn_of_booleans(column, name)
         for summary, name in zip(summaries or summarise(columns, True), names, strict=True):
-            counts = summary.counts
+            counts = _of_one_type(summary.counts)
             n_seen.append(summary.n_seen)
             ordered = sorted(counts, key=lambda level: (type(level).__name__, level))
             share = np.ones(1)
@@ -82,7 +85,7 @@ class Categorical(Likelihood):
 
     def state(self):
         return {
-            "levels": self.levels,
+            "levels": [[plain_level(level) for level in column] for column in self.levels],
             "n_classes": self.n_classes,
             "rare_shares": self.rare_shares,
             "n_seen": self.n_seen,
@@ -93,6 +96,8 @@ class Categorical(Likelihood):
         for c, (column, codes) in enumerate(zip(columns, self._codes, strict=True)):
             lookup = defaultdict(lambda: -1.0, {**codes, None: np.nan})
             out[:, c] = list(map(lookup.__getitem__, column.tolist()))
+            for row in np.flatnonzero(out[:, c] == -1):
+                out[row, c] = codes.get(twin_of(column[row]), -1.0)
         return out
 
     def decode(self, encoded, *, drawn=False):
@@ -201,6 +206,31 @@ class Categorical(Likelihood):
         p = [part.softmax(-1).flatten(1) for part in self._by_size(params.flatten(0, 1))]
         p = (torch.cat(p, 1).view(n, draws, -1) * weights.unsqueeze(-1)).sum(1)
         return self.decode(self._best(p).cpu().numpy())
+
+
+def _of_one_type(counts):
+    """Counts with whole floats as ints if there are ints: a level may come in both forms."""
+    if not any(type(level) is int and abs(level) >= 2**53 for level in counts):
+        return counts
+    return Counter(
+        {int(v) if isinstance(v, float) and v.is_integer() else v: n for v, n in counts.items()}
+    )
+
+
+def _warn_of_booleans(column, name):
+    """Warn if a boolean and a number are equal, which makes them one level."""
+    if not {bool} < set(map(type, column)):
+        return
+    booleans = {level for level in column if type(level) is bool}
+    equal = {level for level in column if type(level) is not bool and level in booleans}
+    if equal:
+        number = min(equal)
+        warnings.warn(
+            f"Column {name!r} has the levels {bool(number)} and {number!r}, which are equal and "
+            "count as one level. Convert the column to strings to keep them apart.",
+            UserWarning,
+            stacklevel=user_stacklevel(),
+        )
 
 
 def _warn_of_identifiers(name, n_levels, n_seen):

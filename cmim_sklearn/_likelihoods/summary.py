@@ -1,5 +1,6 @@
 """Column summaries over all rows, gathered one part at a time."""
 
+import copy
 from collections import Counter
 
 import numpy as np
@@ -19,9 +20,9 @@ class ColumnSummary:
     ----------
     n_seen : int
         Number of observed values.
-    low, high : float
+    low, high : float, int or Decimal
         Smallest and largest number; NaN without numbers.
-    distinct : set of float
+    distinct : set of float, int or Decimal
         Distinct numbers, at most three of them.
     not_a_count : tuple of (int, float) or None
         Row and value of the first number that is negative or not whole.
@@ -52,11 +53,13 @@ class ColumnSummary:
     def as_level(self):
         """Summary of the column as a category, for a column with one distinct number."""
         summary = ColumnSummary(has_levels=True)
-        summary.n_seen, summary.counts[float(self.low)] = self.n_seen, self.n_seen
+        summary.n_seen, summary.counts[self.low] = self.n_seen, self.n_seen
         return summary
 
     def add(self, values, first_row=0):
         """Add values (m,) of the column: floats with NaN, or objects with None.
+
+        Objects without levels are numbers that float64 may not hold exactly.
 
         Returns
         -------
@@ -69,20 +72,24 @@ class ColumnSummary:
             self.counts.update(counts)
             self.n_seen += sum(counts.values())
             return self
-        observed = values[~np.isnan(values)]
+        exact, values = values, values.astype(np.float64, copy=False)
+        is_seen = ~np.isnan(values)
+        exact, observed = exact[is_seen], values[is_seen]
         if len(observed):
+            # As Python numbers, which compare exactly.
+            low, high = np.array([exact.min(), exact.max()], exact.dtype).tolist()
+            self.low = min(self.low, low) if self.n_seen else low
+            self.high = max(self.high, high) if self.n_seen else high
             self.n_seen += len(observed)
             with np.errstate(over="ignore", invalid="ignore"):
                 self._total += observed.sum()
-            self.low = np.fmin(self.low, observed.min())
-            self.high = np.fmax(self.high, observed.max())
-            others = observed if len(self.distinct) < 3 else ()
+            others = exact if len(self.distinct) < 3 else ()
             while len(others) and len(self.distinct) < 3:  # at most three passes, without sorting
-                others = others[~np.isin(others, list(self.distinct))]
+                others = others[~np.isin(others, np.array(list(self.distinct), exact.dtype))]
                 self.distinct.update(others[:1].tolist())
             self._add_decimals(observed)
             if self.not_a_count is None:
-                is_bad = (values < 0) | (values != np.round(values)) & ~np.isnan(values)
+                is_bad = (values < 0) | (values != np.round(values)) & is_seen
                 bad = np.flatnonzero(is_bad)
                 if len(bad):
                     self.not_a_count = first_row + int(bad[0]), float(values[bad[0]])
@@ -94,6 +101,13 @@ class ColumnSummary:
         for kind, most in self._decimals.items():
             if most <= MOST_DECIMALS and (self._is_single or kind is np.float64):
                 self._decimals[kind] = max(most, _decimals_of(observed, kind))
+
+    def moved(self, span, distinct, decimals):
+        """Summary of the same numbers, counted from the smallest, with a number of decimals."""
+        summary = copy.copy(self)
+        summary.low, summary.high, summary.distinct = 0.0, span, distinct
+        summary._is_single, summary._decimals = False, {np.float64: decimals}
+        return summary
 
 
 def summarise(columns, has_levels=False):

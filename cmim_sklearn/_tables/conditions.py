@@ -1,10 +1,19 @@
 """Conditions of `sample`: values held fixed, checked against the schema of a table."""
 
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+
 import numpy as np
 
-from cmim_sklearn._tables.dtypes import float_type, integer_bounds, number_bounds
+from cmim_sklearn._tables.dtypes import (
+    float_type,
+    integer_bounds,
+    is_object,
+    number_bounds,
+    scale_of,
+)
 from cmim_sklearn._tables.read import (
-    BOOLEAN,
     CATEGORY,
     Frame,
     as_numbers,
@@ -13,8 +22,8 @@ from cmim_sklearn._tables.read import (
     read,
     read_objects,
 )
-from cmim_sklearn._tables.schema import as_kind, column_position
-from cmim_sklearn._utils.messages import listed, shown
+from cmim_sklearn._tables.schema import column_position, level_text
+from cmim_sklearn._utils.messages import listed, number_text, shown
 
 
 def read_conditions(table, given) -> Frame:
@@ -46,8 +55,8 @@ def read_conditions(table, given) -> Frame:
     columns = [columns.get(p, np.full(n, np.nan)) for p in range(len(table.types))]
     frame = Frame(table.layout, columns, table.types, None, index)
     _check_empty(table, frame)
-    _check_levels(table, frame)
-    _check_bounds(table, frame)
+    _match_levels(table, frame)
+    _check_numbers(table, frame)
     _check_constants(table, frame)
     return frame
 
@@ -64,7 +73,7 @@ def _read_dict(table, given):
     for key, value in given.items():
         p = column_position(key, table.layout.names, len(table.types), "conditions")
         value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
-        column, _ = read_objects([value], key)
+        column, *_ = read_objects([value], key)
         # A level keeps its type: True and 1 may be two levels of one column.
         is_level = table.types[p] == CATEGORY and not is_missing(column)[0]
         columns[p] = np.array([value], dtype=object) if is_level else column
@@ -103,63 +112,83 @@ def _check_empty(table, frame):
             )
 
 
-def _check_levels(table, frame):
-    for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
+def _match_levels(table, frame):
+    """Check that levels were seen in fit; those of categories become the levels of fit."""
+    for block, likelihood, columns in table.raw_parts(frame):
         if not likelihood.has_levels:
             continue
-        columns = [as_kind(frame, p, likelihood) for p in block.positions]
         encoded = likelihood.encode(columns)
         for c, p in enumerate(block.positions):
             unknown = np.flatnonzero(encoded[:, c] == -1)
             if len(unknown):
-                value, levels = columns[c][unknown[:1]].tolist()[0], likelihood.levels_of(c)
-                if table.types[p] == BOOLEAN:
-                    levels = [bool(level) for level in levels]
-                    value = bool(value) if value in (0, 1) else value
+                value = columns[c][unknown[:1]].tolist()[0]
+                text = partial(level_text, column_type=table.types[p])
                 raise ValueError(
-                    f"`conditions`: unknown level {shown(value)} for column {frame.name(p)!r}. "
-                    f"Levels seen in fit: {listed(levels)}."
+                    f"`conditions`: unknown level {text(value)} for column {frame.name(p)!r}. "
+                    f"Levels seen in fit: {listed(likelihood.levels_of(c), text)}."
                 )
+        if likelihood.takes == CATEGORY:
+            for p, values in zip(block.positions, likelihood.decode(encoded), strict=True):
+                frame.columns[p] = values
 
 
-def _check_bounds(table, frame):
+def _check_numbers(table, frame):
     """Check that columns are given numbers that their dtype, and counts, can hold."""
     blocks = zip(table.blocks, table.likelihood.blocks, strict=True)
     is_count = {p: part.is_count for block, part in blocks for p in block.positions}
     for p, values in enumerate(frame.columns):
         description = table.layout.dtype_of(p)
-        bounds, is_whole = integer_bounds(description), True
+        bounds, scale = integer_bounds(description), scale_of(description)
+        is_whole = bounds is not None or is_count[p]
         if is_count[p]:
             bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
-        elif bounds is None:
-            bounds, is_whole = number_bounds(description), False
-            bounds = bounds and tuple(map(float, bounds))
-        if values.dtype == object or bounds is None:
+        elif not is_whole:
+            bounds = number_bounds(description)
+        if table.types[p] == CATEGORY:
             continue
-        is_wrong = (values < bounds[0]) | (values > bounds[1])
-        if is_whole:
-            is_wrong |= ~np.isnan(values) & (values != np.round(values))
-        if is_wrong.any():
-            number = "whole number" if is_whole else "number"
+        for value in as_objects(values[~is_missing(values)]):
+            # As Python numbers, which compare exactly.
+            if bounds and not _is_within(value, bounds, is_whole):
+                number = "whole number" if is_whole else "number"
+                low, high = bounds if is_whole else map(float, bounds)
+                expected = f"a {number} from {low} to {high}"
+            elif scale is not None and not is_object(description) and _has_more(value, scale):
+                expected = f"a number with at most {scale} decimals, as its dtype"
+            else:
+                continue
             raise ValueError(
-                f"`conditions`: column {frame.name(p)!r} must be a {number} from {bounds[0]} to "
-                f"{bounds[1]}; got {values[is_wrong][0]:g}."
+                f"`conditions`: column {frame.name(p)!r} must be {expected}; got "
+                f"{number_text(value)}."
             )
+
+
+def _is_within(value, bounds, is_whole):
+    """Whether a finite number is within bounds, and whole if it must be."""
+    if not np.isfinite(float(value)):
+        return False
+    exact = Fraction(value)
+    return bounds[0] <= exact <= bounds[1] and not (is_whole and exact.denominator > 1)
+
+
+def _has_more(value, scale):
+    """Whether a number has more decimals than a scale."""
+    return (Fraction(str(value)) * 10**scale).denominator > 1
 
 
 def _check_constants(table, frame):
     """Check that columns that were constant in fit are given this value, in their precision."""
-    for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
+    for block, likelihood, columns in table.raw_parts(frame):
         for c, p in enumerate(block.positions):
             constant = likelihood.constant_of(c)
             if constant is None:
                 continue
-            values = as_numbers(frame.columns[p], frame.name(p))
             kind = float_type(table.layout.dtype_of(p)) or np.float64
             with np.errstate(over="ignore"):
-                is_other = values.astype(kind) != kind(constant)
-            wrong = values[is_other & ~np.isnan(values)]
+                is_other = columns[c].astype(kind) != kind(constant)
+            wrong = frame.columns[p][is_other & ~np.isnan(columns[c])]
             if len(wrong):
+                if p in table.origins:
+                    (constant,) = table.origins[p].absolute(np.array([constant]))
                 raise ValueError(
                     f"`conditions`: column {frame.name(p)!r} was constant in fit, {constant!r}; "
                     f"got {shown(wrong.tolist()[0])}. Remove it from `conditions`, or fit to rows "
@@ -171,9 +200,18 @@ def impose_conditions(columns, frame: Frame, rows):
     """Overwrite generated raw columns (n,) with the conditions at the frame's rows (n,)."""
     out = []
     for p, values in enumerate(columns):
-        given = frame.columns[p]
-        is_level = values.dtype == object
-        given = as_objects(given) if is_level else as_numbers(given, frame.name(p))
-        given = given[rows]
+        given, description = frame.columns[p][rows], frame.layout.dtype_of(p)
+        if is_object(description) and scale_of(description) is not None:
+            given = _as_decimals(given)
+        elif float_type(description):
+            given = as_numbers(given, frame.name(p))
+        if object in (values.dtype, given.dtype):
+            values, given = as_objects(values), as_objects(given)
         out.append(np.where(is_missing(given), values, given))
     return out
+
+
+def _as_decimals(values):
+    """Numbers of a column of Decimals, with all the decimals that were given."""
+    numbers = as_objects(values)
+    return np.array([None if v is None else Decimal(str(v)) for v in numbers], dtype=object)

@@ -9,8 +9,13 @@ from fractions import Fraction
 
 import numpy as np
 
+from cmim_sklearn._tables.wide import MAX_SCALE
+from cmim_sklearn._utils.levels import level_of, plain_level
 from cmim_sklearn._utils.messages import shown
 
+NAMES = "strings, numbers or tuples of them"
+TUPLES, RANGE = {"dtype": "tuples"}, {"dtype": "range"}
+"""Descriptions of a MultiIndex and of a RangeIndex of columns."""
 MAX_DIGITS = 76
 """Maximum precision of a decimal dtype, that of Arrow's decimal256."""
 
@@ -22,19 +27,25 @@ class Layout:
     Attributes
     ----------
     library : {"numpy", "pandas", "polars", "pyarrow"}
-    names : list of str or int, or None
-        Column names; None for arrays and lists.
+    names : list or None
+        Column names, strings in polars and pyarrow; see `is_name` for those of pandas. None for
+        arrays and lists.
     dtypes : list of dict
-        Description of the dtype of each column; for an array, one that all columns share.
+        Description of the dtype of each column; for an array, it may be one that all columns share.
+        That of objects names the type of numbers that are not ints: ``{"scale": 2}`` for Decimals
+        of up to two decimals, ``{"of": "float"}`` for floats.
+    header : dict or None
+        Type and names of the index of columns of a pandas table; None for other tables.
     """
 
     library: str
     names: list | None
     dtypes: list
+    header: dict | None = None
 
     def dtype_of(self, position):
         """Description of the dtype of a column."""
-        return self.dtypes[0 if self.names is None else position]
+        return self.dtypes[position if len(self.dtypes) > 1 else 0]
 
     def state(self):
         """Return the constructor's arguments."""
@@ -58,21 +69,43 @@ def check_layout(layout):
             f"column names must be a list, or None for arrays; got {shown(layout.names)} for "
             f"{layout.library}."
         )
-    if len(layout.dtypes) != (1 if layout.names is None else len(layout.names)):
+    if layout.names is not None and len(layout.dtypes) != len(layout.names):
         raise ValueError(
             f"the saved schema must have one dtype per column; got {len(layout.dtypes)} dtypes for "
             f"columns {shown(layout.names)}."
         )
-    for name in layout.names or []:
-        if not isinstance(name, str | int | float):
-            raise ValueError(f"column names must be strings or numbers; got {shown(name)}.")
+    header = layout.header or {"of": TUPLES, "names": []}
+    for name in [*(layout.names or []), *header["names"]]:
+        if not is_name(name):
+            raise ValueError(f"column names must be {NAMES}; got {shown(name)}.")
+    if header["of"] == RANGE and not all(type(name) is int for name in layout.names):
+        raise ValueError(f"a range of column names must be ints; got {shown(layout.names)}.")
+    if header["of"] not in (TUPLES, RANGE):
+        _check_dtype("pandas", header["of"])
     for description in layout.dtypes:
         _check_dtype(layout.library, description)
+
+
+def is_name(name):
+    """Whether a column may have a name: JSON values, numpy scalars and tuples of them."""
+    if isinstance(name, tuple):
+        return all(map(is_name, name))
+    return name is None or isinstance(name, str | int | float | np.number | np.bool_)
+
+
+def is_same_name(one, other):
+    """Whether two column names are equal; NaN equals NaN."""
+    return one == other or (one != one and other != other)
 
 
 def _check_dtype(library, description):
     name, options = description["dtype"], set(description) - {"dtype"}
     known = [keys for pattern, keys in _DTYPES[library].items() if re.fullmatch(pattern, name)]
+    if name in _OBJECTS and (
+        (options == {"scale"} and description["scale"] in range(MAX_SCALE + 1))
+        or (options == {"of"} and description["of"] == "float")
+    ):
+        return
     if options not in known:
         raise ValueError(f"unknown dtype {shown(description)} of {library} in the saved schema.")
     if name == "dictionary":
@@ -123,6 +156,17 @@ def _plain_name(description):
     return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(name, name)
 
 
+def scale_of(description):
+    """Number of decimals of Decimals, fixed by their dtype or seen in fit; None for others."""
+    of = description["of"] if description["dtype"] == "arrow" else description
+    return max(0, of["scale"]) if "scale" in of else None
+
+
+def is_object(description):
+    """Whether a dtype is that of Python objects."""
+    return description["dtype"] in _OBJECTS
+
+
 # Dtypes to descriptions and back, for each library. -----------------------------------------------
 
 
@@ -143,7 +187,7 @@ def _describe_pandas(dtype):
     if isinstance(dtype, pd.CategoricalDtype):
         return {
             "dtype": "category",
-            "categories": dtype.categories.tolist(),
+            "categories": list(map(plain_level, dtype.categories.tolist())),
             "of": _describe_pandas(dtype.categories.dtype),
             "ordered": bool(dtype.ordered),
         }
@@ -161,7 +205,7 @@ def pandas_dtype(description):
 
     if description["dtype"] == "category":
         of = pandas_dtype(description["of"])
-        categories = pd.Index(description["categories"], dtype=of)
+        categories = pd.Index(list(map(level_of, description["categories"])), dtype=of)
         return pd.CategoricalDtype(categories, ordered=description["ordered"])
     if description["dtype"] == "string":
         # Before pandas 2.3 there was no na_value, only pd.NA.
@@ -170,6 +214,38 @@ def pandas_dtype(description):
     if description["dtype"] == "arrow":
         return pd.ArrowDtype(arrow_type(description["of"]))
     return pd.api.types.pandas_dtype(description["dtype"])
+
+
+def describe_header(columns):
+    """Type and names of the index of columns of a pandas table, as JSON values."""
+    import pandas as pd
+
+    if isinstance(columns, pd.MultiIndex):
+        of = TUPLES
+    elif isinstance(columns, pd.RangeIndex):
+        of = RANGE
+    else:
+        of = _describe_pandas(columns.dtype)
+    return {"of": of, "names": [name if is_name(name) else None for name in columns.names]}
+
+
+def pandas_columns(layout):
+    """The index of columns of a pandas table."""
+    import pandas as pd
+
+    names, header = layout.names, layout.header
+    if header is None:  # from a file of format version 3 or before
+        return names
+    if header["of"] == TUPLES:
+        return pd.MultiIndex.from_tuples(names, names=header["names"])
+    (name,) = header["names"]
+    if header["of"] == RANGE:
+        step = names[1] - names[0] if len(names) > 1 else 1
+        return pd.RangeIndex(names[0], names[0] + len(names) * step, step, name=name)
+    # The dtype of names without pd.NA depends on the version of pandas.
+    is_default = header["of"].get("missing") == "nan"
+    dtype = None if is_default else pandas_dtype(header["of"])
+    return pd.Index(names, dtype=dtype, name=name, tupleize_cols=False)
 
 
 def _describe_polars(dtype):
@@ -223,6 +299,7 @@ DESCRIBERS = {
 }
 """Functions that describe a dtype, by library."""
 
+_OBJECTS = ("object", "|O")
 # Patterns of dtype names of each library, and the other keys of their descriptions.
 _DTYPES = {
     "numpy": {r"[<>|=]([biuf]\d{1,2}|O|U\d{1,6})|StringDType": set()},

@@ -19,7 +19,17 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE
-from cmim_sklearn._tables.dtypes import DESCRIBERS, Layout
+from cmim_sklearn._tables.dtypes import (
+    DESCRIBERS,
+    NAMES,
+    Layout,
+    describe_header,
+    is_name,
+    is_object,
+    scale_of,
+)
+from cmim_sklearn._tables.native import integers, levels_and_codes, listed
+from cmim_sklearn._tables.wide import EXACT, decimals_of, is_wide
 from cmim_sklearn._utils.messages import shown
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
@@ -45,7 +55,8 @@ class Frame:
     layout : Layout
     columns : list of arrays of shape (n,)
         Numbers and booleans as float64 with NaN where missing, categories as object with None.
-        They may share memory with the user's table, so they must not be modified.
+        Integers beyond 2**53 and Decimals make a column of numbers object with None, too. Columns
+        may share memory with the user's table, so they must not be modified.
     types : list of {"number", "boolean", "category"}
         Type of each column by its dtype, or by its values if the dtype is object.
     native : object
@@ -185,26 +196,30 @@ def _read_frame(frame, known_types, first_row) -> Frame:
         )
     names = list(frame.columns)
     for name in names:
-        if not isinstance(name, str | int | float):
+        if not is_name(name):
             raise TypeError(
-                f"Column names must be strings or numbers; got {name!r}, a {type(name).__name__}. "
+                f"Column names must be {NAMES}; got {name!r}, a {type(name).__name__}. "
                 "Rename the columns, for example with X.columns = X.columns.map(str)."
             )
+    if sum(name != name for name in names) > 1:
+        raise ValueError("Two columns have the name nan. Rename columns so that each is unique.")
     columns, types, dtypes = [], [], []
     for p, (name, series) in enumerate(zip(names, frame.iter_columns(), strict=True)):
-        was_category = _was_category(known_types, p)
-        values, kind = _read_series(series, name, first_row, was_category)
+        column, was_category = series.to_native(), _was_category(known_types, p)
+        dtype = DESCRIBERS[library](column.type if library == "pyarrow" else column.dtype)
+        values, kind, options = _read_series(series, dtype, name, first_row, was_category)
         columns.append(values)
         types.append(kind)
-        column = series.to_native()
-        dtype = column.type if library == "pyarrow" else column.dtype
-        dtypes.append(DESCRIBERS[library](dtype))
+        dtypes.append(dtype | options if is_object(dtype) else dtype)
     native = frame.to_native()
-    index = native.index if library == "pandas" else None
-    return Frame(Layout(library, names, dtypes), columns, types, native, index, first_row)
+    is_pandas = library == "pandas"
+    index = native.index if is_pandas else None
+    header = describe_header(native.columns) if is_pandas else None
+    layout = Layout(library, names, dtypes, header)
+    return Frame(layout, columns, types, native, index, first_row)
 
 
-def _read_series(series, name, first_row, was_category):
+def _read_series(series, description, name, first_row, was_category):
     dtype = series.dtype
     if dtype.is_temporal():
         raise TypeError(f"Column {name!r} holds dates or times ({dtype}). {DATETIME_ADVICE}")
@@ -213,18 +228,16 @@ def _read_series(series, name, first_row, was_category):
     if dtype.is_nested():
         raise TypeError(f"Column {name!r} holds nested values ({dtype}). {NESTED_ADVICE}")
     if dtype == nw.Boolean:
-        return series.cast(nw.Int8).cast(nw.Float64).to_numpy().astype(np.float64), BOOLEAN
+        return series.cast(nw.Int8).cast(nw.Float64).to_numpy().astype(np.float64), BOOLEAN, {}
     if dtype.is_integer():
-        if dtype in (nw.Int128, nw.UInt128):  # numpy has no 128-bit integers
-            return series.cast(nw.Float64).to_numpy().astype(np.float64), NUMBER
-        # No cast in Arrow, which raises for integers above 2^53.
-        values = series.fill_null(0).to_numpy().astype(np.float64)
-        values[series.is_null().to_numpy()] = np.nan
-        return values, NUMBER
+        return integers(series), NUMBER, {}
     if dtype.is_numeric():
-        if not isinstance(dtype, nw.Float64):
-            series = series.cast(nw.Float64)
-        return _finite(series.to_numpy().astype(np.float64, copy=False), name, first_row), NUMBER
+        floats = series if isinstance(dtype, nw.Float64) else series.cast(nw.Float64)
+        values = _finite(floats.to_numpy().astype(np.float64, copy=False), name, first_row)
+        scale = scale_of(description)
+        if scale is not None and is_wide(values, scale):
+            values = listed(series)
+        return values, NUMBER, {}
     if dtype == nw.Object and type(series.to_native()).__module__.startswith("polars"):
         raise TypeError(
             f"Column {name!r} has the polars dtype Object. Cast it to numbers or strings first."
@@ -232,11 +245,11 @@ def _read_series(series, name, first_row, was_category):
     # Categories of numbers stay categories: the dtype decides.
     is_category = was_category or dtype in (nw.String, nw.Categorical, nw.Enum)
     native, library = series.to_native(), str(series.implementation).lower()
-    coded = _CODED[library](native) if library in _CODED else None
+    coded = levels_and_codes(native, library)
     if coded is not None:
         levels, codes = coded
-        values, kind = read_objects([*levels, None], name, first_row, is_category=is_category)
-        return values[codes], kind
+        values, *kind = read_objects([*levels, None], name, first_row, is_category=is_category)
+        return values[codes], *kind
     if library == "pandas":
         values = native.to_numpy(dtype=object, na_value=None).tolist()
     else:
@@ -244,58 +257,32 @@ def _read_series(series, name, first_row, was_category):
     return read_objects(values, name, first_row, is_category=is_category)
 
 
-def _coded_pandas(series):
-    """Levels and codes (n,) of categories, -1 where missing; None for other dtypes."""
-    if not hasattr(series, "cat"):
-        return None
-    used, codes = _used(series.cat.codes.to_numpy(), len(series.cat.categories))
-    return series.cat.categories.take(used).tolist(), codes
-
-
-def _coded_pyarrow(column):
-    """Levels and codes (n,) of strings or a dictionary, -1 where missing; None for other dtypes."""
-    if str(column.type) in ("string", "large_string"):
-        column = column.dictionary_encode()  # one Python string per level, not per row
-    if not hasattr(column.type, "index_type"):
-        return None
-    levels, codes = [], [np.empty(0, dtype=np.int64)]
-    for chunk in column.chunks:  # each chunk has its dictionary
-        indices = chunk.indices.cast("int64").fill_null(-1).to_numpy()
-        used, indices = _used(indices, len(chunk.dictionary))
-        codes.append(np.where(indices < 0, -1, indices + len(levels)))
-        levels += chunk.dictionary.take(used).to_pylist()
-    return levels, np.concatenate(codes)
-
-
-def _used(codes, n_levels):
-    """Levels that occur in codes (n,), and the codes renumbered among them; -1 stays -1."""
-    is_used = np.zeros(n_levels, dtype=bool)
-    is_used[codes[codes >= 0]] = True
-    place = np.append(np.cumsum(is_used) - 1, -1)
-    return np.flatnonzero(is_used), place[codes]
-
-
-# Ten times as fast as to_list for long columns with few levels.
-_CODED = {"pandas": _coded_pandas, "pyarrow": _coded_pyarrow}
-
-
 def _read_array(X, known_types, first_row) -> Frame:
     if isinstance(X, list | tuple):
         X = np.array(X, dtype=object)
         if all(isinstance(v, int | float | np.number) and type(v) is not bool for v in X.flat):
-            X = np.array(X.tolist())  # only numbers: an array of numbers, not objects
+            numbers = np.array(X.tolist())  # only numbers: an array of numbers, not objects
+            if numbers.dtype.kind != "f" or not any(map(_is_wide_integer, X.flat)):
+                X = numbers
     if np.ma.is_masked(X):
         X = _unmasked(X)
     # The estimator checks the number of rows and columns, since its errors name it.
     X = check_array(
         X, dtype=None, ensure_all_finite=False, ensure_min_samples=0, ensure_min_features=0
     )
+    dtypes = [DESCRIBERS["numpy"](X.dtype)]
     if X.dtype.kind in "biuf":
         kind = BOOLEAN if X.dtype.kind == "b" else NUMBER
         values = X.astype(np.float64, copy=False)
         columns = list(values.T)
-        if (np.abs(values) > MAX_SIZE).any():  # all columns at once: rows may come one at a time
+        # All columns at once: rows may come one at a time.
+        if X.dtype.kind == "f" and (np.abs(values) > MAX_SIZE).any():
             columns = [_finite(column, c, first_row) for c, column in enumerate(columns)]
+        elif X.dtype.kind != "f" and is_wide(values):
+            columns = [
+                exact.astype(object) if is_wide(column) else column
+                for exact, column in zip(X.T, columns, strict=True)
+            ]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
         raise TypeError(f"X holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
@@ -304,14 +291,19 @@ def _read_array(X, known_types, first_row) -> Frame:
             read_objects(column.tolist(), c, first_row, is_category=_was_category(known_types, c))
             for c, column in enumerate(X.T)
         ]
-        columns, types = [v for v, _ in read_columns], [t for _, t in read_columns]
-    layout = Layout("numpy", None, [DESCRIBERS["numpy"](X.dtype)])
-    return Frame(layout, columns, types, X, first_row=first_row)
+        columns, types, options = ([column[i] for column in read_columns] for i in range(3))
+        if any(options):
+            dtypes = [dtypes[0] | of_column for of_column in options]
+    return Frame(Layout("numpy", None, dtypes), columns, types, X, first_row=first_row)
+
+
+def _is_wide_integer(value):
+    return isinstance(value, int | np.integer) and abs(int(value)) >= EXACT
 
 
 def _unmasked(X):
     """Convert a masked array to a plain one with missing values."""
-    if X.dtype.kind in "biu":
+    if X.dtype.kind in "biu" and not (X.dtype.kind in "iu" and is_wide(X.data.astype(np.float64))):
         X = X.astype(np.float64)
     is_float = X.dtype.kind == "f"
     values = X.data.astype(X.dtype if is_float else object)  # a copy
@@ -327,6 +319,9 @@ def read_objects(values, name, first_row=0, *, is_category=False):
     column : array of shape (n,)
         As in `Frame`.
     type : {"number", "boolean", "category"}
+    options : dict
+        Type of the numbers, to add to the description of an object dtype: ``{"scale": 2}`` for
+        Decimals of up to two decimals, ``{"of": "float"}`` for floats.
 
     Raises
     ------
@@ -358,31 +353,51 @@ def read_objects(values, name, first_row=0, *, is_category=False):
             kind in booleans or issubclass(kind, float) for kind in found
         )
         if only_booleans and np.isin(as_float[~np.isnan(as_float)], [0.0, 1.0]).all():
-            return as_float, BOOLEAN
-        return _finite(as_float, name, first_row), NUMBER
-    if any(issubclass(kind, float | np.generic | Decimal) for kind in found):
-        values = [None if value != value else _plain_level(value) for value in values]
-    objects = np.empty(len(values), dtype=object)
-    objects[:] = values
-    return objects, CATEGORY
+            return as_float, BOOLEAN, {}
+        as_float = _finite(as_float, name, first_row)
+        if any(issubclass(kind, Decimal) for kind in found):
+            return _plain(values, found), NUMBER, {"scale": decimals_of(values)}
+        if any(issubclass(kind, int | np.integer) for kind in found) and is_wide(as_float):
+            return _plain(values, found), NUMBER, {}
+        are_floats = all(issubclass(kind, float | np.floating) for kind in found)
+        has_float = are_floats and not np.isnan(as_float).all()
+        return as_float, NUMBER, {"of": "float"} if has_float else {}
+    others = [kind for kind in numbers if not issubclass(kind, int | float | np.generic | Decimal)]
+    if others:
+        raise TypeError(
+            f"Column {name!r} must have strings, numbers or booleans as categories; got "
+            f"{others[0].__name__} values. Convert them with .astype(str)."
+        )
+    return _plain(values, found), CATEGORY, {}
 
 
 def _as_float(value):
     try:
-        return float(value)
+        return np.nan if _is_nan(value) else float(value)
     except OverflowError:  # a Python int too large for a float
         return np.inf
 
 
-def _plain_level(value):
-    """Convert a level to a JSON value: str, int, float or bool."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return float(value) if isinstance(value, Decimal) else value
+def _is_nan(value):
+    return value.is_nan() if isinstance(value, Decimal) else value != value
+
+
+def _plain(values, found):
+    """Values of some types as an array of str, int, float, bool or Decimal, with None for NaN."""
+    if not found <= {str, int, bool}:
+        values = [None if v is None or _is_nan(v) else _plain_value(v) for v in values]
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    return objects
+
+
+def _plain_value(value):
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if isinstance(value, str | int | float | Decimal) else float(value)
 
 
 def as_objects(values):
-    """Convert a column that held categories in fit to objects, with None where missing."""
+    """Convert a column to objects, with None where missing."""
     if values.dtype == object:
         return values
     objects = values.astype(object)
@@ -402,8 +417,8 @@ def _finite(values, name, first_row):
     return values
 
 
-def as_numbers(values, name, first_row=0):
-    """Convert a column that held numbers in fit to float64 (n,).
+def as_numbers(values, name, first_row=0, held="numbers"):
+    """Convert a column that held numbers or booleans in fit to float64 (n,).
 
     Raises
     ------
@@ -416,8 +431,8 @@ def as_numbers(values, name, first_row=0):
     for row, value in enumerate(values):
         if isinstance(value, str):
             raise ValueError(
-                f"Column {name!r} must hold numbers, as in fit; got {shown(value)} in row "
-                f"{first_row + row}. Convert the column to numbers, or fit again."
+                f"Column {name!r} must hold {held}, as in fit; got {shown(value)} in row "
+                f"{first_row + row}. Convert the column to {held}, or fit again."
             )
         out[row] = np.nan if value is None else _as_float(value)
     return _finite(out, name, first_row)

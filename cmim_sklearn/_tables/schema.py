@@ -9,7 +9,8 @@ import numpy as np
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._tables.dtypes import Layout
+from cmim_sklearn._tables.dtypes import Layout, is_same_name
+from cmim_sklearn._tables.origins import Origin, find_origins
 from cmim_sklearn._tables.read import (
     BOOLEAN,
     CATEGORY,
@@ -19,8 +20,9 @@ from cmim_sklearn._tables.read import (
     column_name,
     is_missing,
 )
+from cmim_sklearn._tables.wide import distinct, is_exact_object
 from cmim_sklearn._tables.write import write
-from cmim_sklearn._utils.messages import listed, shown
+from cmim_sklearn._utils.messages import listed, number_text, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 MAX_WARNED = 10
@@ -58,13 +60,16 @@ class Table:
     blocks : list of Block
     likelihood : Joint
         p(x | z) of all encoded columns, one block per entry of ``blocks``.
+    origins : dict of int to Origin
+        Origins, by position, of the columns of numbers that float64 cannot hold exactly.
     """
 
-    def __init__(self, layout, types, blocks, likelihood):
+    def __init__(self, layout, types, blocks, likelihood, origins):
         self.layout = layout
         self.types = types
         self.blocks = blocks
         self.likelihood = likelihood
+        self.origins = origins
 
     @classmethod
     def fit(
@@ -95,18 +100,24 @@ class Table:
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
         kinds, summaries = _with_constants(frame, kinds, summaries)
+        origins = find_origins(frame, kinds, summaries)
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
             if positions:
-                columns = [as_kind(frame, p, likelihood) for p in positions]
+                columns = [as_kind(frame, p, likelihood, origins) for p in positions]
                 labels = [frame.name(p) for p in positions]
                 options = {"numeric_scaling": numeric_scaling, "max_categories": max_categories}
                 if summaries is not None:
-                    options["summaries"] = [summaries[p] for p in positions]
+                    options["summaries"] = [
+                        summaries[p]
+                        if likelihood.has_levels or p not in origins
+                        else origins[p].summary(summaries[p])
+                        for p in positions
+                    ]
                 blocks.append(Block(kind, positions))
                 parts.append(likelihood.fit(columns, labels, **options))
-        return cls(frame.layout, list(frame.types), blocks, Joint(parts))
+        return cls(frame.layout, list(frame.types), blocks, Joint(parts), origins)
 
     def state(self):
         """Return everything learned, as JSON values and arrays, for `from_state`."""
@@ -117,6 +128,7 @@ class Table:
                 {"kind": block.kind, "positions": list(block.positions), "fitted": part.state()}
                 for block, part in zip(self.blocks, self.likelihood.blocks, strict=True)
             ],
+            "origins": [[p, origin.state()] for p, origin in self.origins.items()],
         }
 
     @classmethod
@@ -124,7 +136,17 @@ class Table:
         """Create a schema from the result of `state`."""
         blocks = [Block(b["kind"], b["positions"]) for b in state["blocks"]]
         parts = [LIKELIHOODS[b["kind"]](**b["fitted"]) for b in state["blocks"]]
-        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts))
+        origins = {p: Origin(**of) for p, of in state.get("origins", [])}
+        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts), origins)
+
+    def raw_parts(self, frame: Frame):
+        """Yield each block, its likelihood, and its raw columns as the likelihood takes them."""
+        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
+            columns = [
+                as_kind(frame, p, likelihood, self.origins, f"{self.types[p]}s")
+                for p in block.positions
+            ]
+            yield block, likelihood, columns
 
     @cached_property
     def empty(self):
@@ -158,6 +180,23 @@ class Table:
                 is_incomplete |= is_missing(values)
         return np.flatnonzero(is_incomplete)
 
+    def check_names(self, frame: Frame):
+        """Raise unless columns have the names of fit, in their order.
+
+        scikit-learn checks the names of tables whose column names are all strings.
+        """
+        fitted, names = self.layout.names, frame.layout.names
+        if any(of is None or all(isinstance(name, str) for name in of) for of in (fitted, names)):
+            return
+        for p, (name, expected) in enumerate(zip(names, fitted, strict=True)):
+            if not is_same_name(name, expected):
+                raise ValueError(
+                    "The feature names should match those that were passed during fit, in the same "
+                    f"order: [{listed(fitted)}]. Got [{listed(names)}], with {shown(name)} in "
+                    f"place of {shown(expected)} at position {p}. Select the columns of fit by "
+                    "name, for example with X[names]."
+                )
+
     def encode(self, frame: Frame, unseen=None):
         """Encode a table as float32 (n, C), C-contiguous.
 
@@ -165,15 +204,14 @@ class Table:
         `unseen` is given, they are collected there by column position, for `warn_of_unseen`.
         """
         parts, found = [], {} if unseen is None else unseen
-        frame = self.known(frame, found)
-        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
-            columns = [as_kind(frame, p, likelihood) for p in block.positions]
+        for block, likelihood, columns in self.raw_parts(self.known(frame, found)):
             encoded = likelihood.encode(columns)
             parts.append(encoded)
             if likelihood.has_levels:
                 for c in np.flatnonzero((encoded == -1).any(0)):
                     p = block.positions[c]
-                    _add_unseen(found, p, frame.name(p), columns[c][encoded[:, c] == -1])
+                    values = columns[c][encoded[:, c] == -1]
+                    _add_unseen(found, p, frame.name(p), values, self.types[p])
         if unseen is None:
             warn_of_unseen(found)
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -183,9 +221,9 @@ class Table:
 
         Unlike in `encode`, a level not seen in fit is not missing: it has a small probability.
         """
-        parts, frame = [], self.known(frame, {})
-        for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
-            cells = likelihood.measure([as_kind(frame, p, likelihood) for p in block.positions])
+        parts = []
+        for _, likelihood, columns in self.raw_parts(self.known(frame, {})):
+            cells = likelihood.measure(columns)
             parts.append(cells.reshape(len(cells), -1))
         return np.ascontiguousarray(np.concatenate(parts, axis=1))
 
@@ -209,8 +247,12 @@ class Table:
         columns = [None] * len(self.types)
         positions = [p for block in self.blocks for p in block.positions]
         for position, values in zip(positions, decoded, strict=True):
-            is_category = self.types[position] == CATEGORY
-            columns[position] = values if is_category else as_numbers(values, position)
+            has_objects = values.dtype == object
+            if position in self.origins and not has_objects:
+                values = self.origins[position].absolute(values)
+            elif self.types[position] != CATEGORY and not any(map(is_exact_object, values)):
+                values = as_numbers(values, position)
+            columns[position] = values
         return columns
 
     def raw_columns(self, encoded, *, drawn=False):
@@ -231,10 +273,18 @@ class Table:
         return f"Table({len(self.types)} columns: {counts})"
 
 
-def _add_unseen(unseen, position, name, values):
+def level_text(value, column_type):
+    """Text of a level in messages; booleans and numbers are encoded as floats."""
+    if column_type == BOOLEAN and value in (0, 1):
+        return str(bool(value))
+    return shown(value) if column_type == CATEGORY else number_text(value)
+
+
+def _add_unseen(unseen, position, name, values, column_type=CATEGORY):
     """Add values of a column to those that `warn_of_unseen` names, at most three of a column."""
     _, before = unseen.get(position, (name, ()))
-    unseen[position] = name, sorted({*map(shown, values.tolist()), *before})[:3]
+    few = {level_text(value, column_type) for value in values.tolist()}
+    unseen[position] = name, sorted(few.union(before))[:3]
 
 
 def warn_of_unseen(unseen):
@@ -286,8 +336,8 @@ def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=No
 def _default_kind(values, kind, summary):
     if kind == CATEGORY:
         return "categorical"
-    distinct = np.unique(values[~np.isnan(values)]) if summary is None else summary.distinct
-    return "bernoulli" if kind == BOOLEAN or len(distinct) == 2 else "gaussian"
+    found = distinct(values) if summary is None else summary.distinct
+    return "bernoulli" if kind == BOOLEAN or len(found) == 2 else "gaussian"
 
 
 def _with_constants(frame, kinds, summaries):
@@ -299,15 +349,14 @@ def _with_constants(frame, kinds, summaries):
     for p, kind in enumerate(kinds):
         if kind not in ("bernoulli", "poisson"):
             continue
-        column = frame.columns[p]
-        values = list(summaries[p].distinct if summaries else np.unique(column[~np.isnan(column)]))
+        values = list(summaries[p].distinct if summaries else distinct(frame.columns[p]))
         if len(values) != 1:
             continue
         if kind == "bernoulli":
             kinds[p] = "categorical"
             if summaries:
                 summaries[p] = summaries[p].as_level()
-        elif values[0] >= 0 and values[0] == np.round(values[0]):
+        elif values[0] >= 0 and values[0] == int(values[0]):
             kinds[p] = "gaussian"
     return kinds, summaries
 
@@ -325,12 +374,18 @@ def _check_kind(kind, key, column_type):
         )
 
 
-def as_kind(frame, position, likelihood):
-    """Raw values of a column in the form its kind takes: float64 or object."""
+def as_kind(frame, position, likelihood, origins, held="numbers"):
+    """Raw values of a column in the form its kind takes: float64 or object.
+
+    `held` says in messages what the column held in fit.
+    """
     values, name = frame.columns[position], frame.name(position)
     if likelihood.takes == CATEGORY:
         return as_objects(values)
-    return as_numbers(values, name, frame.first_row)
+    numbers = as_numbers(values, name, frame.first_row, held)
+    if position not in origins:
+        return numbers
+    return values if likelihood.has_levels else origins[position].relative(values)
 
 
 def _categorical_positions(categorical_features, names, n_columns):
@@ -360,8 +415,11 @@ def column_position(key, names, n_columns, parameter):
     ValueError
         If there is no such column, with the parameter and the columns that exist.
     """
-    if names is not None and key in names:
-        return names.index(key)
+    if names is not None and (key in names or key != key):
+        same = (p for p, name in enumerate(names) if is_same_name(name, key))
+        position = next(same, None)
+        if position is not None:
+            return position
     if isinstance(key, Integral) and -n_columns <= key < n_columns:
         return int(key) % n_columns
     known = f"[{listed(names)}]" if names is not None else f"positions 0 to {n_columns - 1}"

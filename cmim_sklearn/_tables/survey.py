@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmim_sklearn._likelihoods.summary import ColumnSummary
-from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.read import CATEGORY, as_objects, read
 from cmim_sklearn._tables.schema import choose_kinds
+from cmim_sklearn._tables.wide import distinct, is_exact_object
 
 MAX_LEVELS = 2**20
 MAX_CHUNKS = 64
@@ -92,8 +93,14 @@ def with_extremes(frame, summaries):
     """Sample to fit scalings to; columns constant in it also get the extremes of all rows."""
     columns = [
         values
-        if values.dtype == object or len(np.unique(values[~np.isnan(values)])) > 1
-        else np.append(values, [summary.low, summary.high])
-        for values, summary in zip(frame.columns, summaries, strict=True)
+        if kind == CATEGORY or len(distinct(values)) > 1
+        else _with_ends(values, summary.low, summary.high)
+        for values, kind, summary in zip(frame.columns, frame.types, summaries, strict=True)
     ]
     return replace(frame, columns=columns)
+
+
+def _with_ends(values, low, high):
+    if any(map(is_exact_object, (low, high))):
+        return np.concatenate([as_objects(values), np.array([low, high], dtype=object)])
+    return np.append(values, [low, high])

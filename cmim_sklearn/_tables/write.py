@@ -3,6 +3,8 @@
 `write` creates a table from a `Layout`; `fill` imputes the missing values of an existing table.
 """
 
+from decimal import Decimal
+
 import numpy as np
 
 from cmim_sklearn._tables.dtypes import (
@@ -11,10 +13,13 @@ from cmim_sklearn._tables.dtypes import (
     arrow_type,
     float_type,
     integer_bounds,
+    is_object,
     number_bounds,
     numpy_dtype,
+    pandas_columns,
     pandas_dtype,
     polars_dtype,
+    scale_of,
 )
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, is_missing
 
@@ -38,7 +43,7 @@ def write(layout, columns, types, index=None):
     index : object, default=None
         Row index for a pandas DataFrame.
     """
-    dtypes = layout.dtypes if layout.names is not None else layout.dtypes * len(columns)
+    dtypes = [layout.dtype_of(p) for p in range(len(columns))]
     columns = [
         _clipped(v, d) if t == NUMBER else v for v, t, d in zip(columns, types, dtypes, strict=True)
     ]
@@ -69,33 +74,46 @@ def fill(X, frame, layout, types, rows, columns):
     if frame.layout.names is None:
         out = np.array(frame.native)
         for p, (mask, values) in new.items():
+            description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
             if types[p] == NUMBER:
                 values = _clipped(values, frame.layout.dtype_of(p))
-            out[mask, p] = _plain(values, types[p]) if out.dtype == object else values
+            plain = _plain(values, types[p], description) if out.dtype == object else values
+            out[mask, p] = plain
         return out
-    fitted = dict(zip(layout.names or [], layout.dtypes, strict=False))
     series = {}
     for p, (mask, values) in new.items():
-        name, description = frame.layout.names[p], frame.layout.dtypes[p]
+        description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
         if mask.all() and (types[p] != frame.types[p] or description["dtype"] in ("Null", "null")):
-            same_library = layout.library == frame.layout.library and name in fitted
+            same_library = layout.library == frame.layout.library
             plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
-            description = fitted[name] if same_library else plain
+            description = layout.dtype_of(p) if same_library else plain
         if types[p] == NUMBER:
-            is_integer = integer_bounds(description) is not None
-            values = _clipped(np.round(values) if is_integer else values, description)
+            is_rounded = integer_bounds(description) and values.dtype != object
+            values = _clipped(np.round(values) if is_rounded else values, description)
         # Other cells are ignored, but must hold values of the dtype.
         whole = np.full(len(mask), values[0], values.dtype)
         whole[mask] = values
-        series[name] = mask, description, whole, types[p]
+        series[p] = mask, description, whole, types[p]
     return _FILLERS[frame.layout.library](X, series)
+
+
+def _with_numbers(description, fitted):
+    """Description of objects, with the type of numbers seen in fit if they are of no other type."""
+    is_other = "of" in description or ("scale" in description and "scale" not in fitted)
+    if not is_object(description) or not is_object(fitted) or is_other:
+        return description
+    return fitted | {"dtype": description["dtype"]}
 
 
 def _clipped(values, description):
     """Clip numbers to the bounds of their dtype, which float64 may round outward."""
-    bounds = number_bounds(description)
+    # Exact numbers are integers, or Decimals within the range seen in fit.
+    bounds = (integer_bounds if values.dtype == object else number_bounds)(description)
     if bounds is None:
         return values
+    if values.dtype == object:
+        clipped = [v if v is None else min(max(v, bounds[0]), bounds[1]) for v in values]
+        return np.array(clipped, dtype=object)
     ends = [
         end if abs(end) <= abs(bound) else np.nextafter(end, 0)
         for end, bound in zip(map(float, bounds), bounds, strict=True)
@@ -103,12 +121,29 @@ def _clipped(values, description):
     return np.clip(values, *ends)
 
 
-def _plain(values, kind):
-    """Convert a column to Python objects: whole numbers as int, None where missing."""
+def _plain(values, kind, description=None):
+    """Convert a column to Python objects, with None where missing.
+
+    Numbers are Decimals or floats if the description of their dtype says so, otherwise ints if they
+    are whole.
+    """
     if kind == CATEGORY:
         return list(values)
-    make = bool if kind == BOOLEAN else lambda v: int(v) if v == np.round(v) else float(v)
-    return [None if np.isnan(v) else make(v) for v in values]
+    make = bool if kind == BOOLEAN else _number_of(description or {"dtype": "object"})
+    return [None if v is None or v != v else make(v) for v in values.tolist()]
+
+
+def _number_of(description):
+    """Function that converts a number to the type of a dtype."""
+    scale = scale_of(description)
+    if scale is not None:
+        # Adding 0.0 turns -0.0 into 0.0.
+        return lambda v: (
+            Decimal(f"{round(v, scale) + 0.0:.{scale}f}") if isinstance(v, float) else Decimal(v)
+        )
+    if is_object(description) and "of" in description:
+        return float
+    return lambda v: int(v) if v == int(v) else float(v)
 
 
 # A writer and a filler for each library. -----------------------------------------------------
@@ -120,29 +155,36 @@ def _write_numpy(layout, columns, types, index):
         return np.stack(columns, axis=1).astype(dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=object)
     for c, (column, kind) in enumerate(zip(columns, types, strict=True)):
-        out[:, c] = _plain(column, kind)
+        out[:, c] = _plain(column, kind, layout.dtype_of(c))
     return out.astype(dtype)
+
+
+def _pandas_series(values, kind, description):
+    import pandas as pd
+
+    dtype = pandas_dtype(description)
+    if isinstance(dtype, pd.CategoricalDtype):
+        # By code: pandas would look ints up as floats if one of them is missing.
+        code = {level: i for i, level in enumerate(dtype.categories.tolist())}
+        codes = [code.get(level, -1) for level in _plain(values, kind)]
+        return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
+    if dtype == np.dtype(object) or kind == CATEGORY:
+        return pd.Series(_plain(values, kind, description), dtype=dtype)
+    if isinstance(dtype, np.dtype):
+        return pd.Series(values).astype(dtype)
+    if description["dtype"] == "arrow":
+        array = _arrow_array(values, kind, description, dtype.pyarrow_dtype)
+        return pd.Series(pd.arrays.ArrowExtensionArray(array))
+    return pd.Series(pd.array(_plain(values, kind), dtype=dtype))
 
 
 def _write_pandas(layout, columns, types, index):
     import pandas as pd
 
-    series = []
-    for values, kind, description in zip(columns, types, layout.dtypes, strict=True):
-        dtype = pandas_dtype(description)
-        if isinstance(dtype, pd.CategoricalDtype):
-            series.append(pd.Series(pd.Categorical(_plain(values, kind), dtype=dtype)))
-        elif dtype == np.dtype(object) or kind == CATEGORY:
-            series.append(pd.Series(_plain(values, kind), dtype=dtype))
-        elif isinstance(dtype, np.dtype):
-            series.append(pd.Series(values).astype(dtype))
-        elif description["dtype"] == "arrow":
-            array = _arrow_array(values, kind, dtype.pyarrow_dtype)
-            series.append(pd.Series(pd.arrays.ArrowExtensionArray(array)))
-        else:
-            series.append(pd.Series(pd.array(_plain(values, kind), dtype=dtype)))
+    parts = zip(columns, types, layout.dtypes, strict=True)
+    series = [_pandas_series(*part) for part in parts]
     frame = pd.concat(series, axis=1) if series else pd.DataFrame()
-    frame.columns = layout.names
+    frame.columns = pandas_columns(layout)
     if index is not None:
         frame.index = index
     return frame
@@ -158,12 +200,12 @@ def _write_polars(layout, columns, types, index):
         if float_type(description):  # Python ints above 2**127 would become null
             plain = pl.Series(name, values, nan_to_null=True)
         else:
-            plain = pl.Series(name, _plain(values, kind), strict=False)
+            plain = pl.Series(name, _plain(values, kind, description), strict=False)
         series.append(plain.cast(polars_dtype(description)))
     return pl.DataFrame(series)
 
 
-def _arrow_array(values, kind, dtype):
+def _arrow_array(values, kind, description, dtype):
     import pyarrow as pa
 
     if pa.types.is_dictionary(dtype):
@@ -171,17 +213,17 @@ def _arrow_array(values, kind, dtype):
         return encoded.dictionary_encode().cast(dtype)
     if pa.types.is_null(dtype):
         return pa.nulls(len(values))
-    if kind == NUMBER:
+    if kind == NUMBER and values.dtype != object:
         safe = not pa.types.is_decimal(dtype)
         return pa.array(values, from_pandas=True).cast(dtype, safe=safe)
-    return pa.array(_plain(values, kind), dtype)
+    return pa.array(_plain(values, kind, description), dtype)
 
 
 def _write_pyarrow(layout, columns, types, index):
     import pyarrow as pa
 
     arrays = [
-        _arrow_array(values, kind, arrow_type(description))
+        _arrow_array(values, kind, description, arrow_type(description))
         for values, kind, description in zip(columns, types, layout.dtypes, strict=True)
     ]
     return pa.table(dict(zip(layout.names, arrays, strict=True)))
@@ -189,8 +231,8 @@ def _write_pyarrow(layout, columns, types, index):
 
 def _fill_pandas(X, new):
     out = X.copy()
-    for name, (mask, description, values, kind) in new.items():
-        series = out[name]
+    for p, (mask, description, values, kind) in new.items():
+        series = out.iloc[:, p]
         if description["dtype"] == "category":
             series = series.astype(
                 pandas_dtype(description)
@@ -198,18 +240,17 @@ def _fill_pandas(X, new):
             lacking = set(_plain(values[mask], kind)) - {None} - set(series.cat.categories)
             series = series.cat.add_categories(sorted(lacking))
             description = DESCRIBERS["pandas"](series.dtype)
-        filler = _write_pandas(Layout("pandas", [name], [description]), [values], [kind], X.index)
-        if series.isna().all():
-            out[name] = filler[name]
-        else:
-            out[name] = series.where(~mask, filler[name])
+        filler = _pandas_series(values, kind, description).set_axis(X.index)
+        # By position, since some names mean a selection of rows or columns.
+        out.isetitem(p, filler if series.isna().all() else series.where(~mask, filler))
     return out
 
 
 def _fill_polars(X, new):
     import polars as pl
 
-    for name, (mask, description, values, kind) in new.items():
+    for p, (mask, description, values, kind) in new.items():
+        name = X.columns[p]
         known = X[name]
         if description["dtype"] == "Enum":
             lacking = set(_plain(values[mask], kind)) - {None} - set(description["categories"])
@@ -227,18 +268,14 @@ def _fill_pyarrow(X, new):
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for name, (mask, description, values, kind) in new.items():
-        layout = Layout("pyarrow", [name], [description])
-        filler, position = (
-            _write_pyarrow(layout, [values], [kind], None)[name],
-            X.column_names.index(name),
-        )
-        dtype = filler.type
+    for p, (mask, description, values, kind) in new.items():
+        dtype = arrow_type(description)
+        filler = _arrow_array(values, kind, description, dtype)
         plain = dtype.value_type if pa.types.is_dictionary(dtype) else dtype
-        merged = pc.if_else(pa.array(mask), filler.cast(plain), X[name].cast(plain))
+        merged = pc.if_else(pa.array(mask), filler.cast(plain), X[p].cast(plain))
         if plain != dtype:
             merged = pc.dictionary_encode(merged).cast(dtype)
-        X = X.set_column(position, name, merged)
+        X = X.set_column(p, X.column_names[p], merged)
     return X
 
 

@@ -34,7 +34,7 @@ class CriticNet(NeuralNet):
         bound = self.criterion_(*critic_values(self.module_, *batch))
         loss = -bound.mean()
         loss.backward()
-        bound_gradients(self.module_)
+        bound_gradients(self.optimizer_)
         return {"loss": loss, "y_pred": bound}
 
 

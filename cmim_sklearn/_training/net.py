@@ -204,7 +204,7 @@ class LatentNet(NeuralNet):
         terms = self.criterion_(passed)
         loss = sum(terms.values()).mean()
         loss.backward()
-        bound_gradients(self.module_)
+        bound_gradients(self.optimizer_)
         return {"loss": loss, "y_pred": terms, "passed": passed}
 
     def validation_step(self, batch, **fit_params):

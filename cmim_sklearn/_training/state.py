@@ -102,10 +102,12 @@ def _scale_scheduler_rate(scheduler, factor):
         _scale_scheduler_rate(part, factor)
 
 
-def bound_gradients(module):
+def bound_gradients(optimizer):
     """Clip gradients of float32 weights to `MAX_GRADIENT`, in place; NaN stays NaN."""
-    weights = [weight for weight in module.parameters() if weight.dtype == torch.float32]
-    if weights := [weight for weight in weights if weight.grad is not None]:
+    # An optimizer lists its weights faster than a module. Other dtypes may not hold the bound.
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    weights = [w for w in weights if w.grad is not None and w.dtype == torch.float32]
+    if weights:
         nn.utils.clip_grad_value_(weights, MAX_GRADIENT)
 
 

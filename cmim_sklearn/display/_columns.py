@@ -13,6 +13,8 @@ from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import BOOLEAN, as_numbers, as_objects
 from cmim_sklearn._tables.schema import column_position
+from cmim_sklearn._utils.levels import level_of
+from cmim_sklearn._utils.messages import number_text
 from cmim_sklearn.display._texts import numbered
 
 MAX_COLUMNS = 12
@@ -80,17 +82,30 @@ def read_columns(table, positions, *frames):
 def read_column(table, position, raw):
     """One column of several frames: arrays (n,), level names or None, and the column's name."""
     names, name = table.layout.names, _column_name(table, position)
-    kinds = zip(table.blocks, table.likelihood.blocks, strict=True)
-    if not any(kind.has_levels and position in block.positions for block, kind in kinds):
-        return [as_numbers(values, name) for values in raw], None, name
+    if not _has_levels(table, position):
+        numbers = [as_numbers(values, name) for values in raw]
+        if position in table.origins:
+            numbers = [table.origins[position].relative(values) for values in raw]
+        return numbers, None, name
     order = [] if names is None else table.layout.dtypes[position].get("categories", [])
+    order = list(map(level_of, order))
     codes, levels = as_codes(raw, table.types[position] == BOOLEAN, order)
     return codes, levels, name
 
 
+def _has_levels(table, position):
+    kinds = zip(table.blocks, table.likelihood.blocks, strict=True)
+    return any(kind.has_levels and position in block.positions for block, kind in kinds)
+
+
 def _column_name(table, position):
+    """Name of a column; numbers beyond 2**53 are relative to their smallest, as it then says."""
     names = table.layout.names
-    return f"x{position}" if names is None else str(names[position])
+    name = f"x{position}" if names is None else str(names[position])
+    if position in table.origins and not _has_levels(table, position):
+        (low,) = table.origins[position].absolute(np.zeros(1))
+        name = f"{name} - {number_text(low)}"
+    return name
 
 
 def as_codes(columns, is_boolean, order=()):

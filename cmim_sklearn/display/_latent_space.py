@@ -6,7 +6,8 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import fitted_parts, read_rows
 from cmim_sklearn._models.inference import on_rows
-from cmim_sklearn._tables.read import BOOLEAN, NUMBER, read_objects
+from cmim_sklearn._tables.read import BOOLEAN, NUMBER, as_numbers, read_objects
+from cmim_sklearn._tables.wide import distinct
 from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
     as_codes,
@@ -306,11 +307,12 @@ def _read_color(color, n_rows):
         raise ValueError(
             f"`color` must have shape ({n_rows},), one value per row of X; got shape {color.shape}."
         )
-    values, kind = read_objects(color.tolist(), "color")
+    values, kind, _ = read_objects(color.tolist(), "color")
     if kind == NUMBER:
-        seen = np.unique(values[~np.isnan(values)])
-        if len(seen) > MAX_CLASSES or (seen != np.round(seen)).any():
-            return values, None
+        numbers, n_distinct = as_numbers(values, "color"), len(distinct(values))
+        are_whole = (numbers == np.round(numbers)) | np.isnan(numbers)
+        if n_distinct > MAX_CLASSES or not are_whole.all():
+            return numbers, None
     (codes,), levels = as_codes([values], kind == BOOLEAN)
     return codes, levels
 

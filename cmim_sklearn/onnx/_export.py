@@ -4,6 +4,7 @@ Axes: n rows, C columns of a block, N numeric columns, w features.
 """
 
 import copy
+from collections import Counter
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from cmim_sklearn._likelihoods.poisson import MAX_ENCODED, MAX_LOG_RATE, Poisson
 from cmim_sklearn._models.features import hidden_states
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY
 from cmim_sklearn.networks import MLP
+from cmim_sklearn.onnx._columns import code_of_string, origins_of, tensor_types, with_codes
 from cmim_sklearn.onnx._graph import (
     EXAMPLE_ROWS,
     Activation,
@@ -55,7 +57,8 @@ def export(encoder, output="embedding"):
         If a kind of column cannot be exported.
     ValueError
         If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
-        levels of a column are the same string.
+        levels of a column, or two names, are the same string; if doubles cannot tell the numbers
+        of a column apart.
     """
     if output not in OUTPUTS:
         raise ValueError(f"`output` must be one of {OUTPUTS}; got {output!r}.")
@@ -90,10 +93,17 @@ def _table_tensors(table):
 
     There is one tensor per column. An array of only numbers, or only booleans, is one tensor X.
     """
-    names, types = table.layout.names, table.types
+    names, types = table.layout.names, tensor_types(table)
     if names is None and len(set(types)) == 1 and CATEGORY not in types:
         return [("X", types[0], len(types))]
-    names = [f"x{p}" for p in range(len(types))] if names is None else map(str, names)
+    names = [""] * len(types) if names is None else map(str, names)
+    names = [name or f"x{p}" for p, name in enumerate(names)]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            "Column names must differ as strings, the form in which ONNX stores them; got "
+            f"{repeated[0]!r} more than once. Rename the columns and fit again."
+        )
     return [(name, kind, 1) for name, kind in zip(names, types, strict=True)]
 
 
@@ -128,7 +138,7 @@ def _network_inputs(graph, table, likelihood, numbers, strings):
 
     Both an unknown level and a missing value are zeros there, so neither needs a code.
     """
-    is_string = np.equal(table.types, CATEGORY)
+    is_string = np.equal(tensor_types(table), CATEGORY)
     rank = np.where(is_string, np.cumsum(is_string), np.cumsum(~is_string)) - 1
     values, observed, one_hots = [], [], []
     for block, kind in zip(table.blocks, likelihood.blocks, strict=True):
@@ -142,9 +152,23 @@ def _network_inputs(graph, table, likelihood, numbers, strings):
                     cells = graph.select(numbers, [rank[p]])
                     one_hots.append(_one_hot_numbers(graph, kind, c, cells))
         else:
-            cells = graph.select(numbers, rank[block.positions])
+            if is_string[block.positions].any():
+                cells = graph.concat(
+                    [
+                        code_of_string(graph, kind.levels_of(c), strings[rank[p]])
+                        if is_string[p]
+                        else graph.select(numbers, [rank[p]])
+                        for c, p in enumerate(block.positions)
+                    ]
+                )
+                kind = with_codes(kind, is_string[block.positions])
+            else:
+                cells = graph.select(numbers, rank[block.positions])
             if not kind.n_seen.all():  # columns without any value in fit stay missing
                 cells = graph.add("Where", kind.n_seen > 0, cells, np.array(np.nan))
+            origins = origins_of(table, block, kind)
+            if origins.any():
+                cells = graph.add("Sub", cells, origins)
             own_values, own_observed = _converter(_INPUTS, kind)(graph, kind, cells)
             values.append(own_values)
             observed.append(own_observed)
@@ -172,9 +196,10 @@ def _gaussian_inputs(graph, kind, cells):
 
 
 def _bernoulli_inputs(graph, kind, cells):
+    # As in `Bernoulli.encode`.
     single = graph.cast(graph.cast(cells, np.float32), np.float64)
     cells = graph.add("Where", kind.in_single, single, cells)
-    pairs = np.array(kind.values)
+    pairs = np.array([[float(value) for value in pair] for pair in kind.values])
     with np.errstate(over="ignore"):
         pairs = np.where(kind.in_single[:, None], np.float32(pairs), pairs)
     zero, one = (
@@ -273,6 +298,7 @@ def _add_cells(graph, parts, features, tensors):
     Returns the descriptions of the outputs.
     """
     table, model = parts.table, copy.deepcopy(parts.model).cpu()
+    is_string = np.equal(tensor_types(table), CATEGORY)
     params = _decoder_outputs(graph, parts, model, features)
     cells, seen, start = {}, {}, 0
     for block, kind in zip(table.blocks, model.likelihood.blocks, strict=True):
@@ -281,12 +307,21 @@ def _add_cells(graph, parts, features, tensors):
         seen.update(zip(block.positions, kind.n_seen > 0, strict=True))
         if isinstance(kind, Categorical):
             for c, p in enumerate(block.positions):
-                is_string = table.types[p] == CATEGORY
-                cells[p] = _most_likely_level(graph, kind, c, outputs, is_string=is_string)
+                cells[p] = _most_likely_level(graph, kind, c, outputs, is_string=is_string[p])
         else:
+            are_strings, levels = is_string[block.positions], kind
+            if are_strings.any():
+                kind = with_codes(kind, are_strings)
             points = _converter(_POINTS, kind)(graph, kind, outputs)
+            origins = origins_of(table, block, kind)
+            if origins.any():
+                points = graph.add("Add", points, origins)
             points = graph.add("Where", kind.n_seen > 0, points, np.array(np.nan))
             cells.update((p, graph.select(points, [c])) for c, p in enumerate(block.positions))
+            for c in np.flatnonzero(are_strings):
+                pair = np.array(_as_strings(levels.levels_of(c)), dtype=object)
+                code = graph.cast(cells[block.positions[c]], np.int64)
+                cells[block.positions[c]] = graph.add("Gather", pair, code)
     infos, first = [], 0
     for name, kind, width in tensors:
         positions = range(first, first + width)

@@ -5,6 +5,7 @@ import numpy as np
 from cmim_sklearn._encoders.base.fitted import fitted_parts
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.read import CATEGORY
+from cmim_sklearn.onnx._columns import tensor_types
 from cmim_sklearn.onnx._export import add_embedding
 from cmim_sklearn.onnx._graph import OPSETS, Graph, install_hint
 
@@ -103,7 +104,7 @@ def _read_variables(graph, encoder, variables):
             strings += [graph.select(variable.onnx_name, [column]) for column in range(width)]
         else:
             numbers.append(graph.cast(variable.onnx_name, np.float64))
-    expected = [kind == CATEGORY for kind in encoder.table_.types]
+    expected = [kind == CATEGORY for kind in tensor_types(encoder.table_)]
     if are_strings != expected:
         raise ValueError(
             f"`initial_types` must have the {len(expected)} columns of fit, with strings or "

@@ -58,7 +58,7 @@ def check_readme(names):
 
 def check_generation(names):
     assert names["new"].notna().all(axis=None)
-    assert (names["coast"]["ocean_proximity"] == "NEAR OCEAN").all()
+    assert (names["dear_coast"]["ocean_proximity"] == "NEAR OCEAN").all()
     assert names["pairs"]["is_dear"].tolist() == [True, True, False, False]
     assert (names["pairs"]["households"][:2] == 300).all()
     assert names["complete"].notna().all(axis=None)

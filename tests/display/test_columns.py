@@ -1,5 +1,7 @@
 """Columns that displays read from encoders and tables, and their errors."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -121,3 +123,27 @@ def test_without_matplotlib(flat, table, display, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(ImportError, match=rf"{display.__name__}.from_estimator requires matplot"):
         draw(display, flat, table)
+
+
+def test_large_integers_are_distinct_levels_and_relative_numbers():
+    ids = 1790123456789012345 + np.arange(40)
+    kinds = pd.Categorical(
+        [Decimal("2.50"), Decimal("0.5")] * 20, [Decimal("2.50"), Decimal("0.5")]
+    )
+    frame = pd.DataFrame({"shop": ids[np.arange(40) % 3], "two": ids % 2 + ids[0], "time": ids})
+    frame["kind"] = kinds
+    encoder = CMIMEncoder(2, **QUICK, categorical_features=["shop"]).fit(frame)
+    for cls in (ReconstructionDisplay, SampleQualityDisplay):
+        display = cls.from_estimator(encoder, frame)
+        assert display.levels == {
+            "shop": [str(level) for level in ids[:3]],
+            "two": [str(level) for level in ids[:2]],
+            "kind": ["2.50", "0.5"],
+        }
+        np.testing.assert_array_equal(display.real[f"time - {ids[0]}"], np.arange(40))
+    display = LatentSpaceDisplay.from_estimator(encoder, frame, color="time", grid=True)
+    assert display.colorbar_.ax.get_ylabel() == f"time - {ids[0]}"
+    display = LatentSpaceDisplay.from_estimator(encoder, frame, color=frame["two"])
+    assert list(display.scatters_) == [str(level) for level in ids[:2]]
+    display = LatentSpaceDisplay.from_estimator(encoder, frame, color=[Decimal("0.5"), 0] * 20)
+    assert display.colorbar_ is not None

@@ -10,8 +10,7 @@ from torch.testing import assert_close
 from cmim_sklearn import AMDIMEncoder
 from cmim_sklearn._encoders.amdim import amdim
 from cmim_sklearn._models.local_view import LocalViews
-from cmim_sklearn._tables.read import read
-from tests.helpers import randn
+from tests.helpers import encoded, randn
 
 
 def test_loss_by_hand():
@@ -38,7 +37,7 @@ def test_local_codes_see_one_group_and_no_cell_that_a_view_changed(mixed, quick)
     assert model.groups.shape == (3, 8)
     assert model.groups.sum(0).tolist() == [1] * 8
     assert AMDIMEncoder(**quick, n_groups=99).fit(mixed).net_.module.groups.shape == (8, 8)
-    x = torch.from_numpy(fitted.table_.encode(fitted._read(mixed, reset=False, min_rows=1)))
+    x = encoded(fitted, mixed)
     other = x.clone()
     group = model.groups[1]
     other[:, group] = other[:, group].flip(0)
@@ -64,7 +63,7 @@ def test_every_row_of_a_wide_table_has_a_positive():
     fitted = AMDIMEncoder(max_iter=1, n_components=4, hidden_layer_sizes=(8,), random_state=0).fit(
         X
     )
-    model, x = fitted.net_.module, torch.from_numpy(fitted.table_.encode(read(X)))
-    noise = model.draw_noise(x, torch.Generator().manual_seed(0))
+    model, x = fitted.net_.module, encoded(fitted, X)
+    noise = model.draw_noise(x, torch.Generator(x.device).manual_seed(0))
     with torch.no_grad():
         assert all(own.all() for own in model(x, noise).are_own)

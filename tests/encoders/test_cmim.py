@@ -30,7 +30,7 @@ def test_one_component_warns_that_there_is_no_contrast(mixed, quick):
     with pytest.warns(UserWarning, match="n_components=1 codes have no direction"):
         CMIMEncoder(**quick | {"n_components": 1}).fit(mixed)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         CMIMEncoder(**quick | {"n_components": 1}, contrastive_weight=0).fit(mixed)
 
 

@@ -69,7 +69,7 @@ def test_the_critic_is_trained_by_a_separate_optimizer(mixed, quick):
     ).fit(mixed)
     untouched = still.net_.criterion_.options["critic"]
     seed = int(np.random.RandomState(0).randint(2**31 - 1))
-    fresh = Critic(critic.layers[0].in_features, [7], seeded(seed))
+    fresh = Critic(critic.layers[0].in_features, [7], seeded(seed)).to(net.device)
     assert torch.equal(fresh.layers[0].weight, untouched.layers[0].weight)
     assert not torch.equal(fresh.layers[0].weight, critic.layers[0].weight)
 

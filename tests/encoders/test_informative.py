@@ -28,6 +28,7 @@ from torch.distributions.transforms import ExpTransform
 from cmim_sklearn import CMIMEncoder, InformativeEmbedding
 from cmim_sklearn._models.features import layers
 from cmim_sklearn.latents import DiagonalNormal
+from tests.helpers import encoded
 
 # -- features --------------------------------------------------------------------------------------
 
@@ -182,12 +183,11 @@ def test_parts_outside_the_model_are_left_unchanged_too(X):
 
 def test_models_of_this_package_give_the_features_of_the_encoder(mixed, quick):
     encoder = CMIMEncoder(**quick, embedding="informative").fit(mixed)
-    encoded = encoder.table_.encode(encoder._read(mixed, reset=False, min_rows=1))
-    encoded = encoded[~np.isnan(encoded).any(1)]
-    model = encoder.net_.module
-    features = InformativeEmbedding(model).fit(encoded).transform(encoded)
-    (expected,) = layers(model.eval(), torch.from_numpy(encoded))["informative"]
-    assert_allclose(features, expected.detach(), atol=1e-6)
+    x, model = encoded(encoder, mixed.dropna()), encoder.net_.module
+    rows = x.cpu().numpy()
+    features = InformativeEmbedding(model).fit(rows).transform(rows)
+    (expected,) = layers(model.eval(), x)["informative"]
+    assert_allclose(features, expected.detach().cpu(), atol=1e-6)
 
 
 def test_dtypes_of_model_and_rows(model, X):

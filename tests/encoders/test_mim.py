@@ -77,15 +77,20 @@ def test_generated_rows_join_the_batch_and_carry_gradients(quick):
     encoder = MIMEncoder(**quick, symmetric=True, posterior="learned", early_stopping=True).fit(X)
     model = encoder.net_.module.train()
     assert model.symmetric
-    x = torch.randn(50, 3, generator=seeded())
-    batch = model(x, model.draw_noise(x, seeded()))
+    x = torch.randn(50, 3, generator=seeded()).to(model.device)
+
+    def noise():
+        return model.draw_noise(x, torch.Generator(x.device).manual_seed(0))
+
+    batch = model(x, noise())
     assert len(batch.z) == len(batch.log_px) == 100
-    alone = model(x, model.draw_noise(x, seeded())._replace(generation=None))
+    alone = model(x, noise()._replace(generation=None))
     assert_close(batch.z[:50], alone.z)
     model.zero_grad()
     (-batch.posterior.log_prob(batch.z)[50:]).sum().backward()
     assert model.decoder.output.weight.grad.abs().sum() > 0  # through the generated rows
-    assert model.eval().draw_noise(x, seeded()).generation is None  # held-out loss is of data only
+    model.eval()
+    assert noise().generation is None  # held-out loss is of data only
     twice = concatenate(alone, alone)
     assert_close(mim(twice)["latent"], mim(alone)["latent"].repeat(2))
 
@@ -94,7 +99,7 @@ def test_losses_are_means_over_data_and_generated_rows(quick, monkeypatch):
     """Generated rows double the number of rows."""
 
     def one(batch):
-        return {"latent": torch.ones(len(batch.z)) + 0 * batch.log_px.sum()}
+        return {"latent": torch.ones_like(batch.z[:, 0]) + 0 * batch.log_px.sum()}
 
     monkeypatch.setattr("cmim_sklearn._encoders.mim.mim", one)
     X = np.random.RandomState(0).randn(60, 3)

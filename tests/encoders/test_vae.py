@@ -75,7 +75,7 @@ def test_a_linear_vae_finds_the_principal_subspace():
         2, hidden_layer_sizes=(), numeric_scaling=None, input_masking=0, max_iter=60,
         learning_rate_init=1e-2, random_state=0,
     ).fit(X)  # fmt: skip
-    weights = encoder.net_.module.decoder.output.weight.detach().numpy()
+    weights = encoder.net_.module.decoder.output.weight.detach().cpu().numpy()
     principal = np.linalg.eigh(np.cov(X.T))[1][:, -2:]
     assert np.rad2deg(subspace_angles(weights, principal)).max() < 5
 

@@ -1,11 +1,13 @@
 """Bernoulli columns: their two values."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 import torch
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
-from tests.helpers import measured
+from tests.helpers import measured, objects
 
 
 def test_a_column_of_fewer_than_two_values_is_taken_as_0_and_1():
@@ -29,7 +31,8 @@ def test_fit_needs_two_distinct_values(values, found):
     ("pair", "other", "is_single"),
     [
         ((0.1, 0.7), 0.2, True),
-        ((0.0, 1.0), 2.0, True),
+        ((0.0, 1.0), 2.0, False),
+        ((0.5, 1.0), 2.0, True),
         ((-1e300, 1e300), 1e299, False),
         ((0.0, 5e-324), 1e-50, False),
         ((1e-50, 1.0), 0.0, False),
@@ -52,3 +55,23 @@ def test_unknown_values_have_a_small_probability():
     cells = measured(likelihood, [np.array([3.0, 7.0, 5.0, np.nan])])
     p = likelihood.log_density(torch.zeros(4, 1), cells)[:, 0].exp()
     np.testing.assert_allclose(p, [0.5, 0.5, 1 / 6, 1.0], rtol=1e-6)
+
+
+def test_values_beyond_2_to_53_are_compared_and_decoded_exactly():
+    column = objects(2**63 - 1, None, 1, 2**63 - 2)
+    likelihood = Bernoulli.fit([column[:3]], ["c"])
+    assert likelihood.values == [(1, 2**63 - 1)]
+    encoded = likelihood.encode([column])
+    np.testing.assert_array_equal(encoded[:, 0], [1, np.nan, 0, -1])
+    assert likelihood.decode(encoded[:3])[0].tolist() == column[:3].tolist()
+    assert likelihood.encode([np.array([1.0, np.nan, 2.0**63])])[:, 0].tolist()[::2] == [0, -1]
+    decimals = objects(Decimal("0.12345678901234567"), Decimal("0.12345678901234568"))
+    likelihood = Bernoulli(**Bernoulli.fit([decimals], ["c"]).state())
+    assert likelihood.decode(likelihood.encode([decimals]))[0].tolist() == decimals.tolist()
+
+
+def test_whole_values_are_not_rounded_to_single_precision():
+    likelihood = Bernoulli([(3.0, 2.0**24), (0.1, 7.0)], [1, 1])
+    rounded = np.array([0.1, 7.0], np.float32).astype(float)
+    encoded = likelihood.encode([np.array([2.0**24, 2.0**24 + 1]), rounded])
+    np.testing.assert_array_equal(encoded, [[1, 0], [-1, 1]])

@@ -1,5 +1,7 @@
 """Categorical columns: levels, the rare bin, warnings of identifiers."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,8 @@ from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._likelihoods.categorical import Categorical
+from cmim_sklearn._likelihoods.summary import ColumnSummary
+from cmim_sklearn._utils.archive import from_json, to_json
 from tests.helpers import measured, objects, random_params
 
 
@@ -99,3 +103,39 @@ def test_one_hot_inputs_align_with_decoder_outputs():
     assert_close(hot.sum(1), torch.full((4,), 2.0))
     # Large logits at the one-hot positions predict the same cells with certainty.
     assert_close(likelihood.log_prob(50 * hot, x, observed), torch.zeros(4, 2))
+
+
+def test_levels_are_exact_numbers_of_one_type():
+    summary = ColumnSummary(has_levels=True)
+    for part in (np.array([5.0, np.nan]), objects(2**60 + 1, 5), objects(2**60, None)):
+        summary.add(part)
+    likelihood = Categorical.fit([objects(5)], ["c"], summaries=[summary])
+    assert likelihood.levels == [[5, 2**60, 2**60 + 1]]
+    assert {type(level) for level in likelihood.levels[0]} == {int}
+    column = objects(2**60, 2**60 + 1, 2**60 + 2, 5.0)
+    assert likelihood.encode([column])[:, 0].tolist() == [1, 2, -1, 0]
+
+
+def test_levels_may_be_decimals():
+    column = objects(Decimal("1.50"), "a", Decimal("0.12345678901234567890"))
+    arrays = {}
+    state = to_json(Categorical.fit([column], ["c"]).state(), "state", arrays)
+    likelihood = Categorical(**from_json(state, arrays))
+    assert likelihood.decode(likelihood.encode([column]))[0].tolist() == column.tolist()
+
+
+@pytest.mark.parametrize(
+    ("seen", "later"), [(Decimal("0.10"), 0.1), (0.1, Decimal("0.10")), (2.0, Decimal(2)), (2, 2.0)]
+)
+def test_numbers_of_another_type_are_the_same_level(seen, later):
+    likelihood = Categorical.fit([objects(seen, "a")], ["c"])
+    assert likelihood.encode([objects(later)]) == likelihood.encode([objects(seen)]) != -1
+
+
+@pytest.mark.parametrize(
+    ("levels", "named"), [((True, 1, "a"), "True and 1"), ((0.0, False), "0.0")]
+)
+def test_booleans_that_equal_numbers_emit_a_warning(levels, named):
+    with pytest.warns(UserWarning, match=rf"Column 'c' has the levels .*{named}, which are equal"):
+        assert len(Categorical.fit([objects(*levels)], ["c"]).levels[0]) == len(set(levels))
+    Categorical.fit([objects(True, False, "a"), objects(True, 2, 0.5)], "ab")  # no warning

@@ -1,9 +1,12 @@
 """Column summaries: independent of how the rows are split into parts."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
 from cmim_sklearn._likelihoods.summary import ColumnSummary, summarise
+from tests.helpers import objects
 
 RNG = np.random.RandomState(0)
 WITH_NAN = np.where(RNG.rand(300) < 0.1, np.nan, RNG.randn(300))
@@ -87,3 +90,14 @@ def test_sums_that_overflow_emit_no_warning():
     columns = [np.repeat([-1e305, 1e305], 5000), np.repeat([1e305, -1e305], 5000)]
     for summary in summarise(columns):  # a warning is an error here
         assert (summary.low, summary.high) == (-1e305, 1e305)
+
+
+def test_large_integers_and_decimals_are_summarised_exactly():
+    summary = ColumnSummary()
+    for part in (np.array([7.0, np.nan]), objects(2**60 + 1, None), objects(2**60, Decimal(2**61))):
+        summary.add(part)
+    assert (summary.low, summary.high) == (7, 2**61)
+    assert summary.n_seen == 4
+    assert summary.distinct == {7, 2**60 + 1, 2**60}
+    moved = summary.moved(5.0, {0.0}, 2)
+    assert (moved.low, moved.high, moved.decimals, moved.n_seen) == (0, 5, 2, 4)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 
 
 @pytest.fixture(scope="session")

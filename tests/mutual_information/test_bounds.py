@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 from cmim_sklearn.mutual_information._bounds import (
     MovingAverage,
     donsker_varadhan,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 from cmim_sklearn.mutual_information import MINE, NWJ, SMILE, InfoNCE
 from cmim_sklearn.mutual_information import _critics as critics
 from cmim_sklearn.mutual_information._critics import CRITICS

@@ -8,7 +8,7 @@ import torch
 from scipy.special import digamma
 from sklearn.model_selection import GroupKFold, ShuffleSplit
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 from cmim_sklearn.mutual_information import MutualInformation, mutual_information
 from cmim_sklearn.mutual_information._estimators import ESTIMATORS
 from tests.helpers import SHORT_TRAINING

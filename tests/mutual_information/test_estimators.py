@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 from cmim_sklearn.mutual_information import KSG, MINE, NWJ, SMILE, InfoNCE, mutual_information
 from cmim_sklearn.mutual_information._bounds import (
     donsker_varadhan,

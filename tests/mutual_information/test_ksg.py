@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import digamma
 
-from benchmarks.mutual_information import correlated
+from benchmarks.studies.mutual_information import correlated
 from cmim_sklearn.mutual_information import KSG
 from cmim_sklearn.mutual_information import _base as base
 

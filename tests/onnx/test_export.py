@@ -1,6 +1,7 @@
 """Exported models: ONNX Runtime returns what `transform` and `inverse_transform` return."""
 
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,75 @@ def test_export_errors(encoder, tmp_path, mixed, quick):
         with pytest.raises(ValueError, match=r"differ as strings, .*; got 1 and '1'\. Rename"):
             same.to_onnx(path, output)
     assert not path.exists()
+
+
+def large_numbers(n=60):
+    """Table of numbers that doubles cannot hold, as levels, as two values and as numbers."""
+    ids = 1790123456789012345 + np.arange(n) % 3
+    frame = pd.DataFrame(
+        {
+            "id": pd.Series(ids, dtype="Int64"),
+            "two": 2**63 + (np.arange(n) % 2).astype("uint64"),
+            "flag": np.arange(n) % 2,
+            "cents": [Decimal(i % 9) / 4 for i in range(n)],
+            "long": [Decimal("12345678901234567.25") + i % 2 for i in range(n)],
+            "time": 1790123456789012345 + 10**12 * np.arange(n),
+        }
+    )
+    frame.loc[::7, "id"] = pd.NA
+    return frame
+
+
+def test_levels_that_doubles_cannot_hold_are_strings():
+    X = large_numbers()
+    encoder = CMIMEncoder(**QUICK, categorical_features=["id"]).fit(X)
+    strings, feeds = ["id", "two", "long"], {}
+    for name, values in X.items():
+        is_string = name in strings
+        texts = values.astype(str).where(values.notna(), "")
+        column = texts.astype(object) if is_string else values.astype(float)
+        feeds[name] = column.to_numpy()[:, None]
+    features = encoder.transform(X)
+    got = run(export(encoder), feeds)["embedding"]
+    np.testing.assert_allclose(got, features, rtol=TOLERANCE, atol=TOLERANCE)
+    unknown = feeds | {"two": np.array([["5"]] * len(X), dtype=object)}
+    with pytest.warns(UserWarning, match=r"'two' \(5\)"):
+        wanted = encoder.transform(X.assign(two=np.uint64(5)))
+    got = run(export(encoder), unknown)["embedding"]
+    np.testing.assert_allclose(got, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+    got, wanted = (
+        run(export(encoder, "decode"), {"embedding": features}),
+        encoder.inverse_transform(features),
+    )
+    for name in strings:
+        assert got[name][:, 0].tolist() == list(map(str, wanted[name]))
+    for name in ("flag", "cents"):
+        assert got[name][:, 0].tolist() == wanted[name].astype(float).tolist()
+    np.testing.assert_allclose(got["time"][:, 0], wanted["time"].astype(float), rtol=1e-9)
+
+
+def test_numbers_that_are_equal_as_doubles_raise():
+    encoder = CMIMEncoder(**QUICK).fit(pd.DataFrame({"k": 2**62 + np.arange(60)}))
+    for output in ("embedding", "decode"):
+        with pytest.raises(ValueError, match=r"column 'k' has numbers from 4\.6.*categorical_feat"):
+            export(encoder, output)
+
+
+def test_names_are_distinct_strings():
+    X = pd.DataFrame(np.random.RandomState(0).randn(20, 2), columns=["", "x"])
+    assert [put.name for put in export(CMIMEncoder(**QUICK).fit(X)).graph.input] == ["x0", "x"]
+    encoder = CMIMEncoder(**QUICK).fit(X.set_axis(["", "x0"], axis=1))
+    with pytest.raises(ValueError, match=r"must differ as strings.*got 'x0' more than once"):
+        export(encoder)
+
+
+@pytest.mark.parametrize("values", [(3.0, 2.0**24), (3.0, 2.0**24 + 1), (0.1, 2.0**24)])
+def test_whole_values_are_compared_in_double_precision(values):
+    encoder = CMIMEncoder(**QUICK).fit(np.array(values * 20)[:, None])
+    X = np.array([*values, np.float32(values[0]), 2.0**24, 2.0**24 + 1])[:, None]
+    wanted = transformed(encoder, X)
+    got = run(export(encoder), {"X": X})["embedding"]
+    np.testing.assert_allclose(got, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

@@ -3,15 +3,22 @@
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cmim_sklearn._tables.dtypes import (
+    RANGE,
+    TUPLES,
     Layout,
     check_layout,
+    describe_header,
     float_type,
     integer_bounds,
+    is_same_name,
     number_bounds,
+    pandas_columns,
 )
+from cmim_sklearn._utils.archive import from_json, to_json
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,10 @@ from cmim_sklearn._tables.dtypes import (
         ("polars", {"dtype": "DataFrame"}),
         ("polars", {"dtype": "Enum"}),
         ("pyarrow", {"dtype": "decimal", "precision": 1, "scale": 1}),
+        ("pandas", {"dtype": "object", "scale": 10**9}),
+        ("pandas", {"dtype": "object", "scale": "1"}),
+        ("pandas", {"dtype": "int64", "scale": 1}),
+        ("numpy", {"dtype": "|O", "of": "read"}),
         ("pyarrow", {"dtype": "dictionary", "index": "int8", "of": "read", "ordered": False}),
     ],
 )
@@ -84,9 +95,12 @@ def test_dtypes_of_numbers_have_bounds(description, largest):
     assert number_bounds({"dtype": "Decimal", "precision": 10**12, "scale": 0})[1] < 10**76
 
 
-def test_columns_of_an_array_share_one_dtype():
+def test_columns_of_an_array_may_share_one_dtype():
     one, other = {"dtype": "<f8"}, {"dtype": "<i8"}
     assert Layout("numpy", None, [one]).dtype_of(3) == one
+    layout = Layout("numpy", None, [{"dtype": "|O", "scale": 2}, {"dtype": "|O", "of": "float"}])
+    check_layout(layout)
+    assert layout.dtype_of(1)["of"] == "float"
     assert Layout("pandas", ["a", "b"], [one, other]).dtype_of(1) == other
 
 
@@ -97,9 +111,57 @@ def test_columns_of_an_array_share_one_dtype():
         (Layout("numpy", ["a"], [{"dtype": "<f8"}]), r"column names .*; got \['a'\] for numpy"),
         (Layout("pandas", None, [{"dtype": "f8"}]), "column names .*; got None for pandas"),
         (Layout("pandas", ["a"], []), r"got 0 dtypes for columns \['a'\]"),
-        (Layout("pandas", [("a",)], [{"dtype": "float64"}]), r"strings or numbers; got \('a',\)"),
+        (Layout("pandas", [b"a"], [{"dtype": "float64"}]), r"numbers or tuples of them; got b'a'"),
+        (
+            Layout(
+                "pandas", ["a"], [{"dtype": "float64"}], {"of": {"dtype": "os"}, "names": [None]}
+            ),
+            "unknown dtype {'dtype': 'os'} of pandas",
+        ),
+        (
+            Layout("pandas", ["a"], [{"dtype": "float64"}], {"of": RANGE, "names": [None]}),
+            r"a range of column names must be ints; got \['a'\]",
+        ),
+        (
+            Layout("pandas", ["a"], [{"dtype": "float64"}], {"of": TUPLES, "names": [["b"]]}),
+            r"numbers or tuples of them; got \['b'\]",
+        ),
     ],
 )
 def test_inconsistent_layouts_are_rejected(layout, message):
     with pytest.raises(ValueError, match=message):
         check_layout(layout)
+
+
+HEADERS = {
+    "ints": pd.Index([3, 1], name="n"),
+    "int32": pd.Index([3, 1], dtype="int32"),
+    "numpy ints": pd.Index([np.int64(3), np.int64(1)], dtype=object),
+    "floats": pd.Index([0.5, np.nan]),
+    "booleans": pd.Index([True, None], dtype=object),
+    "large ints": pd.Index([2**63 + 1, 5]),
+    "range": pd.RangeIndex(5, 1, -2, name="r"),
+    "one": pd.RangeIndex(7, 8),
+    "words": pd.Index(["", "a"], name=("x", 1)),
+    "objects": pd.Index(["a", "b"], dtype=object),
+    "strings": pd.Index(["a", "b"], dtype="string"),
+    "categories": pd.CategoricalIndex(["b", "a"], ["a", "c", "b"], ordered=True, name="c"),
+    "tuples": pd.Index([("a", 1), ("b", 2)], tupleize_cols=False),
+    "levels": pd.MultiIndex.from_tuples([("a", 1), ("a", 2)], names=["x", None]),
+}
+
+
+@pytest.mark.parametrize("columns", HEADERS.values(), ids=HEADERS)
+def test_names_of_pandas_columns_come_back_as_they_were(columns):
+    arrays = {}
+    dtypes = [{"dtype": "float64"}] * len(columns)
+    layout = Layout("pandas", list(columns), dtypes, describe_header(columns))
+    again = Layout(**from_json(to_json(layout.state(), "layout", arrays), arrays))
+    check_layout(again)
+    pd.testing.assert_index_equal(pandas_columns(again), columns, exact=True)
+    assert [type(name) for name in pandas_columns(again)] == [type(name) for name in columns]
+    assert all(map(is_same_name, again.names, columns))
+
+
+def test_names_without_a_header_are_a_list():
+    assert pandas_columns(Layout("pandas", ["a", "b"], [{"dtype": "float64"}] * 2)) == ["a", "b"]

@@ -2,6 +2,7 @@
 
 import datetime
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +69,63 @@ def test_lazy_tables_must_be_collected():
         read(pl.LazyFrame({"x": [1]}))
 
 
-def test_large_arrow_integers_with_missing_values_are_read():
-    stamps = [1_700_000_000_000_000_001, None, 1_800_000_000_000_000_001]
-    for X in (pa.table({"t": stamps}), pd.DataFrame({"t": pd.array(stamps, "int64[pyarrow]")})):
-        assert read(X).columns[0].tolist()[::2] == [1.7e18, 1.8e18]
-        assert np.isnan(read(X).columns[0][1])
+LARGE = [2**63 - 1, None, -(2**53) - 1, 5]
+LARGE_INTEGERS = {
+    "Int64": pd.DataFrame({"k": pd.array(LARGE, "Int64")}),
+    "int64[pyarrow]": pd.DataFrame({"k": pd.array(LARGE, "int64[pyarrow]")}),
+    "pandas object": pd.DataFrame({"k": LARGE}, dtype=object),
+    "polars": pl.DataFrame({"k": LARGE}),
+    "polars Int128": pl.DataFrame({"k": pl.Series(LARGE, dtype=pl.Int128)}),
+    "pyarrow": pa.table({"k": LARGE}),
+    "numpy object": np.array([LARGE], dtype=object).T,
+    "list": [[value] for value in LARGE],
+    "masked": np.ma.masked_array([[v or 0] for v in LARGE], [[v is None] for v in LARGE]),
+}
+
+
+@pytest.mark.parametrize("X", LARGE_INTEGERS.values(), ids=LARGE_INTEGERS)
+def test_integers_beyond_2_to_53_stay_exact(X):
+    frame = read(X)
+    assert frame.types == [NUMBER]
+    assert frame.columns[0].tolist() == LARGE
+    assert {type(value) for value in frame.columns[0]} == {int, type(None)}
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_only_columns_with_large_integers_are_objects(dtype):
+    ends = [np.iinfo(dtype).max, 3], [5, 2**53 - 1]
+    for X in (
+        np.array(ends, dtype),
+        pd.DataFrame(np.array(ends, dtype)),
+        [list(row) for row in ends],
+    ):
+        large, small = read(X).columns
+        assert large.tolist() == [ends[0][0], 5]
+        assert small.dtype == np.float64
+    mixed = read([[2**63, 0.5], [-1, 1.5]])
+    assert [column.tolist() for column in mixed.columns] == [[2**63, -1], [0.5, 1.5]]
+
+
+def test_decimals_stay_decimals_with_their_number_of_decimals():
+    values = [Decimal("1.50"), None, np.nan, Decimal("NaN"), 2, Decimal("1E+3")]
+    for X in (pd.DataFrame({"x": values}, dtype=object), np.array([values], dtype=object).T):
+        frame = read(X)
+        assert frame.types == [NUMBER]
+        assert frame.columns[0].tolist() == [Decimal("1.50"), None, None, None, 2, 1000]
+        assert frame.layout.dtype_of(0)["scale"] == 2
+    wide = [Decimal("1234567890123456.78"), None]
+    for X in (
+        pl.DataFrame({"x": pl.Series(wide, dtype=pl.Decimal(20, 2))}),
+        pa.table({"x": pa.array(wide)}),
+        pd.DataFrame({"x": pd.array(wide, pd.ArrowDtype(pa.decimal128(20, 2)))}),
+    ):
+        assert read(X).columns[0].tolist() == wide
+
+
+def test_fractions_are_numbers_but_no_categories():
+    assert read(pd.DataFrame({"x": [Fraction(1, 2), 3]})).columns[0].tolist() == [0.5, 3]
+    with pytest.raises(TypeError, match=r"'x' must have .* as categories; got Fraction.*astype"):
+        read(pd.DataFrame({"x": [Fraction(1, 2), "a"]}))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +136,12 @@ def test_large_arrow_integers_with_missing_values_are_read():
             ValueError,
             "so that each name occurs once",
         ),
-        (pd.DataFrame([[1]], columns=[("a", "b")]), TypeError, "Rename the columns"),
+        (
+            pd.DataFrame([[1]], columns=[datetime.date(2020, 1, 1)]),
+            TypeError,
+            r"must be strings, numbers or tuples.*date\(2020, 1, 1\), a date\. Rename the columns",
+        ),
+        (pd.DataFrame([[1, 2]], columns=[np.nan, np.nan]), ValueError, "have the name nan"),
         (
             pl.DataFrame({"x": pl.Series([object()], dtype=pl.Object)}),
             TypeError,
@@ -150,9 +208,9 @@ def test_pandas_categories_are_read_by_their_codes():
     assert {type(value) for value in column} == {int, type(None)}
 
 
-def test_levels_are_json_values():
+def test_levels_are_plain_values():
     frame = read(pd.DataFrame({"x": ["a", Decimal("1.5"), np.int64(3), True]}, dtype=object))
-    assert [type(level) for level in frame.columns[0]] == [str, float, int, bool]
+    assert [type(level) for level in frame.columns[0]] == [str, Decimal, int, bool]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Table schema: column kinds, encoding, decoding, unknown values, state."""
 
+import json
 import warnings
 from decimal import Decimal
 
@@ -115,7 +116,7 @@ def test_unknown_values_are_missing_with_one_warning(mixed):
     other = mixed.copy()
     other["word"] = "new"
     other.loc[0, "flag"] = 5
-    with pytest.warns(UserWarning, match=r"'flag' \(5.0\), 'word' \('new'\)") as caught:
+    with pytest.warns(UserWarning, match=r"'flag' \(5\), 'word' \('new'\)") as caught:
         encoded = table.encode(read(other))
     assert len(caught) == 1
     names = table.encoded_names()
@@ -286,3 +287,44 @@ def test_negative_positions_count_from_the_end(mixed):
             ValueError, match=rf"no column {position}\. Columns of X: positions 0 to {n - 1}"
         ):
             Table.fit(read(X), categorical_features=[position])
+
+
+def test_messages_about_boolean_columns_say_booleans():
+    frame = pd.DataFrame({"d": [True, False, True], "c": ["a", "b", "c"]})
+    table = Table.fit(read(frame))
+    with pytest.raises(
+        ValueError, match=r"'d' must hold booleans, as in fit; got 'yes' .* to bool"
+    ):
+        table.encode(read(frame.assign(d="yes")))
+    with pytest.warns(UserWarning, match=r"'d' \(2\)\.$"):
+        table.encode(read(frame.assign(d=2)))
+    for value in (2, 0.5):
+        match = f"unknown level {value} for column 'd'. Levels seen in fit: False, True"
+        with pytest.raises(ValueError, match=match):
+            read_conditions(table, {"d": value})
+
+
+def test_numbers_relative_to_an_origin_survive_a_state():
+    values = [2**60, 2**60 + 1, 2**60 + 5, None] * 3
+    frame = pd.DataFrame({"a": [1.5, 2.5, 3.5, 4.5] * 3, "k": pd.array(values, "Int64")})
+    table = Table.fit(read(frame))
+    assert list(table.origins) == [1]
+    again = Table.from_state(json.loads(json.dumps(table.state(), default=np.ndarray.tolist)))
+    encoded = table.encode(read(frame))
+    np.testing.assert_array_equal(again.encode(read(frame)), encoded)
+    assert again.decode(encoded)["k"].tolist() == frame["k"].tolist()
+    old = {name: part for name, part in table.state().items() if name != "origins"}
+    assert Table.from_state(old).origins == {}
+
+
+@pytest.mark.parametrize("names", [[3, 1, 2], [0.5, np.nan, 2], [("a", 1), ("a", 2), ("b", 1)]])
+def test_columns_with_names_other_than_strings_need_the_order_of_fit(names):
+    frame = pd.DataFrame([["a", 2, 3], ["b", 4, 6]], columns=pd.Index(names))
+    table = Table.fit(read(frame))
+    table.check_names(read(frame))
+    table.check_names(read(frame.to_numpy()))
+    table.check_names(read(frame.set_axis(["x", "y", "z"], axis=1)))  # scikit-learn warns of these
+    with pytest.raises(ValueError, match=r"should match .* with .* in place of .* at position 1"):
+        table.check_names(read(frame.iloc[:, [0, 2, 1]]))
+    frame = read_conditions(table, {names[1]: 4})
+    assert frame.columns[1].tolist() == [4]

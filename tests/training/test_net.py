@@ -11,10 +11,9 @@ from skorch.callbacks import Callback
 
 from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, mixture_prior
-from cmim_sklearn._tables.read import read
 from cmim_sklearn._training.net import MAX_BACK_OFFS, ObjectiveLoss
 from cmim_sklearn.objectives import cmim
-from tests.helpers import make_mixed
+from tests.helpers import encoded, make_mixed
 from tests.training.helpers import (
     ENCODERS,
     KILL,
@@ -48,10 +47,10 @@ def test_the_recorded_loss_is_the_mean_over_rows(mixed, quick):
     encoder = CMIMEncoder(**quick | {"max_iter": 1}, learning_rate_init=1e-30, contrastive_weight=0)
     encoder.set_params(batch_size=16, posterior="fixed", input_masking=0).fit(mixed)
     model = encoder.net_.module
-    x = torch.from_numpy(encoder.table_.encode(read(mixed)))
+    x = encoded(encoder, mixed)
     losses = []
     for seed in range(40):
-        batch = model(x, model.draw_noise(x, torch.Generator().manual_seed(seed)))
+        batch = model(x, model.draw_noise(x, torch.Generator(x.device).manual_seed(seed)))
         losses.append(sum(cmim(batch, contrastive_weight=0).values()).mean().item())
     assert abs(encoder.loss_curve_[0] - np.mean(losses)) < 5 * np.std(losses)
 

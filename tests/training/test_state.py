@@ -44,11 +44,11 @@ def test_only_gradients_above_the_bound_change():
     layer = torch.nn.Linear(4, 1)
     ordinary = torch.tensor([[0.1, -0.0, 1e-40, 9e14]])
     layer.weight.grad, layer.bias.grad = ordinary.clone(), torch.tensor([-torch.inf])
-    bound_gradients(layer)
+    bound_gradients(torch.optim.SGD(layer.parameters()))
     assert layer.weight.grad.numpy().tobytes() == ordinary.numpy().tobytes()
     assert float(layer.bias.grad) == pytest.approx(-MAX_GRADIENT)
     layer.bias.grad.fill_(torch.nan)
-    bound_gradients(layer)
+    bound_gradients(torch.optim.SGD(layer.parameters()))
     assert layer.bias.grad.isnan()  # and the loss is not finite, which raises
 
 
@@ -56,7 +56,7 @@ def test_gradients_of_other_dtypes_stay():
     """The bound does not fit a float16."""
     layer = torch.nn.Linear(2, 1, dtype=torch.float16)
     layer.weight.grad = torch.full((1, 2), 6e4, dtype=torch.float16)
-    bound_gradients(layer)
+    bound_gradients(torch.optim.SGD(layer.parameters()))
     assert layer.weight.grad.tolist() == [[6e4, 6e4]]
 
 

@@ -1,10 +1,11 @@
 """Messages: short text for values of any size."""
 
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 
-from cmim_sklearn._utils.messages import listed, shown
+from cmim_sklearn._utils.messages import listed, number_text, shown
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,17 @@ def test_lists_are_cut_after_20_values():
     assert listed(range(20)).endswith("18, 19")
     assert listed(range(99)).endswith("18, 19, ...")
     assert listed([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.0, "5"),
+        (2**60 + 1, "1152921504606846977"),
+        (0.5, "0.5"),
+        (1e30, "1e+30"),
+        (Decimal("1.50"), "1.50"),
+    ],
+)
+def test_text_of_numbers(value, text):
+    assert number_text(value) == text

@@ -1,4 +1,4 @@
-"""pythae's VAE of the prepared columns. Run by `benchmarks.rivals` in this folder's environment."""
+"""pythae's VAE of prepared columns. `benchmarks.rivals` runs it in this folder's environment."""
 
 import logging
 
@@ -12,13 +12,12 @@ from pythae.trainers import BaseTrainerConfig
 from torch import nn
 
 LATENT_DIM = 32
-BATCH_SIZE = 64  # pythae's default, as is its optimiser: Adam at 1e-4
-EPOCHS = 100  # pythae's default
-MIN_UPDATES = 3000  # what CMIMEncoder takes; 100 epochs of a small table would be fewer
+BATCH_SIZE, EPOCHS = 64, 100  # pythae's defaults, like its optimiser
+MIN_UPDATES = 3000  # as for CMIMEncoder; 100 epochs of a small table would be fewer
 
 
 class Decoder(BaseDecoder):
-    """pythae's MLP without its closing sigmoid: standardised columns leave [0, 1]."""
+    """pythae's MLP without its last sigmoid, because standardised columns leave [0, 1]."""
 
     def __init__(self, width):
         super().__init__()
@@ -32,16 +31,14 @@ def fit(method, X, seed, folder):
     torch.manual_seed(seed)
     width = X.shape[1]
     model = VAE(VAEConfig(input_dim=(width,), latent_dim=LATENT_DIM), decoder=Decoder(width))
-    n_batches = -(-len(X) // BATCH_SIZE)
     config = BaseTrainerConfig(
         output_dir=str(folder / "pythae"),
         per_device_train_batch_size=BATCH_SIZE,
-        num_epochs=max(EPOCHS, -(-MIN_UPDATES // n_batches)),
+        num_epochs=max(EPOCHS, -(-MIN_UPDATES // -(-len(X) // BATCH_SIZE))),
         seed=seed,
         no_cuda=True,
     )
-    pipeline = TrainingPipeline(model=model, training_config=config)
-    pipeline(torch.as_tensor(X, dtype=torch.float32))
+    TrainingPipeline(model=model, training_config=config)(torch.as_tensor(X, dtype=torch.float32))
     return model.eval()
 
 

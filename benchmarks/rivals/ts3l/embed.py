@@ -1,14 +1,10 @@
-"""Self-supervised methods of ts3l (TabularS3L), their first phase alone: no labels.
+"""Self-supervised methods of ts3l (TabularS3L): their first phase, without labels.
 
-Run by `benchmarks.rivals` in this folder's own environment. Settings are those of the package's
-quick starts, which it documents for each method, but for two:
-
-- Heads are 256 wide, the default of the configurations. The quick starts' 1024 is outside the
-  range that the authors search in their own benchmark (16 to 512).
-- Training goes on for `MIN_UPDATES` at least: the quick starts' 10 or 20 epochs would be a few
-  hundred updates on small tables.
-
-SubTab is the package's: its subsets leave out some of the last columns.
+`benchmarks.rivals` runs it in this folder's environment. Settings are those of the package's quick
+starts, except for two. Heads are 256 wide, the default of the configurations, because the quick
+starts' 1024 is outside the range of the authors' benchmark (16 to 512). Training takes at least
+`MIN_UPDATES`, because 10 or 20 epochs of a small table are a few hundred updates. The package's
+SubTab never shows some of the last columns to its encoder.
 """
 
 import logging
@@ -31,80 +27,65 @@ from ts3l.utils.scarf_utils import SCARFConfig, SCARFDataset
 from ts3l.utils.subtab_utils import SubTabConfig, SubTabDataset
 from ts3l.utils.vime_utils import VIMEConfig, VIMEDataset
 
-BATCH_SIZE = 128  # quick starts
-EPOCHS = {"SCARF": 10, "VIME": 20, "SubTab": 20, "DAE": 20}  # quick starts
-MIN_UPDATES = 3000  # what CMIMEncoder takes
-TRANSFORM_ROWS = 1024
+BATCH_SIZE, TRANSFORM_ROWS = 128, 1024
+MIN_UPDATES = 3000  # as for CMIMEncoder
 MISSING = "missing"
-
-# Quick starts.
-SETTINGS = {
-    "SCARF": {"corruption_rate": 0.6, "dropout_rate": 0.04, "head_depth": 2},
-    "VIME": {"alpha1": 2.0, "alpha2": 2.0, "p_m": 0.2},
-    # Its projections have unit length: the default dot product is the quick start's cosine.
-    "SubTab": {
-        "tau": 1.0,
-        "n_subsets": 4,
-        "overlap_ratio": 0.75,
-        "mask_ratio": 0.1,
-        "noise_type": "Swap",
-        "noise_level": 0.1,
-    },
-    "DAE": {"noise_type": "Swap", "noise_ratio": 0.3},
-}
-CONFIGS = {"SCARF": SCARFConfig, "VIME": VIMEConfig, "SubTab": SubTabConfig, "DAE": DAEConfig}
+METHODS = {
+    # name: configuration, dataset, epochs, settings
+    "SCARF": (SCARFConfig, SCARFDataset, 10, {
+        "corruption_rate": 0.6, "dropout_rate": 0.04, "head_depth": 2,
+    }),
+    "VIME": (VIMEConfig, VIMEDataset, 20, {"alpha1": 2.0, "alpha2": 2.0, "p_m": 0.2}),
+    # Projections have unit length: the default dot product is the quick start's cosine.
+    "SubTab": (SubTabConfig, SubTabDataset, 20, {
+        "tau": 1.0, "n_subsets": 4, "overlap_ratio": 0.75, "mask_ratio": 0.1,
+        "noise_type": "Swap", "noise_level": 0.1,
+    }),
+    "DAE": (DAEConfig, DAEDataset, 20, {"noise_type": "Swap", "noise_ratio": 0.3}),
+}  # fmt: skip
 
 
 class Columns:
-    """Columns as the package's examples prepare them: codes of categories, numbers in [0, 1]."""
+    """Columns as in the package's examples: codes of categories, numbers in [0, 1]."""
 
     def fit(self, X):
         self.numeric = [c for c in X if pd.api.types.is_numeric_dtype(X[c])]
         self.categorical = [c for c in X if c not in self.numeric]
         self.levels, self.unknown = {}, {}
         for name in self.categorical:
-            values = X[name].astype(object).where(X[name].notna(), MISSING)
-            counts = values.value_counts()
+            counts = self._words(X[name]).value_counts()
             self.levels[name] = {level: code for code, level in enumerate(sorted(counts.index))}
             instead = MISSING if MISSING in counts else counts.index[0]
             self.unknown[name] = self.levels[name][instead]
-        self.scaler = make_pipeline(
-            SimpleImputer(strategy="median", keep_empty_features=True), MinMaxScaler()
-        )
+        imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+        self.scaler = make_pipeline(imputer, MinMaxScaler())
         if self.numeric:
-            self.scaler.fit(self._numbers(X))
+            self.scaler.fit(X[self.numeric].to_numpy(float, na_value=np.nan))
         return self
 
-    def _numbers(self, X):
-        return X[self.numeric].to_numpy(float, na_value=np.nan)
+    def _words(self, column):
+        return column.astype(object).where(column.notna(), MISSING)
 
     def transform(self, X):
-        codes = {
-            name: X[name]
-            .astype(object)
-            .where(X[name].notna(), MISSING)
-            .map(self.levels[name])
-            .fillna(self.unknown[name])
-            for name in self.categorical
+        columns = {
+            name: self._words(X[name]).map(levels).fillna(self.unknown[name])
+            for name, levels in self.levels.items()
         }
-        numbers = self.scaler.transform(self._numbers(X)).T if self.numeric else []
-        columns = {**codes, **dict(zip(self.numeric, numbers, strict=True))}
+        if self.numeric:
+            numbers = self.scaler.transform(X[self.numeric].to_numpy(float, na_value=np.nan))
+            columns |= dict(zip(self.numeric, numbers.T, strict=True))
         return pd.DataFrame(columns).astype("float32")
 
 
 class Forget(Callback):
-    """Drops the losses of an epoch, which the package keeps, graphs and all, for a validation."""
+    """Drop the losses of an epoch, which the package keeps, with their graphs."""
 
     def on_train_epoch_end(self, trainer, module):
         module.first_phase_step_outputs.clear()
 
 
 class PairwiseLoss(torch.nn.Module):
-    """The package's NTXentLoss of unit vectors, by a matrix product.
-
-    The package broadcasts rows against rows, and takes hundreds of times as long. The value is the
-    same; so is the gradient of the network, which normalises just before.
-    """
+    """NTXentLoss of the package for unit vectors, by a matrix product: same value, much faster."""
 
     def __init__(self, temperature):
         super().__init__()
@@ -112,46 +93,35 @@ class PairwiseLoss(torch.nn.Module):
 
     def forward(self, z_i, z_j):
         z = torch.cat([z_i, z_j])
-        n_rows = len(z)
         logits = (z @ z.T / self.temperature).fill_diagonal_(-torch.inf)
-        other_view = torch.arange(n_rows).roll(n_rows // 2)
+        other_view = torch.arange(len(z)).roll(len(z) // 2)
         return torch.nn.functional.cross_entropy(logits, other_view)
 
 
 def datamodule(method, X, columns, config):
     named = {"continuous_cols": columns.numeric, "category_cols": columns.categorical}
-    if method == "SCARF":
-        data = SCARFDataset(X, config=config, **named)
-    elif method == "VIME":
-        data = VIMEDataset(X, config=config, **named)
-    elif method == "SubTab":
-        data = SubTabDataset(X, **named)
-    else:
-        data = DAEDataset(X, **named)
+    named |= {"config": config} if method in ("SCARF", "VIME") else {}
+    data = METHODS[method][1](X, **named)
+    collate = DAECollateFN(config) if method == "DAE" else None
     # Batch normalisation fails on a last batch of one row.
-    return TS3LDataModule(
-        data,
-        data,
-        min(BATCH_SIZE, len(X)),
-        train_sampler="random",
-        train_collate_fn=DAECollateFN(config) if method == "DAE" else None,
-        n_jobs=0,
-        drop_last=True,
-    )
+    options = {"train_sampler": "random", "n_jobs": 0, "drop_last": True}
+    size = min(BATCH_SIZE, len(X))
+    return TS3LDataModule(data, data, size, train_collate_fn=collate, **options)
 
 
 def fit(method, X, seed, folder):
     columns = Columns().fit(X)
     prepared = columns.transform(X)
-    settings = dict(SETTINGS[method])
+    make_config, _, epochs, settings = METHODS[method]
+    settings = dict(settings)
     if method in ("VIME", "DAE"):
         settings["cat_cardinality"] = get_category_cardinality(prepared, columns.categorical)
         settings["num_continuous"] = len(columns.numeric)
     if method == "SubTab":
         settings["n_subsets"] = min(settings["n_subsets"], prepared.shape[1])
     embedding = IdentityEmbeddingConfig(input_dim=prepared.shape[1])
-    config = CONFIGS[method](
-        # Task, loss and output are the second phase's, which is never entered.
+    config = make_config(
+        # Task, loss and output belong to the second phase, which is not used.
         task="classification",
         loss_fn="CrossEntropyLoss",
         output_dim=2,
@@ -166,7 +136,7 @@ def fit(method, X, seed, folder):
     n_batches = max(1, len(X) // BATCH_SIZE)
     trainer = Trainer(
         accelerator="cpu",
-        max_epochs=max(EPOCHS[method], -(-MIN_UPDATES // n_batches)),
+        max_epochs=max(epochs, -(-MIN_UPDATES // n_batches)),
         limit_val_batches=0,
         callbacks=[Forget()],
         logger=False,
@@ -178,7 +148,7 @@ def fit(method, X, seed, folder):
     trainer.fit(module, datamodule(method, prepared, columns, config))
     network = module.model.eval()
     if method == "SubTab":
-        # The mean over the subsets is the representation; the package would go on adding noise.
+        # The representation is the mean over subsets; without this the package adds noise.
         network.set_second_phase()
         network.mask_ratio = 0.0
     return method, columns, network
@@ -203,6 +173,5 @@ def save(model, path):
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    # On loaders without workers, and on losses of a loop without validation.
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # loaders without workers, a loop without validation
     run(fit, transform, save)

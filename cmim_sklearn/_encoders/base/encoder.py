@@ -343,8 +343,9 @@ class _LatentEncoder(
             scales = zip(shift.split(widths), layers, factor.split(widths), strict=True)
             return {name: [torch.addcmul(*parts) for parts in scales]}
 
+        table = self.table_
         encoded = (
-            self.table_.encode(self._checked(frame, reset=False, min_rows=1), unseen)
+            table.encode(self._checked(frame, reset=False, min_rows=1, table=table), unseen)
             for frame in frames
         )
         return on_rows(model, embed, encoded, n_rows)[name]

@@ -70,12 +70,13 @@ class FitSteps:
         if reset:
             return self._checked(read(X), reset=True, min_rows=min_rows)
         table, unseen = table or self.table_, {}
-        frame = self._checked(read(X, table.types), reset=False, min_rows=min_rows)
+        frame = read(X, table.types)
+        frame = self._checked(frame, reset=False, min_rows=min_rows, table=table)
         frame = table.known(frame, unseen)
         warn_of_unseen(unseen)
         return frame
 
-    def _checked(self, frame, *, reset, min_rows):
+    def _checked(self, frame, *, reset, min_rows, table=None):
         n_rows = len(frame.columns[0]) if frame.columns else min_rows
         for count, least, what in (
             (n_rows, min_rows, "sample"),
@@ -88,6 +89,8 @@ class FitSteps:
                     f"{least} is required by {type(self).__name__}."
                 )
         validate_data(self, frame.native, reset=reset, skip_check_array=True)
+        if table is not None:
+            table.check_names(frame)
         return frame
 
     def _learn_table(self, frame, summaries=None):

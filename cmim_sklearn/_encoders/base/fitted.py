@@ -307,8 +307,9 @@ class FittedEncoder:
 
         - ``"embedding"`` computes `transform`. Each column is an input by its name, of shape
           (n, 1): doubles in its raw unit for numbers and booleans, strings for strings and
-          categories (levels of other types as ``str`` converts them). The output "embedding" is
-          float32 of shape (n, n_features_out).
+          categories (levels of other types as ``str`` converts them), and for levels that doubles
+          cannot hold exactly, such as integers beyond 2**53. The output "embedding" is float32 of
+          shape (n, n_features_out).
         - ``"decode"`` computes `inverse_transform`: the input is "embedding", the outputs are the
           columns. Booleans are returned as booleans.
 
@@ -334,7 +335,8 @@ class FittedEncoder:
             onnxscript, with which torch exports custom networks.
         ValueError
             If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
-            levels of a column are the same string, such as 1 and "1".
+            levels of a column are the same string, such as 1 and "1"; if two names are; if doubles
+            cannot tell the numbers of a column apart.
 
         Notes
         -----

@@ -168,6 +168,23 @@ def test_wrong_widths_and_names_raise(mixed, quick):
             use()
 
 
+def test_columns_with_integer_names_in_another_order_raise(quick):
+    X = pd.DataFrame(np.random.RandomState(0).randn(40, 3), columns=[2, 0, 1])
+    encoder = CMIMEncoder(**quick).fit(X)
+    changed, features = X[[2, 1, 0]], encoder.transform(X)
+    expected = r"\[2, 0, 1\]\. Got \[2, 1, 0\], with 1 in place of 0 at position 1"
+    methods = ("transform", "reconstruct", "impute", "score_samples", "score_columns")
+    for method in (*methods, "mutual_information", "partial_fit"):
+        with pytest.raises(ValueError, match=expected):
+            getattr(encoder, method)(changed)
+    with pytest.raises(ValueError, match=rf"X_val: .*{expected}"):
+        CMIMEncoder(**quick).fit(X, X_val=changed)
+    np.testing.assert_array_equal(encoder.transform(X.to_numpy()), features)
+    sampled = encoder.sample(3, conditions=changed[[1, 0]][:1], random_state=0)
+    assert sampled.columns.tolist() == [2, 0, 1]
+    assert (sampled[[0, 1]] == X.loc[0, [0, 1]]).all(axis=None)
+
+
 def test_use_before_fit_raises(mixed):
     for use in (lambda e: e.transform(mixed), lambda e: e.sample(), lambda e: e.net_):
         with pytest.raises(NotFittedError):

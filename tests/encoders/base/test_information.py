@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
 
 from cmim_sklearn import CMIMEncoder, VAEEncoder
-from cmim_sklearn._tables.read import read
 from cmim_sklearn.mutual_information._codes import index_information
+from tests.helpers import encoded
 
 
 def normal(*shape, seed=0):
@@ -62,10 +62,10 @@ def test_collapsed_codes_hold_no_information():
 def test_noise_is_isotropic_and_added_to_that_of_the_posterior(mixed, fitted):
     """Its variance is a share of the total variance, so idle components change nothing."""
     encoder = fitted()
-    x = torch.from_numpy(encoder.table_.encode(read(mixed)))
+    model = encoder.net_.module.eval()
     with torch.no_grad():
-        mean, log_variance = encoder.net_.module.eval().encode(x)
-    mean = mean.numpy().astype(float)
+        mean, log_variance = model.encode(encoded(encoder, mixed))
+    mean = mean.cpu().numpy().astype(float)
     variance = np.full_like(mean, log_variance.exp()[0].item() + 0.4**2 * mean.var(0).sum())
     rng = np.random.RandomState(0)
     order = rng.permutation(200)

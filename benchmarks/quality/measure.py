@@ -1,0 +1,145 @@
+"""One piece of `benchmarks.quality.plan`: fit, probe, and cost.
+
+A probe is trained on features of labelled training rows and scored on test rows: accuracy, or R2 of
+a numeric target. Features are not scaled first, except those of other libraries.
+"""
+
+import pickle
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn import clone, ensemble
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks import rivals
+from benchmarks.quality import arms
+from benchmarks.quality.arms import FAMILY, Meter
+from benchmarks.quality.plan import LENGTH, TARGETS, TREES
+from benchmarks.quality.tables import few_rows, load
+from cmim_sklearn._encoders.base import fit as fitting
+from cmim_sklearn._tables.read import read
+
+PROBE_ROWS = 8000
+
+
+COSINE = {"metric": "cosine", "algorithm": "brute"}
+EARLY = {"early_stopping": True, "random_state": 0}
+PROBES = {
+    # name: for classes, for numbers
+    "linear": (LogisticRegression(max_iter=500), RidgeCV(np.logspace(-2, 4, 13))),
+    "knn_cosine": (KNeighborsClassifier(**COSINE), KNeighborsRegressor(**COSINE)),
+    "knn_euclidean": (
+        KNeighborsClassifier(algorithm="brute"),
+        KNeighborsRegressor(algorithm="brute"),
+    ),
+    "mlp": (MLPClassifier(**EARLY), MLPRegressor(**EARLY)),
+}
+
+
+class Target(NamedTuple):
+    """Values of training and test rows, and whether they are numbers."""
+
+    train: np.ndarray
+    test: np.ndarray
+    regression: bool
+
+
+def measure(data_dir, env_dir, threads, piece):
+    """Scores of one piece, as a list of dicts."""
+    warnings.simplefilter("ignore")  # unknown levels, probes that have not converged
+    torch.set_num_threads(threads)
+    path = data_dir / f"{piece.table}.parquet"
+    X_train, X_test, y_train, y_test, regression = load(path, piece.seed, piece.max_rows)
+    targets = {"": Target(y_train, y_test, regression)}
+    if piece.regimes == ("targets",):
+        targets = {"target": targets[""]}
+        for name in TARGETS[piece.table]:
+            targets[name] = other_target(X_train.pop(name), X_test.pop(name))
+    features = embed(piece, X_train, X_test, env_dir, threads)
+    rows = []
+    for name, target in targets.items():
+        known, known_test = (pd.notna(y) for y in target[:2])
+        for regime in ("all",) if name else piece.regimes:
+            some = np.flatnonzero(known)
+            if regime == "few":
+                some = some[few_rows(target.train[some], piece.seed)]
+            some = some[np.random.RandomState(piece.seed).permutation(len(some))[:PROBE_ROWS]]
+            for embedding, (train, test) in features.matrices.items():
+                data = train[some], target.train[some], test[known_test], target.test[known_test]
+                for probe in piece.probes if regime == "all" else ("linear",):
+                    value, cost = score(piece, probe, *data, target.regression)
+                    row = {"embedding": embedding, "probe": probe, "score": value}
+                    row["regime"] = f"target:{name}" if name else regime
+                    rows.append(row | {"n_labels": len(some), "n_features": train.shape[1]} | cost)
+    if not np.isnan(features.reconstruction):
+        row = {"embedding": "mean", "probe": "reconstruction", "score": features.reconstruction}
+        rows.append(row | {"regime": "all", "n_labels": 0, "n_features": 0})
+    about = {"seed": piece.seed, "n_rows": len(X_train), "threads": threads, **features.cost}
+    about |= {"loss": features.loss, "contrast": features.contrast}
+    return [about | row for row in rows]
+
+
+def other_target(*parts):
+    """Column as a target; missing cells stay missing."""
+    if pd.api.types.is_numeric_dtype(parts[0]):
+        return Target(*(part.to_numpy(float, na_value=np.nan) for part in parts), True)
+    return Target(*(part.astype(object).to_numpy() for part in parts), False)
+
+
+def embed(piece, X_train, X_test, env_dir, threads):
+    """Features of a piece's arm; trees read raw columns."""
+    data = piece.seed, X_train, X_test
+    if piece.arm in rivals.RIVALS:
+        return arms.embed_rival(piece.arm, *data, env_dir, threads)
+    if piece.arm not in FAMILY:
+        return arms.embed_other("raw" if piece.arm in TREES else piece.arm, *data)
+    params = {k: v for k, v in piece.params.items() if k not in LENGTH}
+    if set(LENGTH) & set(piece.params):
+        params["max_iter"] = n_epochs(piece, X_train)
+    return arms.embed_family(piece.arm, *data, embeddings=piece.embeddings, **params)
+
+
+def n_epochs(piece, X_train):
+    """Number of epochs that a piece's `LENGTH` asks for."""
+    default = arms.make_encoder("cMIM", 0)
+    if "n_updates" in piece.params:
+        batch_size = piece.params.get("batch_size", default.batch_size)
+        epochs = round(piece.params["n_updates"] / -(-len(X_train) // batch_size))
+    else:
+        likelihood = default._learn_new_table(read(X_train)).likelihood
+        n_units = likelihood.n_inputs + likelihood.n_params
+        epochs = fitting.n_epochs(default.max_iter, len(X_train), default.batch_size, n_units)
+    return max(1, epochs * piece.params.get("times", 1))
+
+
+def score(piece, probe, train, y, test, y_test, regression):
+    """Score of a probe on features, and its cost if the arm has no other.
+
+    Features of other libraries are scored as they are and standardised, and the better score on
+    the test rows counts, because the right scale is unknown. This favours them.
+    """
+    if piece.arm in TREES:
+        meter = Meter()
+        model = trees(piece, regression).fit(train, y)
+        meter.fitted()
+        value = model.score(test, y_test)
+        return value, meter.transformed(len(test), len(pickle.dumps(model)))
+    scales = [(train, test)]
+    if piece.arm not in FAMILY and piece.arm != "raw":
+        scaler = StandardScaler().fit(train)
+        scales.append((scaler.transform(train), scaler.transform(test)))
+    model = PROBES[probe][regression]
+    return max(clone(model).fit(a, y).score(b, y_test) for a, b in scales), {}
+
+
+def trees(piece, regression):
+    """Model of an arm of `TREES`."""
+    kind = getattr(ensemble, piece.arm + ("Regressor" if regression else "Classifier"))
+    model = kind(n_estimators=300) if piece.arm == "ExtraTrees" else kind()
+    return model.set_params(random_state=piece.seed)

@@ -1,0 +1,156 @@
+"""Experiments of the quality benchmark: arms, tables and probes.
+
+To add one, add an entry in `experiments`. A fit that two experiments share is run once.
+"""
+
+import hashlib
+import json
+from typing import NamedTuple
+
+from benchmarks.quality.arms import FAMILY, OTHERS, WITHOUT_DECODER, make_encoder
+from benchmarks.quality.compare import GRID, TREES
+from benchmarks.rivals import RIVALS
+from cmim_sklearn._encoders.base import fit as fitting
+
+ABLATION_TABLES = ("adult", "california_housing", "letter", "satimage", "splice")
+PROTOCOL = 1
+"""Raise it when the meaning of a score changes, so that stored scores do not count."""
+CHOSEN_ON = (
+    "abalone", "bank_marketing", "covertype", "letter", "mnist_test10k", "soybean", "splice"
+)  # fmt: skip
+"""Every other table by name. The default embedding and its scale were chosen on these."""
+ABLATION_ROWS, ALL_ROWS = 5000, 50_000
+TARGETS = {
+    "abalone": ("sex", "whole_weight"),
+    "adult": ("occupation", "hours_per_week"),
+    "bank_marketing": ("job", "month"),
+    "california_housing": ("ocean_proximity", "housing_median_age"),
+    "titanic": ("pclass", "fare"),
+}
+"""Columns that serve as further targets and are then hidden from the encoder."""
+LENGTH = ("n_updates", "times")
+"""Length of a fit: a number of updates in place of the default, and a factor."""
+ABLATIONS = {
+    "temperature": (0.05, 0.1, 0.3, 1.0),
+    "n_components": (2, 8, 32, 64, 128),
+    "contrastive_weight": (0.0, 1.0, 10.0, 100.0),
+    "posterior": ("sampled", "learned", "fixed"),
+    "hidden_layer_sizes": ((64, 64), (256, 256), (512, 512), (256, 256, 256)),
+    "input_masking": (0.0, 0.1, 0.3, 0.5),
+}
+"""Values of one parameter of `CMIMEncoder`, with all others at their defaults."""
+
+
+class Piece(NamedTuple):
+    """One fit and the scores asked of it.
+
+    ``params`` are set on an encoder of the family; those of `LENGTH` become its ``max_iter``.
+    ``regimes`` are "all", "few" or "targets". ``labels`` are experiments and settings.
+    """
+
+    table: str
+    seed: int
+    arm: str
+    params: dict
+    max_rows: int
+    embeddings: tuple
+    probes: tuple
+    regimes: tuple
+    labels: tuple = ()
+
+    @property
+    def key(self):
+        """Name that depends on all that the scores depend on, including an encoder's defaults."""
+        what = self._replace(labels=())._asdict() | {"protocol": PROTOCOL}
+        if self.arm in FAMILY:
+            params = {k: v for k, v in self.params.items() if k not in LENGTH}
+            what["encoder"] = repr(sorted(make_encoder(self.arm, 0, **params).get_params().items()))
+            what["auto"] = {k: v for k, v in vars(fitting).items() if k.startswith("AUTO_")}
+        if self.regimes == ("targets",):
+            what["targets"] = TARGETS[self.table]
+        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.table}-{self.seed}-{digest}"
+
+
+class Experiment(NamedTuple):
+    """Arms to compare, as a dict of (arm, setting) to parameters, and a section of the report."""
+
+    section: str
+    arms: dict
+    tables: tuple
+    max_rows: int = ABLATION_ROWS
+    embeddings: tuple = ("layers", "mean")
+    probes: tuple = ("linear", "knn_cosine")
+    regimes: tuple = ("all", "few")
+
+
+def shown(value):
+    """Name of a parameter's value."""
+    return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def experiments(tables):
+    """All experiments, by name, on the given tables."""
+    few = sorted(tables, key=lambda name: name not in ABLATION_TABLES)[: len(ABLATION_TABLES)]
+    one = {"embeddings": ("layers",), "probes": ("linear",)}
+
+    def plain(*arms):
+        return {(arm, ""): {} for arm in arms}
+
+    everyone = plain("cMIM", "raw", *TREES, "untrained", *OTHERS, *RIVALS)
+    plan = {
+        "rivals": Experiment("rivals", everyone, tables, 8000, **one),
+        "family": Experiment(
+            "family",
+            plain(*GRID, *WITHOUT_DECODER, "untrained"),
+            few,
+            embeddings=("layers", "informative", "mean", "control"),
+            probes=("linear", "knn_cosine", "knn_euclidean", "mlp"),
+        ),
+        "positive": Experiment(
+            "positive", {("cMIM", "self"): {}, ("cMIM, second sample", "second sample"): {}}, few
+        ),
+    }
+    for name, values in ABLATIONS.items():
+        plan[name] = Experiment(name, {("cMIM", shown(v)): {name: v} for v in values}, few)
+    plan["batch"] = Experiment(
+        "batch",
+        {
+            (arm, str(size)): {"batch_size": size, "n_updates": 1000}
+            for size in (16, 64, 256, 1024)
+            for arm in ("cMIM", "MIM", "InfoNCE")
+        },
+        few,
+        regimes=("all",),
+    )
+    of = [name for name in TARGETS if name in tables]
+    arms = plain("cMIM", "raw", *TREES, "untrained", "PCA")
+    plan["targets"] = Experiment("targets", arms, of, regimes=("targets",), **one)
+    lengths = {str(n): {"n_updates": n} for n in (300, 1000, 3000, 10_000)}
+    for size in (128, 512):
+        lengths[f"batch {size}, 3000"] = {"n_updates": 3000, "batch_size": size}
+    for rate in (1e-3, 1e-2):
+        lengths[f"rate {rate:g}, 3000"] = {"n_updates": 3000, "learning_rate_init": rate}
+    arms = {("cMIM", name): params for name, params in lengths.items()}
+    plan["time"] = Experiment("time", arms, few, **one)
+    arms = {("cMIM", "default"): {}, ("cMIM", "ten times"): {"times": 10}}
+    plan["budget"] = Experiment("time", arms, tables, ALL_ROWS, regimes=("all",), **one)
+    return plan
+
+
+def pieces(plan, seeds, names=None):
+    """Pieces of the named experiments, or of all, seed by seed."""
+    found, defaults = {}, make_encoder("cMIM", 0).get_params()
+    for seed in seeds:
+        for name, experiment in plan.items():
+            if names and name not in names:
+                continue
+            for (arm, setting), params in experiment.arms.items():
+                # A parameter at its default gives the piece of the default.
+                params = {k: v for k, v in params.items() if k in LENGTH or v != defaults[k]}
+                for table in experiment.tables:
+                    piece = Piece(table, seed, arm, params, *experiment[3:])
+                    piece = found.get(piece.key, piece)
+                    labels = dict.fromkeys([*piece.labels, (experiment.section, setting)])
+                    found[piece.key] = piece._replace(labels=tuple(labels))
+    return list(found.values())

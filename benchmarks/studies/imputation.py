@@ -1,0 +1,133 @@
+"""Imputation of missing cells, compared with scikit-learn's imputers.
+
+    python -m benchmarks.studies.imputation --data-dir DIR [--out DIR] [--jobs 2]
+
+DIR holds tables NAME.parquet; their column ``target`` is left out. Of at most 8,000 rows, 70 % are
+for training. A share of the observed cells of *both* parts is removed at random. Each imputer is
+fitted to the training part and imputes the test part. Scores are the root mean squared error of
+numeric columns in units of their standard deviation, and the accuracy of categorical ones.
+IterativeImputer and KNNImputer have their defaults, on standardised numbers and one-hot levels.
+"""
+
+import time
+import warnings
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.model_selection import train_test_split
+
+from benchmarks.tools import numeric_columns, parser, save
+from cmim_sklearn import CMIMEncoder
+
+TABLES = ["adult", "bank_marketing", "california_housing", "german_credit", "magic_telescope"]
+SHARES = [0.1, 0.3, 0.5]
+
+
+class OnMatrix:
+    """An imputer of matrices, applied to frames: numbers standardised, levels one-hot."""
+
+    def __init__(self, imputer):
+        self.imputer = imputer
+
+    def fit(self, X):
+        self.numbers = numeric_columns(X)
+        self.levels = {c: sorted(X[c].dropna().unique()) for c in X if c not in self.numbers}
+        self.mean, self.spread = X[self.numbers].mean(), X[self.numbers].std().replace(0, 1)
+        self.imputer.fit(self.matrix(X))
+        return self
+
+    def matrix(self, X):
+        parts = [((X[self.numbers] - self.mean) / self.spread).to_numpy(float)]
+        for c, levels in self.levels.items():
+            cells = X[c].astype(object).to_numpy()[:, None]
+            hot = (cells == np.array(levels, object)).astype(float)
+            hot[X[c].isna()] = np.nan
+            parts.append(hot)
+        return np.concatenate(parts, axis=1)
+
+    def impute(self, X):
+        values, out, start = self.imputer.transform(self.matrix(X)), X.copy(), len(self.numbers)
+        for k, c in enumerate(self.numbers):
+            out[c] = X[c].where(X[c].notna(), values[:, k] * self.spread[c] + self.mean[c])
+        for c, levels in self.levels.items():
+            best = np.array(levels, object)[values[:, start : start + len(levels)].argmax(1)]
+            out[c] = X[c].astype(object).where(X[c].notna(), best)
+            start += len(levels)
+        return out
+
+
+def imputers(params):
+    return {
+        "cmim": CMIMEncoder(random_state=0).set_params(**params),
+        "iterative": OnMatrix(IterativeImputer(random_state=0)),
+        "knn": OnMatrix(KNNImputer()),
+        "marginal": OnMatrix(SimpleImputer()),
+    }
+
+
+def remove(X, share, rng):
+    """Table without a share of its observed cells, and which ones were removed."""
+    hidden = (rng.rand(*X.shape) < share) & X.notna().to_numpy()
+    return X.mask(hidden), hidden
+
+
+def evaluate(path, share, params=MappingProxyType({}), max_rows=8000):
+    """Scores of the imputers on one table, as a list of dicts."""
+    warnings.simplefilter("ignore")
+    X = pd.read_parquet(path).drop(columns="target")
+    X = X.astype(dict.fromkeys(numeric_columns(X), float))
+    if len(X) > max_rows:
+        X = X.sample(max_rows, random_state=0)
+    train, test = train_test_split(X, test_size=0.3, random_state=0)
+    rng = np.random.RandomState(0)
+    train, _ = remove(train, share, rng)
+    masked, hidden = remove(test, share, rng)
+    rows = []
+    for name, imputer in imputers(params).items():
+        start = time.perf_counter()
+        imputer.fit(train)
+        fitted = time.perf_counter()
+        imputed = imputer.impute(masked)
+        done = time.perf_counter()
+        errors, hits = [], []
+        for k, c in enumerate(X):
+            truth, guess = test[c][hidden[:, k]], imputed[c][hidden[:, k]]
+            if c in numeric_columns(X):
+                errors.append((((guess - truth) / X[c].std()) ** 2).mean())
+            else:
+                hits.append((guess.astype(str) == truth.astype(str)).mean())
+        rmse = np.sqrt(np.mean(errors)) if errors else np.nan
+        accuracy = np.mean(hits) if hits else np.nan
+        row = {"table": path.stem, "share": share, "imputer": name, "rmse": rmse}
+        seconds = {"fit_s": fitted - start, "impute_s": done - fitted}
+        rows.append({**row, "accuracy": accuracy, **seconds})
+    return rows
+
+
+def main(arguments=None):
+    options = parser(__doc__)
+    options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
+    options.add_argument("--tables", nargs="*", default=TABLES)
+    options.add_argument("--jobs", type=int, default=1)
+    args = options.parse_args(arguments)
+    tasks = [(args.data_dir / f"{name}.parquet", s) for name in args.tables for s in SHARES]
+    small = {"params": {"max_iter": 2}, "max_rows": 200} if args.quick else {}
+    calls = [delayed(evaluate)(*task, **small) for task in (tasks[:1] if args.quick else tasks)]
+    rows = []
+    for some in Parallel(args.jobs, return_as="generator")(calls):
+        rows += some
+        print(pd.DataFrame(some).round(3).to_string(index=False, header=False), flush=True)
+    results = pd.DataFrame(rows)
+    for measure in ("rmse", "accuracy"):
+        print(f"\n{measure}")
+        print(results.pivot(index=["table", "share"], columns="imputer", values=measure).round(3))
+    save(results, args.out, "imputation.csv")
+
+
+if __name__ == "__main__":
+    main()

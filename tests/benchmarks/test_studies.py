@@ -1,0 +1,66 @@
+"""Studies: each runs with --quick; imputation and generation on tables with known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.studies import beyond_memory, generation, imputation, mutual_information
+from tests.helpers import make_mixed
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    table = make_mixed(250).drop(columns=["member", "word"])
+    target = np.where(table["age"] > 40, "old", "young")
+    table.assign(target=pd.Categorical(target)).to_parquet(tmp_path / "mixed.parquet")
+    return tmp_path
+
+
+def test_mutual_information(tmp_path):
+    mutual_information.main(["--quick", "--out", str(tmp_path)])
+    [row] = pd.read_csv(tmp_path / "mutual_information.csv").to_dict("records")
+    assert 0 < row["estimate"] < row["truth"] == pytest.approx(-np.log(1 - 0.9**2), abs=1e-3)
+
+
+def test_beyond_memory(tmp_path):
+    beyond_memory.main(["--quick", "--out", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "beyond_memory.csv").set_index("case")
+    assert found["rows"].to_dict() == {"memory": 1000, "part": 1000, "whole": 3000}
+    assert found["loss"]["memory"] == pytest.approx(found["loss"]["part"], abs=3)
+
+
+def test_imputation(data_dir, tmp_path):
+    folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
+    imputation.main(["--quick", "--tables", "mixed", *folders])
+    found = pd.read_csv(tmp_path / "imputation.csv").set_index("imputer")
+    assert list(found.index) == list(imputation.imputers({}))
+    assert found["rmse"].between(0, 2).all()
+    assert found["accuracy"].between(0, 1).all()
+
+
+def test_imputers_of_matrices_keep_observed_cells():
+    X = make_mixed(60).drop(columns=["member", "flag"])
+    imputed = imputation.imputers({})["marginal"].fit(X).impute(X)
+    assert imputed.notna().all(axis=None)
+    seen = X["score"].notna()
+    assert (imputed["score"][seen] == X["score"][seen]).all()
+    assert imputed["score"][~seen].to_numpy() == pytest.approx(X["score"].mean())
+    assert (imputed["city"][X["city"].isna()] == X["city"].mode()[0]).all()
+
+
+def test_generation(data_dir, tmp_path):
+    folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
+    generation.main(["--quick", "--tables", "mixed", *folders])
+    found = pd.read_csv(tmp_path / "generation.csv").set_index("model")
+    assert list(found.index) == ["real", "cmim", "independent"]
+    assert found["detection"].between(0.3, 1).all()
+    # Real rows are training rows, and trees trained on them are the reference.
+    assert found.loc["real", ["utility", "nearer_to_train"]].tolist() == [1, 1]
+
+
+def test_detection_is_certain_for_rows_of_another_table():
+    rng = np.random.RandomState(0)
+    real = pd.DataFrame({"a": rng.randn(200), "b": rng.choice(["x", "y"], 200)})
+    assert generation.detection(real[:100], real[100:].assign(a=9.0)) > 0.99
+    assert abs(generation.detection(real[:100], real[100:]) - 0.5) < 0.15
+    assert generation.nearer_to_train(real[:100], real[100:], real[:100]) == 1

@@ -1,0 +1,278 @@
+"""Values that come back as they were: integers beyond 2**53, Decimals, numbers as objects."""
+
+import pickle
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cmim_sklearn import CMIMEncoder
+from tests.helpers import small_encoder, to_pandas
+
+pytestmark = pytest.mark.usefixtures("short_calibration")
+
+IDS = [1790123456789012345, 1790123456789012346, 1790123456789012399]
+FAR = [-(2**63), 2**63 - 1, 2**53 + 1]
+TWO = [2**64 - 2, 2**64 - 1]
+N = 60
+
+
+def column(ids, missing=True):
+    """Column of N ids, with a missing value in every seventh row."""
+    return [None if missing and i % 7 == 3 else ids[i % len(ids)] for i in range(N)]
+
+
+def as_pandas(dtype):
+    return lambda values: pd.DataFrame({"k": pd.Series(values, dtype=dtype), "x": range(N)})
+
+
+TABLES = {
+    "Int64": as_pandas("Int64"),
+    "object": as_pandas("object"),
+    "int64[pyarrow]": as_pandas("int64[pyarrow]"),
+    "polars": lambda values: pl.DataFrame({"k": values, "x": range(N)}),
+    "pyarrow": lambda values: pa.table({"k": values, "x": range(N)}),
+    "decimal": lambda values: pa.table(
+        {"k": pa.array(values, pa.decimal128(38, 0)), "x": range(N)}
+    ),
+    "array": lambda values: np.array([values, range(N)], dtype=object).T,
+    "list": lambda values: [[value, float(i)] for i, value in enumerate(values)],
+}
+
+
+def values(table):
+    """First column as Python objects."""
+    if isinstance(table, pa.Table | pl.DataFrame):
+        return (table["k"].to_pylist if isinstance(table, pa.Table) else table["k"].to_list)()
+    first = table.iloc[:, 0] if isinstance(table, pd.DataFrame) else np.array(table, object)[:, 0]
+    return [None if value is pd.NA else value for value in first.tolist()]
+
+
+def check_outputs(encoder, X, ids, are_levels=True):
+    tables = [
+        encoder.sample(20, random_state=0),
+        encoder.reconstruct(X),
+        encoder.inverse_transform(encoder.transform(X)),
+        encoder.impute(X),
+        *encoder.impute(X, n_draws=1, random_state=0),
+    ]
+    for table in tables:
+        found = values(table)
+        assert all(min(ids) <= value <= max(ids) for value in found)
+        assert all(value == int(value) for value in found)
+        assert not are_levels or set(found) <= set(ids)
+    observed = zip(values(X), values(tables[3]), strict=True)
+    assert all(one in (None, other) for one, other in observed)
+
+
+@pytest.mark.parametrize(("name", "ids"), zip(TABLES, [IDS, FAR] * 4, strict=True))
+def test_integers_as_categories_are_exact(name, ids, tmp_path):
+    X = TABLES[name](column(ids))
+    encoder = small_encoder(categorical_features=[0]).fit(X)
+    check_outputs(encoder, X, ids)
+    key = 0 if encoder.table_.layout.names is None else "k"
+    for value in ids:
+        for given in (value, np.int64(value)):
+            assert set(values(encoder.sample(2, conditions={key: given}))) == {value}
+    with pytest.raises(ValueError, match=rf"unknown level {ids[0] + 2} for.*fit: .*{ids[0]}"):
+        encoder.sample(1, conditions={key: ids[0] + 2})
+    encoder.save(tmp_path / "a.cmim")
+    for other in (CMIMEncoder.load(tmp_path / "a.cmim"), pickle.loads(pickle.dumps(encoder))):
+        assert values(other.sample(9, random_state=0)) == values(encoder.sample(9, random_state=0))
+    check_outputs(encoder.partial_fit(X), X, ids)
+
+
+@pytest.mark.parametrize("name", ["polars", "array", "object", "UInt64"])
+def test_two_large_integers_are_two_values(name):
+    X = (TABLES | {"UInt64": as_pandas("UInt64")})[name](column(TWO))
+    encoder = small_encoder().fit(X)
+    assert encoder.table_.blocks[0].kind == "gaussian"
+    assert encoder.table_.blocks[1].kind == "bernoulli"
+    check_outputs(encoder, X, TWO)
+    given = encoder.sample(2, conditions=X[:2])
+    assert values(given) == [TWO[0]] * 2 + [TWO[1]] * 2
+    other = TABLES[name](column([2**64 - 3])) if name in TABLES else X.fillna(2**64 - 3)
+    with pytest.warns(UserWarning, match=rf"\({2**64 - 3}"):
+        encoder.transform(other)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_numeric_integers_stay_in_their_range(name):
+    ids = [2**62 + 7 * i for i in range(N)]
+    X = TABLES[name](column(ids))
+    encoder = small_encoder().fit(X)
+    assert encoder.table_.blocks[0].kind == "gaussian"
+    check_outputs(encoder, X, ids, are_levels=False)
+    frame = encoder.table_.encode(encoder._read(X, reset=False, min_rows=1))
+    assert len(np.unique(frame[:, 0][~np.isnan(frame[:, 0])])) == N - len(range(3, N, 7))
+    key = 0 if encoder.table_.layout.names is None else "k"
+    assert set(values(encoder.sample(2, conditions={key: 2**63 - 1}))) == {2**63 - 1}
+    one = small_encoder().fit(TABLES[name](column([2**60 + 1])))
+    assert set(values(one.sample(5))) == {2**60 + 1}
+
+
+def test_numbers_too_far_apart_for_float64_are_named():
+    X = pd.DataFrame({"k": pd.array(column([2**64 - 1, 2**64 - 2, 5]), "UInt64"), "x": range(N)})
+    with pytest.warns(UserWarning, match=r"Column 'k' has 3 distinct numbers.* 1 of them .*featu"):
+        encoder = small_encoder().fit(X)
+    check_outputs(encoder, X, [5, 2**64 - 1], are_levels=False)
+    mixed = pd.DataFrame({"k": [2**60, 2**60 + 1, 0.5] * 20}, dtype=object)
+    with pytest.warns(UserWarning, match="Column 'k' has 3 distinct numbers"):
+        small_encoder().fit(mixed)
+
+
+def test_codes_that_were_read_as_floats_are_named():
+    X = pd.DataFrame({"k": np.array(column(IDS), float), "x": range(N)})
+    with pytest.warns(UserWarning, match=r"Column 'k' holds levels beyond .* as floats.*'Int64'"):
+        small_encoder(categorical_features=["k"]).fit(X)
+    small_encoder().fit(X)  # numbers: no warning
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table])
+def test_large_integers_are_conditions_of_columns_of_floats(make):
+    encoder = small_encoder().fit(make({"k": np.linspace(0, 1e37, N), "x": np.arange(N)}))
+    for given in (10**36, 2**60):
+        assert values(encoder.sample(2, conditions={"k": given})) == [float(given)] * 2
+
+
+def test_counts_beyond_2_to_53_raise():
+    X = pd.DataFrame({"k": IDS * 20, "x": range(N)})
+    with pytest.raises(
+        ValueError, match=rf"'poisson' needs counts below 2\*\*53; .*'k' has {IDS[2]}"
+    ):
+        small_encoder(likelihoods={"k": "poisson"}).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (2.0**63, "whole number from -9223372036854775808 to 9223372036854775807; got 9.2"),
+        (2**63, "whole number from .* got 9223372036854775808"),
+        (2**62 + 0.5, None),
+        (2.0**60, None),
+    ],
+)
+def test_conditions_of_integers_are_compared_exactly(given, message):
+    encoder = small_encoder().fit(pd.DataFrame({"k": IDS * 20, "x": range(N)}))
+    if message is None:
+        assert set(encoder.sample(2, conditions={"k": given})["k"]) == {int(given)}
+    else:
+        with pytest.raises(ValueError, match=message):
+            encoder.sample(1, conditions={"k": given})
+
+
+@pytest.mark.parametrize(
+    "options", [{"categorical_features": ["k"]}, {}], ids=["levels", "numbers"]
+)
+def test_large_integers_of_parquet_files_are_exact(options, tmp_path):
+    rows = column(IDS)
+    if options:  # the first row group has small numbers
+        rows = [5, None, *range(2, 9), *rows]
+    pq.write_table(
+        pa.table({"k": pa.array(rows, pa.int64()), "x": range(len(rows))}),
+        tmp_path / "a.parquet",
+        row_group_size=10,
+    )
+    encoder = small_encoder(batch_size=10, **options)
+    encoder.fit_parquet(tmp_path / "a.parquet", buffer_rows=20)
+    X = pa.table({"k": column(IDS), "x": range(N)})
+    known = {value for value in rows if value is not None}
+    check_outputs(encoder, X, known, are_levels=bool(options))
+    if options:
+        assert all(type(level) is int for level in encoder.table_.likelihood.blocks[1].levels[0])
+    assert values(encoder.sample(1, conditions={"k": IDS[1]})) == [IDS[1]]
+
+
+CENTS = [Decimal(i % 40) / 4 for i in range(N)]
+DECIMALS = {
+    "cents": (CENTS, 2),
+    "two": ([Decimal("0.1"), Decimal("0.20")] * (N // 2), 2),
+    "thirds": ([1 / Decimal(3 + i % 9) for i in range(N)], 29),
+    "ids": ([Decimal(IDS[i % 3]) for i in range(N)], 0),
+    "tiny": ([Decimal(i % 9).scaleb(-30) for i in range(N)], 30),
+    "thousands": ([Decimal(i % 9) * Decimal("1E+3") for i in range(N)], 0),
+}
+
+
+@pytest.mark.parametrize("options", [{"categorical_features": [0]}, {}], ids=["levels", "numbers"])
+@pytest.mark.parametrize(
+    ("case", "name"), zip(DECIMALS, ["object", "array", "list"] * 2, strict=True)
+)
+def test_decimals_come_back_as_decimals(case, name, options, tmp_path):
+    column, scale = DECIMALS[case]
+    X = TABLES[name]([None if i % 7 == 3 else v for i, v in enumerate(column)])
+    encoder = small_encoder(**options).fit(X)
+    tables = [
+        encoder.sample(20, random_state=0),
+        encoder.reconstruct(X),
+        encoder.inverse_transform(encoder.transform(X)),
+        encoder.impute(X),
+        encoder.impute(X[3:4]),  # no Decimal in these rows
+        *encoder.impute(X, n_draws=1, random_state=0),
+    ]
+    for table in tables:
+        found = values(table)
+        assert {type(value) for value in found} == {Decimal}
+        assert all(min(column) <= value <= max(column) for value in found)
+        assert not options or set(found) <= set(column)
+    assert options or {-value.as_tuple().exponent for value in values(tables[0])} == {scale}
+    pairs = zip(values(X), values(tables[3]), strict=True)
+    assert all(one is None or str(one) == str(other) for one, other in pairs)
+    encoder.save(tmp_path / "a.cmim")
+    again = values(CMIMEncoder.load(tmp_path / "a.cmim").sample(20, random_state=0))
+    assert list(map(str, again)) == list(map(str, values(tables[0])))
+
+
+def test_conditions_of_decimals_keep_all_their_decimals():
+    X = pd.DataFrame({"k": CENTS, "x": range(N)})
+    encoder = small_encoder().fit(X)
+    for given in (Decimal("2.505"), 2.505, Decimal("2.5"), 3):
+        (found,) = encoder.sample(1, conditions={"k": given})["k"]
+        assert type(found) is Decimal
+        assert found == Decimal(str(given))
+    typed = small_encoder().fit(pl.DataFrame({"k": pl.Series(CENTS, dtype=pl.Decimal(10, 2))}))
+    assert typed.sample(1, conditions={"k": 2.25})["k"].to_list() == [Decimal("2.25")]
+    with pytest.raises(
+        ValueError, match=r"'k' must be a number with at most 2 decimals.*got 2\.505"
+    ):
+        typed.sample(1, conditions={"k": 2.505})
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        pd.DataFrame({"k": pd.Categorical(CENTS), "x": range(N)}),
+        pd.DataFrame({"k": [Decimal("1.50"), "a", 2] * 20, "x": range(N)}),
+        np.array([[Decimal("1.50"), "a", 2] * 20, range(N)], dtype=object).T,
+    ],
+    ids=["category", "mixed", "array"],
+)
+def test_categories_of_decimals_can_be_saved(X, tmp_path):
+    encoder = small_encoder().fit(X)
+    encoder.save(tmp_path / "a.cmim")
+    sampled = values(CMIMEncoder.load(tmp_path / "a.cmim").sample(20, random_state=0))
+    assert list(map(str, sampled)) == list(map(str, values(encoder.sample(20, random_state=0))))
+    assert set(map(str, sampled)) <= set(map(str, values(X)))
+    if isinstance(X, pd.DataFrame):
+        assert to_pandas(encoder.sample(1)).dtypes.equals(X.dtypes)
+
+
+def test_conditions_on_categories_become_the_levels_of_fit():
+    X = pd.DataFrame({"k": pd.Categorical([Decimal("0.10"), Decimal("2.5")] * 30), "x": range(N)})
+    for given in (0.1, Decimal("0.1"), np.float64(0.1)):
+        found = small_encoder().fit(X).sample(2, conditions={"k": given})["k"]
+        assert list(map(str, found)) == ["0.10", "0.10"]
+        assert found.dtype == X["k"].dtype
+
+
+@pytest.mark.parametrize("make", [float, int])
+def test_whole_numbers_of_object_columns_keep_their_type(make):
+    frame = pd.DataFrame({"k": [make(i % 9) for i in range(N)], "w": ["a", "b"] * 30}, dtype=object)
+    for X in (frame, frame.to_numpy()):
+        encoder = small_encoder().fit(X)
+        for table in (encoder.sample(5), encoder.reconstruct(X)):
+            assert {type(value) for value in values(table)} == {make}

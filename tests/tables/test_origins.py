@@ -1,0 +1,65 @@
+"""Origins of columns that float64 cannot hold exactly."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from cmim_sklearn._tables.origins import Origin
+from cmim_sklearn._tables.wide import MAX_SCALE
+from tests.helpers import objects
+
+NEIGHBOURS = [2**60, 2**60 + 1, 2**60 + 5]
+COLUMNS = {
+    "integers": (NEIGHBOURS, 0),
+    "both signs": ([-(2**63), -5, 2**63 - 1], 0),
+    "huge": ([10**300, 10**300 + 10**290, 3 * 10**300], 0),
+    "decimals": ([Decimal("1234567890123456.78"), Decimal("1234567890123456.79"), Decimal(2)], 2),
+    "long decimals": ([Decimal("0.12345678901234567890"), Decimal("0.12345678901234567891")], 20),
+    "whole floats": ([2.0**60, 2**60 + 1, Decimal(2**60 + 5)], 0),
+}
+
+
+@pytest.mark.parametrize(("values", "scale"), COLUMNS.values(), ids=COLUMNS)
+def test_distances_are_ordered_and_invert(values, scale):
+    origin = Origin.fit(values, scale)
+    distances = origin.relative(objects(*values, None))
+    assert np.isnan(distances[-1])
+    back = origin.absolute(distances).tolist()
+    assert back[-1] is None
+    assert min(back[:-1]) == min(values)
+    assert max(back[:-1]) == max(values)
+    if origin.high - origin.low < 2**53:
+        assert back[:-1] == values
+        assert len(set(distances[:-1])) == len(values)
+    again = Origin(**origin.state())
+    assert again.absolute(distances).tolist() == back
+
+
+def test_neighbours_differ_by_one():
+    origin = Origin.fit(NEIGHBOURS)
+    assert origin.relative(objects(*NEIGHBOURS)).tolist() == [0, 1, 5]
+    assert origin.absolute(np.array([0.4, 0.6, 4.9])).tolist() == NEIGHBOURS
+
+
+def test_later_values_may_be_floats_or_outside():
+    origin = Origin.fit(NEIGHBOURS)
+    assert origin.relative(np.array([2.0**60, np.nan, 0.5])).tolist()[::2] == [0, -(2.0**60)]
+    assert origin.relative(objects(2**60 - 3, Decimal("0.5"))).tolist() == [-3, -(2.0**60)]
+    assert origin.relative(objects(Decimal("1E-999999999"))).tolist() == [-(2.0**60)]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([], 0), ([1, 2**53 - 1], 0), ([Decimal("0.25"), Decimal(1)], 2), ([2**60, 0.5], 0)],
+)
+def test_columns_that_float64_holds_have_no_origin(values, scale):
+    assert Origin.fit(values, scale) is None
+
+
+@pytest.mark.parametrize(
+    "state", [(2, 1, 0), (1.0, 2, 0), ("1", 2, 0), (1, 2, -1), (1, 2, MAX_SCALE + 1), (True, 2, 0)]
+)
+def test_impossible_origins_raise(state):
+    with pytest.raises(ValueError, match=r"must have ints low <= high and a scale .*; got \["):
+        Origin(*state)
