@@ -36,7 +36,7 @@ class Bernoulli(Likelihood):
         self.values = [(_number(zero), _number(one)) for zero, one in values]
         self._are_exact = [any(not isinstance(v, float) for v in pair) for pair in self.values]
         self.n_seen = np.asarray(n_seen, float)
-        pairs = np.array([[float(v) for v in pair] for pair in self.values]).reshape(-1, 2)
+        pairs = np.array([(float(a), float(b)) for a, b in self.values]).reshape(-1, 2)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             single = pairs.astype(np.float32)
             is_exact = np.abs(single - pairs) <= SINGLE_PRECISION * np.abs(pairs)
