@@ -148,8 +148,8 @@ class Likelihood(nn.Module, ABC):
         """
 
     @abstractmethod
-    def expected(self, params, weights):
-        """C raw columns (n,): the mean of each cell in the raw unit, or its most likely level.
+    def expected(self, params, weights, columns=None):
+        """Raw columns (n,): the mean of each cell in the raw unit, or its most likely level.
 
         Parameters
         ----------
@@ -157,7 +157,14 @@ class Likelihood(nn.Module, ABC):
             Decoder outputs for S codes of each row.
         weights : Tensor of shape (n, S)
             Weights of the codes; each row sums to one.
+        columns : sequence of int, default=None
+            Positions of the columns to return; all C by default.
         """
+
+
+def only(values, columns):
+    """Return values, one per column, at the given positions in a list; all of them if None."""
+    return list(values) if columns is None else [values[c] for c in columns]
 
 
 def log_unknown(n_seen, n_levels):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
+from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, only, uniform_noise
 from cmim_sklearn._likelihoods.scaling import SINGLE_PRECISION
 from cmim_sklearn._likelihoods.summary import summarise
 from cmim_sklearn._utils.levels import level_of, plain_level
@@ -128,10 +128,10 @@ class Bernoulli(Likelihood):
         p = torch.sigmoid(params)
         return jacobian * (p * (1 - p) * self.observed(cells[:, :, 0])).sqrt().unsqueeze(-1)
 
-    def expected(self, params, weights):
+    def expected(self, params, weights, columns=None):
         """More likely raw value of each cell."""
         p = (torch.sigmoid(params) * weights.unsqueeze(-1)).sum(1)
-        return self.decode(p.cpu().numpy())
+        return only(self.decode(p.cpu().numpy()), columns)
 
 
 def _number(value):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import torch
 
-from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, uniform_noise
+from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, only, uniform_noise
 from cmim_sklearn._likelihoods.summary import summarise
 from cmim_sklearn._utils.levels import level_of, plain_level, twin_of
 from cmim_sklearn._utils.stacklevel import user_stacklevel
@@ -200,12 +200,12 @@ class Categorical(Likelihood):
             [p.repeat_interleave(size, 1) for p, size in zip(parts, sizes, strict=True)], 1
         )
 
-    def expected(self, params, weights):
+    def expected(self, params, weights, columns=None):
         """Most likely level of each cell."""
         n, draws, _ = params.shape
         p = [part.softmax(-1).flatten(1) for part in self._by_size(params.flatten(0, 1))]
         p = (torch.cat(p, 1).view(n, draws, -1) * weights.unsqueeze(-1)).sum(1)
-        return self.decode(self._best(p).cpu().numpy())
+        return only(self.decode(self._best(p).cpu().numpy()), columns)
 
 
 def _of_one_type(counts):

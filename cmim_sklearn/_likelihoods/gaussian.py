@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 from cmim_sklearn._likelihoods.base import Likelihood, normal_noise
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS, ScalingMap
 from cmim_sklearn._likelihoods.summary import summarise
+from cmim_sklearn._utils.isolation import one_blas_thread
 
 LOG_2PI = float(np.log(2 * np.pi))
 MIN_SCALE = 0.05
@@ -60,6 +61,7 @@ class Gaussian(Likelihood):
         self.register_buffer("deviation", self.log_scale().exp().detach())
         leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
         self.register_buffer("_leak", leak, persistent=False)
+        self._tables = {}
 
     @classmethod
     def fit(cls, columns, names, *, summaries=None, numeric_scaling="quantile", **options):
@@ -259,25 +261,34 @@ class Gaussian(Likelihood):
         )
         self.deviation.copy_(torch.where(torch.isfinite(fitted), fitted, trained).exp())
 
-    def expected(self, params, weights):
+    def expected(self, params, weights, columns=None):
         """Mean of each cell in the raw unit, through the scaling map."""
-        means, shares = params.double().cpu().numpy(), weights.double().cpu().numpy()
-        noise = np.linspace(-5, 5, 401)
-        density = np.exp(-0.5 * noise**2) / np.exp(-0.5 * noise**2).sum()
+        columns = range(self.n_columns) if columns is None else columns
+        means, shares = params[..., columns].double().cpu().numpy(), weights.double().cpu().numpy()
         out = []
-        for c, m in enumerate(self.maps):
-            # E[raw | standardised mean] is one smooth function per column: tabulate it.
-            deviation = float(self.deviation[c])
-            first, last = m.below[0] - 8 * deviation, m.above[-1] + 8 * deviation
-            grid = np.linspace(first, last, 2000)
-            values = m.inverse(grid[:, None] + deviation * noise)
-            table = values.clip(*self._ends(c)) @ density
-            inner = means[:, :, c].clip(-MAX_SCALED, MAX_SCALED)
-            outer = m.inverse(inner).clip(*self._ends(c))  # where the map is linear
-            is_outer = (inner < first) | (inner > last)
+        for c, mean in zip(columns, np.moveaxis(means, -1, 0), strict=True):
+            grid, table = self._expected_table(c)
+            inner = mean.clip(-MAX_SCALED, MAX_SCALED)
+            outer = self.maps[c].inverse(inner).clip(*self._ends(c))  # where the map is linear
+            is_outer = (inner < grid[0]) | (inner > grid[-1])
             raw = np.where(is_outer, outer, np.interp(inner, grid, table))
             out.append(self._clipped(c, (raw * shares).sum(1)))  # shares sum to 1 up to rounding
         return out
+
+    def _expected_table(self, c):
+        """E[raw value | mean in standardised units] of a column, tabulated: grid and values.
+
+        It is one smooth function per column, and is computed at the first use.
+        """
+        deviation = float(self.deviation[c])
+        if self._tables.get(c, (None,))[0] != deviation:
+            m, noise = self.maps[c], np.linspace(-5, 5, 401)
+            density = np.exp(-0.5 * noise**2) / np.exp(-0.5 * noise**2).sum()
+            grid = np.linspace(m.below[0] - 8 * deviation, m.above[-1] + 8 * deviation, 2000)
+            values = m.inverse(grid[:, None] + deviation * noise).clip(*self._ends(c))
+            with one_blas_thread():
+                self._tables[c] = deviation, grid, values @ density
+        return self._tables[c][1:]
 
 
 def _log_normal_mass(mean, deviation, low, high, log_width):

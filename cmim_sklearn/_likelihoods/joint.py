@@ -95,7 +95,16 @@ class Joint(nn.Module):
         for block_variance, (block, p, part) in parts:
             block.refit_noise(p, block_variance, part, prior_share)
 
-    def expected(self, params, weights):
-        """Raw columns of means or most likely levels, in block order; see `Likelihood.expected`."""
-        parts = zip(self.blocks, params.split(self._params, -1), strict=True)
-        return [column for block, p in parts for column in block.expected(p, weights)]
+    def expected(self, params, weights, columns=None):
+        """Raw columns of means or most likely levels; see `Likelihood.expected`.
+
+        ``columns`` are positions among all columns in block order, ascending.
+        """
+        columns = range(self.n_columns) if columns is None else columns
+        out, start = [], 0
+        for block, p in zip(self.blocks, params.split(self._params, -1), strict=True):
+            own = [c - start for c in columns if start <= c < start + block.n_columns]
+            if own:
+                out += block.expected(p, weights, own)
+            start += block.n_columns
+        return out

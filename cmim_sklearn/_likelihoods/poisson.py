@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from cmim_sklearn._likelihoods.base import Likelihood
+from cmim_sklearn._likelihoods.base import Likelihood, only
 from cmim_sklearn._likelihoods.summary import summarise
 
 MAX_LOG_RATE = 20.0
@@ -119,7 +119,7 @@ class Poisson(Likelihood):
         rate = self._log_rate(params).exp() * self.observed(cells[:, :, 0])
         return jacobian * rate.sqrt().unsqueeze(-1)
 
-    def expected(self, params, weights):
+    def expected(self, params, weights, columns=None):
         """Mean of each count, clipped to the training range as samples are."""
         rate, high = self._log_rate(params).exp(), self._high.clamp(min=1.0)
         below, at_top = (
@@ -127,4 +127,4 @@ class Poisson(Likelihood):
         )
         mean = rate * (1 - below) + self._high * at_top
         mean = (mean * weights.unsqueeze(-1)).sum(1).double().cpu().numpy()
-        return list(mean.clip(0, self.high).T)  # weights sum to 1 up to rounding
+        return only(mean.clip(0, self.high).T, columns)  # weights sum to 1 up to rounding

@@ -62,6 +62,8 @@ class Table:
         p(x | z) of all encoded columns, one block per entry of ``blocks``.
     origins : dict of int to Origin
         Origins, by position, of the columns of numbers that float64 cannot hold exactly.
+    positions : list of int
+        Position in the raw table of each encoded column.
     """
 
     def __init__(self, layout, types, blocks, likelihood, origins):
@@ -70,6 +72,7 @@ class Table:
         self.blocks = blocks
         self.likelihood = likelihood
         self.origins = origins
+        self.positions = [p for block in blocks for p in block.positions]
 
     @classmethod
     def fit(
@@ -239,14 +242,14 @@ class Table:
 
     def encoded_names(self):
         """Names of the columns that `encode` returns; positions if the table has no names."""
-        names = self.layout.names
-        return [column_name(names, p) for block in self.blocks for p in block.positions]
+        return [column_name(self.layout.names, p) for p in self.positions]
 
     def in_order(self, decoded):
-        """Reorder decoded columns from block order to the order of the raw table."""
+        """Reorder decoded columns, or None, from block order to the order of the raw table."""
         columns = [None] * len(self.types)
-        positions = [p for block in self.blocks for p in block.positions]
-        for position, values in zip(positions, decoded, strict=True):
+        for position, values in zip(self.positions, decoded, strict=True):
+            if values is None:
+                continue
             has_objects = values.dtype == object
             if position in self.origins and not has_objects:
                 values = self.origins[position].absolute(values)

@@ -64,8 +64,9 @@ def fill(X, frame, layout, types, rows, columns):
     rows : array of shape (n_rows,)
         Positions of the rows with missing values.
     columns : list of arrays of shape (n_rows,)
-        Imputed raw values of these rows for each column; observed cells are ignored. Values for an
-        integer column are rounded. A column without any value in fit has none, and is not changed.
+        Imputed raw values of these rows for each column; observed cells are ignored. A column
+        without missing values may be None. Values for an integer column are rounded. A column
+        without any value in fit has none, and is not changed.
     """
     new = {}
     for p, values in enumerate(columns):

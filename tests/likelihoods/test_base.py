@@ -182,6 +182,9 @@ def test_expected_is_the_mean_or_mode_of_samples(kind):
     params = torch.stack([random_params(likelihood, 3, seed=s) for s in (1, 2)], 1)
     weights = torch.tensor([[0.25, 0.75]] * 3)
     expected = likelihood.expected(params, weights)
+    last = likelihood.n_columns - 1
+    (alone,) = likelihood.expected(params, weights, [last])
+    assert alone.tolist() == expected[last].tolist()
     n = 40_000
     for row in range(3):
         mixed = params[row][

@@ -326,6 +326,8 @@ class _GenerativeEncoder(_LatentEncoder):
     def _guess(self, model, frame):
         """Raw columns of expected values and most likely levels for the rows of a frame.
 
+        Columns without missing values are None.
+
         There are two estimates of a missing value: the expectation over codes, which is exact for
         the model but not for the data, and the reconstruction by the encoder, which was trained to
         reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
@@ -335,18 +337,20 @@ class _GenerativeEncoder(_LatentEncoder):
         own = on_rows(
             model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
         )["params"]
-        shown = np.mean([~is_missing(values) for values in frame.columns], axis=0)
+        missing = np.array([is_missing(values) for values in frame.columns])
         own, trust = (
             torch.as_tensor(part, dtype=posterior.dtype, device=posterior.device)
-            for part in (own, ENCODER_TRUST * shown)
+            for part in (own, ENCODER_TRUST * np.mean(~missing, axis=0))
         )
+        incomplete = np.flatnonzero(missing.any(1)[table.positions])
 
         def guess(draws, rows):
             draws = draws.moved_towards(own[rows], trust[rows])
-            return dict(enumerate(posterior.likelihood.expected(draws.params, draws.shares())))
+            expected = posterior.likelihood.expected(draws.params, draws.shares(), incomplete)
+            return dict(zip(incomplete, expected, strict=True))
 
         guessed = posterior.map(guess, table.measure(frame))
-        return table.in_order([guessed[c] for c in range(len(guessed))])
+        return table.in_order([guessed.get(c) for c in range(len(table.positions))])
 
     @isolated()
     def score_samples(self, X, *, return_error=False):
