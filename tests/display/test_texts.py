@@ -16,6 +16,8 @@ from tests.display.conftest import QUICK, draw, texts, written
 mpl = pytest.importorskip("matplotlib")
 import matplotlib.pyplot as plt  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore:Column .* which are equal and count as one level")
+
 DISPLAYS = [getattr(cmim_sklearn.display, name) for name in cmim_sklearn.display.__all__]
 LONG = "a level that takes a whole line " * 4
 HOSTILE = {

@@ -246,6 +246,7 @@ def check(n_frames, **options):
         with warnings.catch_warnings():
             # Documented warnings, about numbers that are too large and levels that are equal.
             warnings.filterwarnings("ignore", "The loss was not finite")
+            warnings.filterwarnings("ignore", "Columns without any value in fit")
             warnings.filterwarnings("ignore", "Column .* distinct numbers, so far apart")
             warnings.filterwarnings("ignore", "Column .* which are equal and count as one level")
             counts[can_fit(frame, parameters)] += 1

@@ -228,7 +228,7 @@ def test_other_values_of_constant_columns_are_unlikely():
     for name, value in others.items():
         score = encoder.score_samples(X[:1].assign(**{name: value}))[0]
         assert -50 < score - usual < -3  # 1 / (n + K + 1), or a density
-    with pytest.warns(UserWarning, match=r"treated as missing. Columns: 'flag' \(0.0\)"):
+    with pytest.warns(UserWarning, match=r"treated as missing. Columns: 'flag' \(False\)"):
         encoder.transform(X.assign(flag=False))
 
 

@@ -131,6 +131,7 @@ def test_a_pandas_index_is_kept(fitted):
 DTYPES = {**dtypes.PANDAS, **dtypes.POLARS, **dtypes.PYARROW}
 
 
+@pytest.mark.filterwarnings("ignore:Column .* so far apart:UserWarning")
 @pytest.mark.parametrize("name", DTYPES)
 def test_every_dtype_is_kept(name, quick):
     column = DTYPES[name]
