@@ -26,7 +26,8 @@ class Bernoulli(Likelihood):
     ----------
     in_single : array of shape (C,)
         Whether values are compared in single precision: float64 in fit may be float32 in use, in
-        which 0.1 is another number. False if the two values are whole, or equal or inexact there.
+        which 0.1 is another number. False if the two values are whole, or equal or inexact there,
+        or if one is a whole number beyond 2**24.
     """
 
     has_levels = True
@@ -40,8 +41,10 @@ class Bernoulli(Likelihood):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             single = pairs.astype(np.float32)
             is_exact = np.abs(single - pairs) <= SINGLE_PRECISION * np.abs(pairs)
-        is_whole = ((pairs == np.round(pairs)) & (np.abs(pairs) < 2**53)).all(1)
-        self.in_single = is_exact.all(1) & (single[:, 0] != single[:, 1]) & ~is_whole
+        is_whole = (pairs == np.round(pairs)) & (np.abs(pairs) < 2**53)
+        has_large = (is_whole & (np.abs(pairs) >= 2**24)).any(1)  # its neighbours are equal
+        differ = (single[:, 0] != single[:, 1]) & ~is_whole.all(1) & ~has_large
+        self.in_single = is_exact.all(1) & differ
         self.register_buffer("_log_unknown", log_unknown(self.n_seen, 2), persistent=False)
 
     @classmethod

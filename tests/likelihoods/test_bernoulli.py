@@ -33,6 +33,7 @@ def test_fit_needs_two_distinct_values(values, found):
         ((0.1, 0.7), 0.2, True),
         ((0.0, 1.0), 2.0, False),
         ((0.5, 1.0), 2.0, True),
+        ((0.5, 2.0**24), 2.0**24 + 1, False),
         ((-1e300, 1e300), 1e299, False),
         ((0.0, 5e-324), 1e-50, False),
         ((1e-50, 1.0), 0.0, False),
