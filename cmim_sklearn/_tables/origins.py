@@ -14,7 +14,7 @@ from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._tables.dtypes import scale_of
 from cmim_sklearn._tables.read import CATEGORY, as_objects
 from cmim_sklearn._tables.wide import EXACT, MAX_SCALE, distinct, is_exact_object, is_wide
-from cmim_sklearn._utils.messages import number_text, shown
+from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 TINY = 400
@@ -107,16 +107,13 @@ def find_origins(frame, kinds, summaries):
             if values.dtype != object and is_wide(values):
                 _warn_of_float_codes(frame.name(p))
             continue
+        if LIKELIHOODS[kind].is_count:  # which are limited, and cannot be relative
+            continue
         ends = set() if summaries is None else {summaries[p].low, summaries[p].high}
         if values.dtype != object and not any(map(is_exact_object, ends)):
             continue
         found = distinct(as_objects(values)) | ends
         origin = Origin.fit(found, scale_of(frame.layout.dtype_of(p)) or 0)
-        if LIKELIHOODS[kind].is_count and origin is not None:
-            raise ValueError(
-                f"`likelihoods`: {kind!r} needs counts below 2**53; column {frame.name(p)!r} has "
-                f"{number_text(max(found))}. Remove it from `likelihoods`."
-            )
         if origin is not None:
             origins[p] = origin
         if not LIKELIHOODS[kind].has_levels:

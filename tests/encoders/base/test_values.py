@@ -141,9 +141,7 @@ def test_large_integers_are_conditions_of_columns_of_floats(make):
 
 def test_counts_beyond_2_to_53_raise():
     X = pd.DataFrame({"k": IDS * 20, "x": range(N)})
-    with pytest.raises(
-        ValueError, match=rf"'poisson' needs counts below 2\*\*53; .*'k' has {IDS[2]}"
-    ):
+    with pytest.raises(ValueError, match=r"'poisson' needs counts of at most .*'k' has 1\.79"):
         small_encoder(likelihoods={"k": "poisson"}).fit(X)
 
 
