@@ -389,6 +389,7 @@ class _GenerativeEncoder(_LatentEncoder):
         scores = {name: values.astype(np.float64) for name, values in scores.items()}
         return (scores["score"], scores["error"]) if return_error else scores["score"]
 
+    @isolated()
     def score(self, X, y=None):
         """Mean log-likelihood of the rows, in nats; see `score_samples`.
 
