@@ -19,6 +19,7 @@ from cmim_sklearn._training.net import net_state
 from cmim_sklearn._training.net_params import check_net_params
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
+from cmim_sklearn._utils.arrays import writable
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.forking import fork_safe_lock
 from cmim_sklearn._utils.messages import shown
@@ -377,7 +378,7 @@ class FittedEncoder:
 
     @isolation.isolated
     def __setstate__(self, state):
-        state = dict(state)
+        state = writable(dict(state))  # joblib maps arrays of a file or of another process
         if "table_" in state:
             state["table_"] = Table.from_state(state["table_"])
         super().__setstate__(state)

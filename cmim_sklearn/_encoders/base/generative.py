@@ -453,10 +453,9 @@ class _GenerativeEncoder(_LatentEncoder):
 
     @isolation.isolated
     def __setstate__(self, state):
-        state = dict(state)
-        if "_net" in state:
-            state["_latents"] = LatentPrior(**state["_latents"])
         super().__setstate__(state)
+        if "_net" in state:
+            self._latents = LatentPrior(**self._latents)
 
 
 def _score(draws, rows):
