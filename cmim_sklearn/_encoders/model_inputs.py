@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cmim_sklearn._utils.arrays import writable
 from cmim_sklearn._utils.device import exact_device, resolve_device
 
 
@@ -67,8 +68,10 @@ def make_to_batch(modules, device="auto", tokenizer=None):
         if tokenizer is not None:
             tokens = tokenizer(rows.tolist())
             if isinstance(tokens, Mapping):
-                return {name: torch.as_tensor(t, device=device) for name, t in tokens.items()}
-            return torch.as_tensor(tokens, device=device)
+                return {
+                    name: torch.as_tensor(writable(t), device=device) for name, t in tokens.items()
+                }
+            return torch.as_tensor(writable(tokens), device=device)
         if takes_tokens and rows.dtype.kind in "iu":
             return torch.from_numpy(rows.astype(np.int64)).to(device)
         as_numpy = np.float64 if dtype == torch.float64 else np.float32

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from cmim_sklearn._encoders.model_reader import describe
+from cmim_sklearn._utils.arrays import writable
 
 
 def pooled_features(hidden, batch, pooling, reader):
@@ -27,7 +28,7 @@ def pooled_features(hidden, batch, pooling, reader):
     """
     n = len(hidden)
     if callable(pooling):
-        features = torch.as_tensor(pooling(hidden, batch))
+        features = torch.as_tensor(writable(pooling(hidden, batch)))
     elif hidden.ndim != 3:  # four and more axes are an image
         features = hidden.flatten(1)
     else:

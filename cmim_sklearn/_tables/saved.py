@@ -46,6 +46,8 @@ def check_layout(layout):
             f"the saved schema must have one dtype per column; got {len(dtypes)} dtypes for "
             f"columns {shown(names)}."
         )
+    if names is None and len({description["dtype"] for description in dtypes}) != 1:
+        raise ValueError(f"columns of an array must have one dtype; got {shown(dtypes)}.")
     _check_names(library, names or [])
     if layout.header is not None:
         _check_header(layout.header, names)
@@ -197,8 +199,10 @@ def _is_known(library, description):
     """Whether a description is one that `DESCRIBERS` can give, and can be built."""
     name, keys = description["dtype"], set(description) - {"dtype"}
     if is_object(description) and keys:  # Python numbers of one type
-        is_decimal = keys == {"scale"} and description["scale"] in range(MAX_SCALE + 1)
-        return is_decimal or (keys == {"of"} and description["of"] == "float")
+        scale = description.get("scale")
+        is_decimal = keys == {"scale"} and type(scale) is int and 0 <= scale <= MAX_SCALE
+        is_float = keys == {"of"} and description["of"] == "float"
+        return (is_decimal or is_float) and _is_known(library, {"dtype": name})
     for pattern, (known, is_sound) in _DTYPES[library].items():
         if re.fullmatch(pattern, name) and keys == known:
             return is_sound(description)

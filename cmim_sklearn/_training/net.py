@@ -1,9 +1,9 @@
 """skorch net that trains a model in whole batches and reads its losses once per epoch."""
 
 import math
-from inspect import signature
 
 import torch
+from sklearn.utils._param_validation import InvalidParameterError
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, LRScheduler
 from skorch.helper import predefined_split
@@ -30,29 +30,6 @@ MAX_BACK_OFFS = 3
 """Number of times that a fit returns to the last finite loss and halves its learning rate."""
 TABLE_SHARE_OF_FREE_MEMORY = 0.25
 """Fraction of free GPU memory up to which the whole table is moved to the GPU."""
-
-OWNED_NET_PARAMS = {
-    "module": "hidden_layer_sizes, encoder, decoder",
-    "criterion": "contrastive_weight, temperature",
-    "lr": "learning_rate_init",
-    "optimizer__lr": "learning_rate_init",
-    "optimizer__weight_decay": "alpha",
-    "max_epochs": "max_iter",
-    "batch_size": "batch_size",
-    "iterator_train": "batch_size",
-    "iterator_valid": "batch_size",
-    "train_split": "early_stopping, validation_fraction, or fit(X, X_val=...)",
-    "device": "device",
-    "warm_start": "warm_start",
-    "verbose": "verbose",
-    "seed": "random_state",
-    "title": "verbose",
-    "fit_spec": "random_state",
-    "one_cycle": "net_params={'callbacks__schedule': None}",
-    "dataset": "X",
-    "predict_nonlinearity": "embedding",
-}
-"""Net parameters that the estimator sets, with the estimator's parameters to use instead."""
 
 
 class ObjectiveLoss(nn.Module):
@@ -135,10 +112,6 @@ class LatentNet(NeuralNet):
         one_cycle=True,
         **kwargs,
     ):
-        if autocast not in (None, "bfloat16", "float16"):
-            raise ValueError(
-                f"net_params['autocast'] must be 'bfloat16', 'float16' or None; got {autocast!r}."
-            )
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
         self.fit_spec, self.one_cycle = fit_spec, one_cycle
@@ -156,6 +129,22 @@ class LatentNet(NeuralNet):
         if self.one_cycle and not is_scheduled:
             callbacks.append(("schedule", OneCycle()))
         return [*callbacks, ("progress", Progress(self.title))]
+
+    def initialize_optimizer(self, *args, **kwargs):
+        """Make the optimizer; an error names `net_params`."""
+        name = getattr(self.optimizer, "__name__", repr(self.optimizer))
+        try:
+            super().initialize_optimizer(*args, **kwargs)
+        except Exception as error:  # any, from the user's class or function
+            raise InvalidParameterError(
+                f"net_params: {name} failed with its parameters: {type(error).__name__}: {error}"
+            ) from error
+        if not hasattr(self.optimizer_, "param_groups"):
+            raise InvalidParameterError(
+                f"net_params['optimizer'] must return an optimizer; {name} returned "
+                f"{self.optimizer_!r}."
+            )
+        return self
 
     def initialize_callbacks(self):
         """Make the list of callbacks; those with ``comes_last`` run after all others."""
@@ -327,49 +316,6 @@ class LatentNet(NeuralNet):
         """Whether all weights are finite, as a tensor: reading its value waits for the device."""
         sums = [weight.detach().sum() for weight in self.module_.parameters()]
         return torch.stack(sums).isfinite().all()
-
-
-NET_PARAMS = {name for cls in (NeuralNet, LatentNet) for name in signature(cls).parameters}
-NET_PARAMS = NET_PARAMS - {"kwargs"} | {"n_threads"}
-"""Names in `net_params`: parameters of `LatentNet`, and one that the estimator itself applies.
-
-Parameters of its parts add ``__`` and a name.
-"""
-
-
-def check_net_params(net_params, owner):
-    """Check `net_params` of an estimator; `owner` is the name of its class.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is unknown, or the estimator has one for it.
-    TypeError
-        If callbacks are not a list of skorch callbacks.
-    """
-    free = NET_PARAMS - set(OWNED_NET_PARAMS)
-    for name in net_params:
-        owned = name if name in OWNED_NET_PARAMS else name.split("__")[0]
-        if owned in OWNED_NET_PARAMS:
-            raise ValueError(
-                f"net_params must not contain {name!r}: {owner} sets it. Use the parameter "
-                f"{OWNED_NET_PARAMS[owned]} instead."
-            )
-        if name.split("__")[0] not in free:
-            raise ValueError(
-                f"net_params has an unknown parameter {name!r}. Known parameters: "
-                f"{', '.join(sorted(free))}, and their parameters, as in optimizer__betas."
-            )
-    callbacks = net_params.get("callbacks")
-    if not isinstance(callbacks, list | tuple | type(None)):
-        raise TypeError(f"net_params['callbacks'] must be a list or None; got {callbacks!r}.")
-    for callback in callbacks or ():
-        own = callback[-1] if isinstance(callback, tuple) else callback
-        if not hasattr(own, "on_train_begin"):
-            raise TypeError(
-                "net_params['callbacks'] must contain skorch callbacks, or pairs of a name and a "
-                f"callback; got {own!r}."
-            )
 
 
 def continue_from(net, before):

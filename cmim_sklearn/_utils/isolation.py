@@ -17,6 +17,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from cmim_sklearn._utils.forking import fork_safe_lock
+from cmim_sklearn._utils.public_names import public_names
 
 AUTOCAST_DEVICES = ("cpu", "cuda")
 
@@ -120,7 +121,8 @@ def isolated(function=None, *, n_threads=None):
     def call(*args, **kwargs):
         if _call.is_running:
             return function(*args, **kwargs)
-        with _isolation(1 if n_threads is None else n_threads(args[0])):
+        n = 1 if n_threads is None or not args else n_threads(args[0])
+        with _isolation(n), public_names(function, args):
             return function(*args, **kwargs)
 
     return call

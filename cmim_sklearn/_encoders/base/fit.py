@@ -19,11 +19,11 @@ from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
 from cmim_sklearn._training.net import (
     LatentNet,
-    check_net_params,
     continue_from,
     hold_out,
     net_state,
 )
+from cmim_sklearn._training.net_params import check_net_params
 from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.stacklevel import user_stacklevel

@@ -15,9 +15,11 @@ from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.row_posterior import exact_model
 from cmim_sklearn._tables.schema import Table
-from cmim_sklearn._training.net import check_net_params, net_state
+from cmim_sklearn._training.net import net_state
+from cmim_sklearn._training.net_params import check_net_params
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
+from cmim_sklearn._utils.arrays import writable
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.forking import fork_safe_lock
 from cmim_sklearn._utils.messages import shown
@@ -376,7 +378,7 @@ class FittedEncoder:
 
     @isolation.isolated
     def __setstate__(self, state):
-        state = dict(state)
+        state = writable(dict(state))  # joblib maps arrays of a file or of another process
         if "table_" in state:
             state["table_"] = Table.from_state(state["table_"])
         super().__setstate__(state)

@@ -389,6 +389,7 @@ class _GenerativeEncoder(_LatentEncoder):
         scores = {name: values.astype(np.float64) for name, values in scores.items()}
         return (scores["score"], scores["error"]) if return_error else scores["score"]
 
+    @isolated()
     def score(self, X, y=None):
         """Mean log-likelihood of the rows, in nats; see `score_samples`.
 
@@ -452,10 +453,9 @@ class _GenerativeEncoder(_LatentEncoder):
 
     @isolation.isolated
     def __setstate__(self, state):
-        state = dict(state)
-        if "_net" in state:
-            state["_latents"] = LatentPrior(**state["_latents"])
         super().__setstate__(state)
+        if "_net" in state:
+            self._latents = LatentPrior(**self._latents)
 
 
 def _score(draws, rows):

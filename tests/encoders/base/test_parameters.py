@@ -70,7 +70,7 @@ def test_every_shared_parameter_is_used():
         ({"net_params": {"iterator_train__shuffle": 1}}, "'iterator_train__shuffle'.*batch_size"),
         ({"net_params": {"module__x": 1}}, "'module__x'.*hidden_layer_sizes"),
         ({"net_params": {"callbacks": Callback()}}, "be a list or None; got <.*Callback"),
-        ({"net_params": {"callbacks": [Callback(), len]}}, "contain skorch callbacks.*got <.*len>"),
+        ({"net_params": {"callbacks": [Callback(), len]}}, "of skorch callbacks.*got <.*len>"),
         ({"net_params": {"autocast": "bf16"}}, "'autocast'.*'bfloat16'.*got 'bf16'"),
         ({"hidden_layer_sizes": (True,)}, r"'hidden_layer_sizes'.*got \(True,\)\."),
         ({"net_params": {"nonsense": 1}}, "unknown parameter 'nonsense'"),

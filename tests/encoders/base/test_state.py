@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from skorch.callbacks import LRScheduler
 
 from cmim_sklearn import Checkpoint, CMIMEncoder
-from tests.helpers import make_mixed
+from tests.helpers import ENCODERS, make_mixed
 
 
 def through_pickle(encoder):
@@ -37,6 +37,26 @@ def through_skops(encoder):
     data = skops.io.dumps(encoder)
     ours = [t for t in skops.io.get_untrusted_types(data=data) if t.startswith("cmim_sklearn.")]
     return skops.io.loads(data, trusted=ours)
+
+
+def arrays_in(value):
+    """All arrays in nested dicts, lists and tuples."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value
+    inside = isinstance(value, dict | list | tuple)
+    return [array for part in parts for array in arrays_in(part)] if inside else []
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_memory_mapped_encoder_has_writable_arrays(name, mixed, fitted, tmp_path):
+    """torch warns of read-only memory, but only once in a process."""
+    joblib.dump(fitted(name), tmp_path / "model")
+    again = joblib.load(tmp_path / "model", mmap_mode="r")
+    arrays = arrays_in(again.__getstate__())
+    assert len(arrays) > 5
+    assert all(array.flags.writeable for array in arrays)
+    np.testing.assert_array_equal(again.transform(mixed), fitted(name).transform(mixed))
 
 
 @pytest.mark.parametrize("through", [through_pickle, through_joblib, through_skops, copy.deepcopy])
