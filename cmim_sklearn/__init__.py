@@ -1,12 +1,14 @@
 """Features of mixed-type tables without labels: cMIM as a scikit-learn transformer.
 
 `CMIMEncoder` learns features from a table; its siblings do so with other losses.
+`fit_together` fits many encoders at once.
 `InformativeEmbedding` reads features from a trained encoder-decoder. `Checkpoint` lets a long fit
 be resumed. `load` raises an `EncoderFileError` if a file is not valid.
 
 The public modules are:
 
 - ``display``: plots of fitted encoders;
+- ``model_selection``: scikit-learn's searches, which train all candidates at once on a GPU;
 - ``mutual_information`` and ``geometry``: measures of codes and features;
 - ``onnx``: `register` for skl2onnx;
 - ``objectives``: `mim`, `cmim` and the contrastive term, from a `Pass` to terms in nats;
@@ -30,6 +32,7 @@ from cmim_sklearn._encoders.infonce import InfoNCEEncoder
 from cmim_sklearn._encoders.informative import InformativeEmbedding
 from cmim_sklearn._encoders.mim import MIMEncoder
 from cmim_sklearn._encoders.super_info import SuperInfoEncoder
+from cmim_sklearn._encoders.together import fit_together
 from cmim_sklearn._encoders.vae import VAEEncoder
 from cmim_sklearn._encoders.vicreg import VICRegEncoder
 from cmim_sklearn._models.two_view import Corruption
@@ -53,6 +56,7 @@ __all__ = [
     "VAEEncoder",
     "VICRegEncoder",
     "__version__",
+    "fit_together",
 ]
 
 # Pickles, reprs and documentation name the public path of a class.

@@ -43,7 +43,12 @@ def mim(batch: Pass) -> dict[str, Tensor]:
     return {"distortion": -batch.log_px.sum(-1), "latent": -0.5 * (log_qz + log_pz)}
 
 
-def contrast(z: Tensor, temperature: float) -> Tensor:
+def has_weight(weight) -> bool:
+    """Whether to compute a term: its weight is not 0, or a Tensor, as in batched training."""
+    return isinstance(weight, Tensor) or bool(weight)
+
+
+def contrast(z: Tensor, temperature: float, rows: Tensor | None = None) -> Tensor:
     r"""Contrastive term of cMIM: minus the log-probability that z_i belongs to x_i.
 
     .. math:: \log\left(1 + \operatorname{mean}_{j \ne i} e^{(\cos(z_i, z_j) - 1)/\tau}\right)
@@ -57,11 +62,13 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
         Latent codes of a batch.
     temperature : float
         Temperature of the cosine similarity, above 0.
+    rows : bool Tensor of shape (n,), default=None
+        Rows that the mean is over; None: all rows.
 
     Returns
     -------
     Tensor of shape (n,)
-        In nats; 0 if n is 1, because there is no other row. It can be differentiated once.
+        In nats; 0 if there is no other row. It can be differentiated once.
 
     References
     ----------
@@ -71,8 +78,21 @@ def contrast(z: Tensor, temperature: float) -> Tensor:
     if n == 1:
         return torch.zeros_like(z[:, 0])
     with torch.autocast(z.device.type, enabled=False):  # half precision is too inaccurate here
-        z = normalize(z.float() if z.itemsize < 4 else z, dim=1) / math.sqrt(temperature)
+        z = normalize(z.float() if z.itemsize < 4 else z, dim=1)
+        if rows is not None:
+            return torch.log1p(_mean_similarity(z, temperature, rows))
+        z = z / math.sqrt(temperature)
         return torch.log1p(_MeanSimilarity.apply(z, 1 / temperature))
+
+
+def _mean_similarity(z, temperature, rows):
+    """mean_{j != i} exp((z_i . z_j - 1) / temperature) over the rows that count, (n,).
+
+    Plain operations, for `torch.vmap`; the temperature may be a Tensor.
+    """
+    others = rows & ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = torch.exp((z @ z.T - 1) / temperature)
+    return torch.where(others, similarity, 0.0).sum(1) / (rows.sum() - 1).clamp(min=1)
 
 
 class _MeanSimilarity(torch.autograd.Function):
@@ -128,8 +148,8 @@ def cmim(batch: Pass, *, contrastive_weight=1.0, temperature=0.1) -> dict[str, T
     M. Livne, "Contrastive MIM" (2025), arXiv 2502.19642 and 2509.21511.
     """
     terms = mim(batch)
-    if contrastive_weight:
-        terms["contrast"] = contrastive_weight * contrast(batch.z, temperature)
+    if has_weight(contrastive_weight):
+        terms["contrast"] = contrastive_weight * contrast(batch.z, temperature, batch.rows)
     return terms
 
 

@@ -56,4 +56,4 @@ class AEEncoder(_GenerativeEncoder):
     _posterior, _latent_prior = "point", "mixture"
 
     def _objective(self, model, seed):
-        return ObjectiveLoss(distortion)
+        return ObjectiveLoss(distortion, takes_rows=True)

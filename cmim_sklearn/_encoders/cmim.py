@@ -93,6 +93,7 @@ class CMIMEncoder(_GenerativeEncoder):
     def _objective(self, model, seed):
         return ObjectiveLoss(
             cmim,
+            takes_rows=True,
             contrastive_weight=self.contrastive_weight,
             temperature=self.temperature,
         )

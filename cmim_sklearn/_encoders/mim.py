@@ -83,4 +83,4 @@ class MIMEncoder(_GenerativeEncoder):
             )
 
     def _objective(self, model, seed):
-        return ObjectiveLoss(mim)
+        return ObjectiveLoss(mim, takes_rows=True)

@@ -12,6 +12,7 @@ from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import shared_parameters
 from cmim_sklearn._models.latent_model import Pass
 from cmim_sklearn._training.net import ObjectiveLoss
+from cmim_sklearn.objectives import has_weight
 
 
 def vae(batch: Pass, *, beta=1.0, mmd_weight=0.0) -> dict[str, Tensor]:
@@ -39,8 +40,8 @@ def vae(batch: Pass, *, beta=1.0, mmd_weight=0.0) -> dict[str, Tensor]:
     J. Song, S. Ermon, "InfoVAE" (2017), arXiv 1706.02262.
     """
     terms = {"distortion": -batch.log_px.sum(-1), "rate": beta * rate(batch)}
-    if mmd_weight:
-        terms["mmd"] = mmd_weight * mmd(batch.z)
+    if has_weight(mmd_weight):
+        terms["mmd"] = mmd_weight * mmd(batch.z, batch.rows)
     return terms
 
 
@@ -50,11 +51,11 @@ def rate(batch: Pass) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1)
 
 
-def mmd(z: Tensor) -> Tensor:
+def mmd(z: Tensor, rows: Tensor | None = None) -> Tensor:
     """Squared maximum mean discrepancy between codes z (n, d) and N(0, I), by row, (n,).
 
     The kernel is exp(-||a - b||^2 / (2 d)). The mean over rows is an unbiased estimate, which can
-    be negative. For n = 1 it is 0.
+    be negative. For n = 1 it is 0. If ``rows`` is given, a bool Tensor (n,), only these rows count.
     """
     # NOTE[paper] Published code samples from the prior. The means of a Gaussian kernel over N(0, I)
     # are known, so nothing is sampled here. The published kernel is exp(-||a - b||^2 / d^2), which
@@ -62,8 +63,14 @@ def mmd(z: Tensor) -> Tensor:
     n, d = z.shape
     if n == 1:
         return torch.zeros_like(z[:, 0])
-    between = torch.exp(-torch.cdist(z, z).square() / (2 * d))
-    among = (between.sum(1) - between.diagonal()) / (n - 1)
+    if rows is None:
+        between = torch.exp(-torch.cdist(z, z).square() / (2 * d))
+        among = (between.sum(1) - between.diagonal()) / (n - 1)
+    else:  # plain operations, for `torch.vmap`
+        squares, others = z.square().sum(1), rows & ~torch.eye(n, dtype=torch.bool, device=z.device)
+        distance = (squares.unsqueeze(1) + squares - 2 * z @ z.T).clamp(min=0)
+        between = torch.where(others, torch.exp(-distance / (2 * d)), 0.0)
+        among = between.sum(1) / (rows.sum() - 1).clamp(min=1)
     to_prior = (d / (1 + d)) ** (d / 2) * torch.exp(-z.square().sum(1) / (2 * (1 + d)))
     return among - 2 * to_prior + (d / (2 + d)) ** (d / 2)
 
@@ -117,4 +124,4 @@ class VAEEncoder(_GenerativeEncoder):
     _posterior = "learned"
 
     def _objective(self, model, seed):
-        return ObjectiveLoss(vae, beta=self.beta, mmd_weight=self.mmd_weight)
+        return ObjectiveLoss(vae, takes_rows=True, beta=self.beta, mmd_weight=self.mmd_weight)

@@ -73,6 +73,13 @@ class Likelihood(nn.Module, ABC):
     def state(self):
         """Return the constructor's arguments as a dict of JSON values and arrays."""
 
+    def structure(self):
+        """Tuple that is equal for blocks that differ in the values of parameters and buffers only.
+
+        Such blocks can be trained together by `torch.vmap`.
+        """
+        return (type(self), self.n_columns, self.n_params, self.n_inputs)
+
     @abstractmethod
     def encode(self, columns):
         """Encode C raw columns of shape (n,) as float32 (n, C)."""

@@ -91,6 +91,9 @@ class Categorical(Likelihood):
             "n_seen": self.n_seen,
         }
 
+    def structure(self):
+        return (*super().structure(), *self.n_classes)
+
     def encode(self, columns):
         out = np.empty((len(columns[0]), self.n_columns), dtype=np.float32)
         for c, (column, codes) in enumerate(zip(columns, self._codes, strict=True)):
@@ -120,7 +123,7 @@ class Categorical(Likelihood):
 
     def inputs(self, x, observed):
         """One-hot encoder inputs, all zeros where unobserved or unknown."""
-        hot = torch.zeros(len(x), self.n_inputs, dtype=torch.float32, device=x.device)
+        hot = x.new_zeros((len(x), self.n_inputs), dtype=torch.float32)
         return hot.scatter_(1, self._index(x, observed), observed.float())
 
     def _by_size(self, params):

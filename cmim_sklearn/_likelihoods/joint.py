@@ -27,6 +27,10 @@ class Joint(nn.Module):
         indicators = sum(b.n_columns for b in blocks if b.has_indicator)
         self.n_inputs = sum(b.n_inputs for b in blocks) + indicators
 
+    def structure(self):
+        """Structures of the blocks, see `Likelihood.structure`."""
+        return tuple(block.structure() for block in self.blocks)
+
     def inputs(self, x):
         """Encoder inputs (n, n_inputs) of an encoded table x (n, C).
 

@@ -27,6 +27,9 @@ class Pass(NamedTuple):
         token, 0 at padding.
     inputs : Tensor of shape (n, W) or None, default=None
         Inputs of the encoder, where the objective needs them.
+    rows : bool Tensor of shape (n,) or None, default=None
+        Rows that count; the others fill up the batch, and a term that compares rows leaves them
+        out. None: all rows count.
     """
 
     z: Tensor
@@ -34,6 +37,7 @@ class Pass(NamedTuple):
     prior: DiagonalNormal
     log_px: Tensor
     inputs: Tensor | None = None
+    rows: Tensor | None = None
 
 
 class GenerationNoise(NamedTuple):

@@ -1,6 +1,5 @@
 """Callbacks: learning-rate schedule, early stopping, progress, scikit-learn's callbacks."""
 
-import copy
 import math
 import shutil
 import sys
@@ -9,6 +8,7 @@ import time
 from skorch.callbacks import Callback
 
 from cmim_sklearn._training.batches import count_batches
+from cmim_sklearn._training.state import copy_tensors
 
 
 class StopTraining(Exception):
@@ -39,8 +39,11 @@ class OneCycle(Callback):
 
     def on_batch_begin(self, net, training=False, **kwargs):
         """Set the learning rate of this update."""
-        if not training:
-            return
+        if training:
+            self.set_rates(net)
+
+    def set_rates(self, net):
+        """Set the learning rates of the next update, and count it; return the first of them."""
         rise = max(1.0, self.warm_up * self.n_updates_)
         if self.update_ < rise:
             level = 0.04 + 0.96 * (1 - math.cos(math.pi * self.update_ / rise)) / 2
@@ -50,6 +53,7 @@ class OneCycle(Callback):
         for group, peak in zip(net.optimizer_.param_groups, self.peaks_, strict=True):
             group["lr"] = peak * level
         self.update_ += 1
+        return net.optimizer_.param_groups[0]["lr"]
 
     def scale_learning_rate(self, factor):
         """Multiply the peak rates."""
@@ -105,7 +109,7 @@ class KeepBest(Callback):
         """Keep the weights if they are the best so far; count epochs without improvement."""
         loss = net.history[-1, "valid_loss"]
         if loss < self.best_:
-            self.best_, self.weights_ = loss, copy.deepcopy(net.module_.state_dict())
+            self.best_, self.weights_ = loss, copy_tensors(net.module_.state_dict())
         if loss < self.mark_ - self.tol:
             self.mark_, self.misses_ = loss, 0
         else:

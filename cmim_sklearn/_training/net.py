@@ -33,11 +33,22 @@ TABLE_SHARE_OF_FREE_MEMORY = 0.25
 
 
 class ObjectiveLoss(nn.Module):
-    """Objective with its options, as skorch's criterion."""
+    """Objective with its options, as skorch's criterion.
 
-    def __init__(self, objective, **options):
+    Parameters
+    ----------
+    objective : callable
+        From a `Pass` and the options to named per-row terms.
+    takes_rows : bool, default=False
+        Whether the objective heeds ``rows`` of a `Pass`, and takes options that are Tensors
+        instead of numbers: fits can then be trained together. True for an objective that never
+        compares rows.
+    **options : dict
+    """
+
+    def __init__(self, objective, *, takes_rows=False, **options):
         super().__init__()
-        self.objective, self.options = objective, options
+        self.objective, self.takes_rows, self.options = objective, takes_rows, options
 
     def forward(self, batch):
         """Return the named per-row terms of a `Pass`."""
@@ -171,7 +182,11 @@ class LatentNet(NeuralNet):
         """
         # Copied here, because at the end of an epoch some callbacks have not yet run.
         self.last_good_state_ = copy_tensors(training_state(self))
-        super().on_epoch_begin(net, **kwargs)
+        self.add_record()
+
+    def add_record(self):
+        """Add the record of a new epoch to the history."""
+        super().on_epoch_begin(self)
         self.history.new_batch()
 
     def on_batch_begin(self, net, batch=None, training=False, **kwargs):
@@ -227,8 +242,26 @@ class LatentNet(NeuralNet):
         if training:
             # The last step may give non-finite weights although all losses were finite.
             total = torch.where(self._weights_are_finite(), total, torch.nan)
-        means = [value / n_rows for value in total.tolist()]
-        loss = sum(means)
+        sums = dict(zip(names, total.tolist(), strict=True))
+        self.record_losses(prefix, sums, n_rows, len(iterator))
+
+    def record_losses(self, prefix, sums, n_rows, n_batches):
+        """Write the losses of an epoch to the history.
+
+        Parameters
+        ----------
+        prefix : {"train", "valid"}
+        sums : dict of str to float
+            Sum of each term over rows.
+        n_rows, n_batches : int
+
+        Raises
+        ------
+        NotFinite
+            If the loss is not finite.
+        """
+        means = {name: value / n_rows for name, value in sums.items()}
+        loss, training = sum(means.values()), prefix == "train"
         if not math.isfinite(loss):
             raise NotFinite(
                 f"The {'training' if training else 'held-out'} loss is {loss} in epoch "
@@ -240,8 +273,8 @@ class LatentNet(NeuralNet):
         earlier = [row[f"{prefix}_loss"] for row in self.history[:-1] if f"{prefix}_loss" in row]
         self.history.record(f"{prefix}_loss", loss)
         self.history.record(f"{prefix}_loss_best", loss < min(earlier, default=math.inf))
-        self.history.record(f"{prefix}_batch_count", len(iterator))
-        for name, mean in zip(names, means, strict=True):
+        self.history.record(f"{prefix}_batch_count", n_batches)
+        for name, mean in means.items():
             self.history.record(f"{prefix}_{name}", mean)
 
     def end_tasks(self):
@@ -263,6 +296,10 @@ class LatentNet(NeuralNet):
         Any other KeyboardInterrupt comes from the user.
         """
         getattr(self, method_name)(self, **cb_kwargs)
+        self.notify_callbacks(method_name, **cb_kwargs)
+
+    def notify_callbacks(self, method_name, **cb_kwargs):
+        """Call a hook of the callbacks alone."""
         for _, callback in self.callbacks_:
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
@@ -277,12 +314,8 @@ class LatentNet(NeuralNet):
         A KeyboardInterrupt restores the best weights and is raised. skorch's method catches it, so
         that a search would continue with its next candidate.
         """
-        if not self.initialized_:
-            self.initialize()
-        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
-        self.n_resumed_, self.has_ended_, self.nonfinite_epochs_ = 0, False, []
-        end, self.last_good_state_ = len(self.history) + self.max_epochs, None
-        self.notify("on_train_begin", X=X, y=y)
+        end = len(self.history) + self.max_epochs
+        self.begin_training(X, y)
         n_left = self.max_epochs - self.n_resumed_
         try:
             while not self.has_ended_:
@@ -299,13 +332,30 @@ class LatentNet(NeuralNet):
                 restore(self, self.last_good_state_)
             raise
         finally:
-            self.notify("on_train_end", X=X, y=y)
-            del self.generator_, self.last_good_state_
+            self.end_training(X, y)
         return self
+
+    def begin_training(self, X, y=None):
+        """Reset the state of training; tell the callbacks that it begins."""
+        if not self.initialized_:
+            self.initialize()
+        self.generator_ = torch.Generator(self.device).manual_seed(self.seed)
+        self.n_resumed_, self.has_ended_, self.nonfinite_epochs_ = 0, False, []
+        self.last_good_state_ = None
+        self.notify("on_train_begin", X=X, y=y)
+
+    def end_training(self, X, y=None):
+        """Tell the callbacks that training ends; drop what only training needs."""
+        self.notify("on_train_end", X=X, y=y)
+        del self.generator_, self.last_good_state_
 
     def _back_off(self, error):
         """Restore the state before the epoch and halve the rate; raise after three times."""
         restore(self, self.last_good_state_)
+        self.halve_rate(error)
+
+    def halve_rate(self, error):
+        """Drop the record of the epoch and halve the learning rate; raise after three times."""
         self.nonfinite_epochs_.append(len(self.history))
         del self.history[-1]
         if len(self.nonfinite_epochs_) > MAX_BACK_OFFS:

@@ -27,8 +27,13 @@ def training_state(net):
     return {
         "weights": net.module_.state_dict(),
         "optimizer": net.optimizer_.state_dict(),
-        "callbacks": {name: part.state_dict() for name, part in _parts_with_state(net)},
+        "callbacks": callback_states(net),
     }
+
+
+def callback_states(net):
+    """States of the callbacks of a net, by name, with live tensors."""
+    return {name: part.state_dict() for name, part in _parts_with_state(net)}
 
 
 def restore(net, state):
@@ -42,8 +47,13 @@ def restore(net, state):
     _check_fused(net.optimizer_, state["optimizer"])
     net.module_.load_state_dict(state["weights"])
     net.optimizer_.load_state_dict(state["optimizer"])
+    restore_callbacks(net, state["callbacks"])
+
+
+def restore_callbacks(net, states):
+    """Restore what `callback_states` returned."""
     for name, part in _parts_with_state(net):
-        part.load_state_dict(copy.deepcopy(state["callbacks"][name]))  # schedulers keep lists
+        part.load_state_dict(copy.deepcopy(states[name]))  # schedulers keep lists
 
 
 def _check_fused(optimizer, state):

@@ -7,6 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cmim_sklearn._tables.schema import Table
+from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.diagnosis import describe_suspect_column
 from cmim_sklearn._training.net import LatentNet, NotFinite
 
@@ -82,11 +83,47 @@ def train(net: LatentNet, rows: Rows, summarise: Callable, *, keep_interrupted=T
         try:
             net.partial_fit(rows.data)
         except NotFinite as error:
-            encoded = rows.encoded if error.training else rows.held_out
-            column = describe_suspect_column(net.module, rows.table, encoded)
-            raise FloatingPointError(f"{error} {column}".strip()) from None
+            raise _with_column(error, net, rows) from None
         return Trained(net, summarise(net, rows), None)
     except KeyboardInterrupt as interruption:
         if not keep_interrupted:
             raise
         return Trained(net, summarise(net, rows), interruption)
+
+
+def train_one(nets, rows, summaries) -> list[Trained]:
+    """Train a net, with the arguments of `train_at_once`: lists of one."""
+    (net,), (of_net,), (summarise,) = nets, rows, summaries
+    return [train(net, of_net, summarise)]
+
+
+def train_at_once(nets, rows, summaries) -> list[Trained | FloatingPointError]:
+    """Train nets of one structure at once, then summarise each; see `train`.
+
+    Parameters
+    ----------
+    nets : list of LatentNet
+        As `train_batched` takes them.
+    rows : list of Rows
+    summaries : list of callable
+
+    Returns
+    -------
+    list of Trained or FloatingPointError
+        Outcome of each net. A KeyboardInterrupt is part of the outcome.
+    """
+    errors = train_batched(nets, [of_net.data for of_net in rows])
+    outcomes = []
+    for net, of_net, summarise, error in zip(nets, rows, summaries, errors, strict=True):
+        if isinstance(error, NotFinite):
+            outcomes.append(_with_column(error, net, of_net))
+        else:
+            outcomes.append(Trained(net, summarise(net, of_net), error))
+    return outcomes
+
+
+def _with_column(error, net, rows):
+    """Error about a non-finite loss that names the column that probably caused it."""
+    encoded = rows.encoded if error.training else rows.held_out
+    column = describe_suspect_column(net.module, rows.table, encoded)
+    return FloatingPointError(f"{error} {column}".strip())

@@ -23,4 +23,9 @@ except ImportError:  # scikit-learn < 1.9
         return called
 
 
-__all__ = ["CallbackSupportMixin", "with_callbacks"]
+def has_callbacks(estimator):
+    """Whether an estimator reports to callbacks, its own or those of a meta-estimator."""
+    return bool(getattr(estimator, "_skl_callbacks", None))
+
+
+__all__ = ["CallbackSupportMixin", "has_callbacks", "with_callbacks"]

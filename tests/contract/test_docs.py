@@ -19,7 +19,7 @@ REFERENCE = (Path(__file__).parents[2] / "docs" / "reference.rst").read_text()
 PUBLIC = {
     **{
         module: set(importlib.import_module(f"cmim_sklearn.{module}").__all__) - {"OBJECTIVES"}
-        for module in ("display", "geometry", "mutual_information", "objectives")
+        for module in ("display", "geometry", "model_selection", "mutual_information", "objectives")
     },
     "latents": {"SampledPosterior", "LearnedPosterior", "FixedPosterior", "standard_normal"},
     "networks": {"MLP"},

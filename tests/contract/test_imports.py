@@ -18,7 +18,7 @@ FLOORS = [
     {"_models"},
     {"_training", "mutual_information", "objectives"},
     {"_encoders"},
-    {"__init__", "archive", "display", "geometry", "onnx"},
+    {"__init__", "archive", "display", "geometry", "model_selection", "onnx"},
 ]
 """Folders and modules at the top of the package; each imports only from floors above it here."""
 

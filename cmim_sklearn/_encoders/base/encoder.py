@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from cmim_sklearn._encoders.base.fit import SUMMARY_ROWS, FitSteps, layer_sizes, plain_columns
 from cmim_sklearn._encoders.base.fitted import FittedEncoder
+from cmim_sklearn._encoders.base.joint_fit import take_prepared
 from cmim_sklearn._encoders.base.out_of_core import OutOfCoreEncoder
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.features import TOTAL_VARIANCE
@@ -187,15 +188,14 @@ class _LatentEncoder(
         self._check_params()
         self._warn_of_parameters()
         with self._names_restored_on_error():
-            self._fit_in_memory(X, y, X_val)
+            if X_val is not None or not take_prepared(self, X):
+                self._fit_in_memory(X, y, X_val)
         return self
 
     def _fit_in_memory(self, X, y, X_val):
-        frame = self._read(X, reset=not self._is_warm(), min_rows=2)
-        table = self._learn_table(frame)
-        rows, built = self._split(table, frame, X_val), self._architecture()
-        trained = train(self._make_net(built, rows, X, y), rows, self._summarise)
-        self._keep(table, built, trained)
+        start = self._start(X, y, X_val)
+        trained = train(start.net, start.rows, self._summarise)
+        self._keep(start.table, start.built, trained)
 
     @isolated()
     def fit_schema(self, X):

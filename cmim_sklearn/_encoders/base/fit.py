@@ -4,6 +4,7 @@ import copy
 import warnings
 from contextlib import contextmanager
 from numbers import Integral
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,15 @@ TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_
 """Attributes that training sets; an encoder may lack some of them."""
 
 
+class Start(NamedTuple):
+    """Fit before its training: schema, `_architecture`, rows and initialised net."""
+
+    table: Table
+    built: dict
+    rows: Rows
+    net: LatentNet
+
+
 class FitSteps:
     """Steps of `fit`, `fit_parquet` and `partial_fit` that all encoders share."""
 
@@ -61,6 +71,13 @@ class FitSteps:
         validate_parameter_constraints(
             self._parameter_constraints, values, caller_name=type(self).__name__
         )
+
+    def _start(self, X, y=None, X_val=None, *, reports=True):
+        """Steps of `fit` before training; with `reports`, the net has scikit-learn's callbacks."""
+        frame = self._read(X, reset=not self._is_warm(), min_rows=2)
+        table = self._learn_table(frame)
+        rows, built = self._split(table, frame, X_val), self._architecture()
+        return Start(table, built, rows, self._make_net(built, rows, X, y, reports=reports))
 
     def _is_warm(self):
         """Whether `fit` continues from the current weights."""
@@ -168,13 +185,13 @@ class FitSteps:
 
         return Rows(table, EncodedTable(encoded), encoded, measure, None, seed)
 
-    def _make_net(self, built, rows, X, y=None):
+    def _make_net(self, built, rows, X, y=None, *, reports=True):
         """Net for `fit` by an `_architecture`; X and y are for scikit-learn's callbacks."""
         is_warm, likelihood = self._is_warm(), rows.table.likelihood
         model = self._model_to_train(built, rows, is_warm)
         n_units = self._n_units(likelihood)
         epochs = n_epochs(self.max_iter, len(rows.data), self.batch_size, n_units)
-        tasks = self._epoch_tasks(epochs, built, rows, X, y)
+        tasks = self._epoch_tasks(epochs, built, rows, X, y) if reports else ()
         net = self._net_of(model, epochs, rows.seed, rows.held_out, tasks)
         if is_warm:
             net.history.extend(self.net_.history)

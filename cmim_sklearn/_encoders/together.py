@@ -1,0 +1,276 @@
+"""`fit_together`: fit many encoders at once."""
+
+from collections import defaultdict
+from contextlib import ExitStack
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import _num_samples
+
+from cmim_sklearn._encoders.base.encoder import _LatentEncoder
+from cmim_sklearn._encoders.base.joint_fit import finish_fits, names_restored_on_error, start_fit
+from cmim_sklearn._training.batched import n_at_once, obstacle, structure
+from cmim_sklearn._training.train import train_at_once, train_one
+from cmim_sklearn._utils.device import resolve_device
+from cmim_sklearn._utils.messages import listed, shown
+from cmim_sklearn._utils.sklearn_compat import has_callbacks
+
+
+def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
+    """Fit several encoders at once, each as by its own `fit`.
+
+    In batched training, one step trains all encoders of a group. On a GPU, where a step costs the
+    same for one encoder as for many, 40 encoders take about as long as three. Weights and features
+    equal those of separate fits up to rounding.
+
+    Parameters
+    ----------
+    encoders : list of encoders
+        Encoders of this library, which may differ in class and parameters. Each is fitted in place.
+    X : table of shape (n_samples, n_features), or list of tables
+        Table to fit to, as `fit` takes it; or one table for each encoder.
+    rows : list of arrays of int or bool, default=None
+        Positions of the rows of X, or a mask, for each encoder. None: all rows.
+    batched : {"auto", True, False}, default="auto"
+        "auto": batched training on a CUDA GPU, one fit after the other elsewhere. True: batched
+        training on any device. False: one fit after the other.
+    verbose : int, default=0
+        Progress output. 0: none. 1: number of encoders that are trained at once, and for each that
+        is fitted alone, the reason, in one line.
+
+    Returns
+    -------
+    list of encoders
+        The fitted encoders, in their order.
+
+    Raises
+    ------
+    ValueError
+        If an encoder is not one of this library or occurs twice; if the number of tables or of
+        entries of `rows` is not that of encoders; if a position is not in X; or as `fit` does.
+    TypeError
+        As `fit` does.
+    FloatingPointError
+        If the loss of an encoder is not finite, as in `fit`. The other encoders are fitted.
+    KeyboardInterrupt
+        After Ctrl-C. The encoders in training are fitted nevertheless, with a warning.
+
+    Notes
+    -----
+    A group is trained at once if its encoders have the same class, network, columns, numbers of
+    levels and `batch_size`. All other parameters may differ: seed, learning rate, weights and
+    temperatures of the loss, `input_masking`, early stopping, number of epochs and of rows. An
+    encoder that stops early, or meets a non-finite loss, does so without the others. Groups are
+    split if they exceed 2 GiB on a CPU, or half of the free memory of a GPU.
+
+    Encoders without a decoder, `InfoMaxVAEEncoder`, ``symmetric=True``, custom networks, and
+    `net_params` other than ``n_threads`` are fitted one by one.
+
+    Examples
+    --------
+    >>> from cmim_sklearn import CMIMEncoder, fit_together
+    >>> from sklearn.datasets import load_iris
+    >>> X = load_iris().data
+    >>> encoders = [CMIMEncoder(contrastive_weight=w, max_iter=5) for w in (0, 1, 10)]
+    >>> encoders = fit_together(encoders, X)
+    >>> [encoder.n_iter_ for encoder in encoders]
+    [5, 5, 5]
+    """
+    encoders = _checked_encoders(encoders)
+    if batched not in ("auto", True, False) or not isinstance(batched, str | bool):
+        raise ValueError(f"`batched` must be 'auto', True or False; got {shown(batched)}.")
+    table_of = _tables(encoders, X, rows)
+    with ExitStack() as stack:
+        for encoder in encoders:
+            stack.enter_context(names_restored_on_error(encoder))
+        errors = _fit(encoders, table_of, batched, verbose)
+        for error in errors:
+            if error is not None:
+                raise error
+    return encoders
+
+
+def is_fitted_together(encoder, batched):
+    """Whether to try to train an encoder with others; see `fit_together` for `batched`."""
+    return _reason_to_fit_alone(encoder, batched) is None
+
+
+def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
+    """Fit the encoders of a search that can be trained together; leave the others as they are.
+
+    Parameters
+    ----------
+    encoders, tables : list
+        An encoder and its table for each fit.
+    needs_all : bool, default=False
+        Whether scores may need more than features. Else what only generation, imputation and
+        `score_samples` need is left out.
+    verbose : int, default=0
+
+    Returns
+    -------
+    list of bool
+        Whether each encoder was fitted. Where there was an error, its own `fit` raises it.
+    """
+    starts, alone, errors = {}, {}, [None] * len(encoders)
+    for i, (encoder, table) in enumerate(zip(encoders, tables, strict=True)):
+        try:
+            starts[i] = start_fit(encoder, table)
+        except Exception as error:  # any that `fit` may raise
+            errors[i] = error
+    groups = _groups(encoders, starts, alone)
+    _report(encoders, groups, alone, verbose)
+    _train(encoders, starts, groups, errors, features_only=not needs_all)
+    fitted = {i for group in groups for i in group}
+    return [i in fitted and errors[i] is None for i in range(len(encoders))]
+
+
+def _fit(encoders, table_of, batched, verbose):
+    """Fit encoders in place; return the error in the training of each, or None."""
+    errors, starts, alone = [None] * len(encoders), {}, {}
+    for i, encoder in enumerate(encoders):
+        alone[i] = _reason_to_fit_alone(encoder, batched)
+        if alone[i] is None:
+            del alone[i]
+            starts[i] = start_fit(encoder, table_of(i))
+    groups = _groups(encoders, starts, alone)
+    _report(encoders, groups, alone, verbose)
+    _train(encoders, starts, groups, errors)
+    for i in alone:
+        try:
+            if i in starts:
+                finish_fits(encoders[i], [encoders[i]], [starts[i]], train_one)
+            else:
+                encoders[i].fit(table_of(i))
+        except FloatingPointError as error:  # the other encoders are fitted first
+            errors[i] = error
+    return errors
+
+
+def _reason_to_fit_alone(encoder, batched):
+    """Reason that is known before the table is read, or None."""
+    if batched is False:
+        return "batched=False"
+    if batched == "auto" and resolve_device(encoder.device).type != "cuda":
+        return "batched training does not pay on a CPU"
+    if has_callbacks(encoder):
+        return "it has callbacks of scikit-learn"
+    return None
+
+
+def _groups(encoders, starts, alone):
+    """Groups of started fits to train at once; reasons for all others are added to `alone`."""
+    by_structure = defaultdict(list)
+    for i, start in starts.items():
+        if reason := obstacle(start.net, start.rows.data):
+            alone[i] = reason
+        else:
+            n_threads = (encoders[i].net_params or {}).get("n_threads", 1)
+            by_structure[structure(start.net), n_threads].append(i)
+    groups = []
+    for members in by_structure.values():
+        if len(members) == 1:
+            alone[members[0]] = "no other encoder has its network and columns"
+            continue
+        n_groups = -(-len(members) // n_at_once(starts[members[0]].net))
+        groups += [part.tolist() for part in np.array_split(members, n_groups)]
+    return groups
+
+
+def _train(encoders, starts, groups, errors, *, features_only=False):
+    """Train groups; errors are noted."""
+    for group in groups:
+        own = [encoders[i] for i in group]
+        # The nets hold the rows, so a group that has been trained is dropped.
+        started = [starts.pop(i) for i in group]
+        try:
+            found = finish_fits(own[0], own, started, train_at_once, features_only=features_only)
+        except Exception as error:  # for example of memory
+            found = [error] * len(group)
+        for i, error in zip(group, found, strict=True):
+            errors[i] = error
+
+
+def _report(encoders, groups, alone, verbose):
+    if not verbose:
+        return
+    for group in groups:
+        names = sorted({type(encoders[i]).__name__ for i in group})
+        print(f"[fit_together] {len(group)} fits of {', '.join(names)} at once", flush=True)
+    by_reason = defaultdict(list)
+    for i, reason in sorted(alone.items()):
+        by_reason[type(encoders[i]).__name__, reason].append(i)
+    for (name, reason), members in by_reason.items():
+        print(
+            f"[fit_together] {len(members)} fits of {name} one by one (positions "
+            f"{listed(members)}): {reason}",
+            flush=True,
+        )
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+def _checked_encoders(encoders):
+    if not isinstance(encoders, list | tuple):
+        raise InvalidParameterError(
+            f"`encoders` must be a list of encoders; got {shown(encoders)}."
+        )
+    seen = {}
+    for i, encoder in enumerate(encoders):
+        if not isinstance(encoder, _LatentEncoder):
+            raise InvalidParameterError(
+                f"`encoders` must hold encoders of cmim_sklearn; got {shown(encoder)} at position "
+                f"{i}."
+            )
+        if id(encoder) in seen:
+            raise ValueError(
+                f"`encoders` must hold each encoder once; got {shown(encoder)} at positions "
+                f"{seen[id(encoder)]} and {i}. Pass copies, by sklearn.base.clone."
+            )
+        seen[id(encoder)] = i
+    return list(encoders)
+
+
+def _tables(encoders, X, rows):
+    """Check X and rows; return a function from the position of an encoder to its table."""
+    n = len(encoders)
+    is_list = isinstance(X, list | tuple) and len(X) > 0 and all(map(_is_table, X))
+    if is_list:
+        if rows is not None:
+            raise ValueError("`rows` must be None if X is a list of tables; select rows of each.")
+        if len(X) != n:
+            raise ValueError(f"`X` must have one table for each of {n} encoders; got {len(X)}.")
+        return lambda i: X[i]
+    if rows is None:
+        return lambda i: X
+    if not hasattr(rows, "__len__") or len(rows) != n:
+        found = len(rows) if hasattr(rows, "__len__") else shown(rows)
+        raise ValueError(f"`rows` must have one array for each of {n} encoders; got {found}.")
+    n_rows = _num_samples(X)
+    positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
+    return lambda i: _safe_indexing(X, positions[i])
+
+
+def _is_table(value):
+    return len(getattr(value, "shape", ())) == 2
+
+
+def _positions(rows, n_rows, name):
+    """Positions of rows as an array of ints, from positions or a mask."""
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.dtype.kind not in "iub" or not rows.size:
+        raise ValueError(
+            f"`{name}` must be a 1-D array of positions or a mask; got {shown(rows.tolist())}."
+        )
+    if rows.dtype.kind == "b":
+        if len(rows) != n_rows:
+            raise ValueError(f"`{name}` must be a mask of {n_rows} rows; got {len(rows)}.")
+        return np.flatnonzero(rows)
+    outside = rows[(rows < 0) | (rows >= n_rows)]
+    if outside.size:
+        raise ValueError(
+            f"`{name}` must hold positions from 0 to {n_rows - 1}; got {int(outside[0])}."
+        )
+    return rows

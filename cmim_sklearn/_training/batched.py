@@ -1,0 +1,495 @@
+"""Batched training: nets of one structure, trained at once.
+
+The weights of k nets are the rows of one tensor (k, P), so that a training step is one forward and
+backward pass by `torch.vmap` and one update. Each member sees the batches, the noise and the
+learning rates of its own training: indices and noise come from its own generator, in the same
+order. Members may have different numbers of rows, batches and epochs. Batches are filled up to
+equal sizes with rows that do not count. A member that ends leaves the others.
+
+Axes: k members, P weights of a member, B rows of a batch, C columns, S batches of an epoch.
+"""
+
+from numbers import Real
+
+import torch
+from skorch.callbacks import EpochTimer
+from torch.func import functional_call, vmap
+from torch.nn import Linear
+
+from cmim_sklearn._models.latent_model import LatentModel, Noise
+from cmim_sklearn._training.batches import EncodedTable, count_batches
+from cmim_sklearn._training.callbacks import KeepBest, OneCycle, Progress, StopTraining
+from cmim_sklearn._training.net import VALIDATION_SEED, LatentNet, NotFinite
+from cmim_sklearn._training.state import MAX_GRADIENT, callback_states, restore_callbacks
+from cmim_sklearn._utils.hashing import hash_of
+from cmim_sklearn.networks import MLP
+
+CALLBACKS = EpochTimer, OneCycle, Progress, KeepBest
+"""Callbacks that look at a net at the beginning and end of epochs only."""
+CPU_MEMORY, GPU_SHARE = 2**31, 0.5
+"""Memory that members may take together: 2 GiB on a CPU, on a GPU a share of what is free."""
+
+
+# -- members that can be trained together ----------------------------------------------------------
+
+
+def obstacle(net: LatentNet, data):
+    """Reason why a net is not trained together with others, in words; None if it can be."""
+    model, optimizer = net.module_, net.optimizer_
+    if type(model) is not LatentModel or not net.criterion_.takes_rows:
+        return "its loss has no batched form"
+    if model.symmetric:
+        return "symmetric=True generates rows in each step"
+    if type(model.encoder) is not MLP or type(model.decoder) is not MLP:
+        return "it has a custom network"
+    if not isinstance(data, EncodedTable):
+        return "its rows are read from files"
+    if net.autocast or net.compile:
+        return "net_params has autocast or compile"
+    if type(optimizer) is not torch.optim.AdamW or not _has_defaults(optimizer):
+        return "net_params changes the optimizer"
+    kinds = [type(callback) for _, callback in net.callbacks_]
+    if not set(kinds) <= set(CALLBACKS) or kinds.count(OneCycle) != 1:
+        return "net_params changes the callbacks"
+    return None
+
+
+def _has_defaults(optimizer):
+    """Whether an AdamW has one group of parameters, and options of its own for rates only."""
+    expected = torch.optim.AdamW([torch.zeros(1)]).defaults
+    free = {"lr", "weight_decay", "fused"}
+    (group, *others) = optimizer.param_groups
+    return not others and all(group[k] == v for k, v in expected.items() if k not in free)
+
+
+def structure(net: LatentNet):
+    """Hashable value that is equal for nets that can be trained together."""
+    model = net.module_
+    return (
+        net.criterion_.objective,
+        tuple((n, None if isinstance(v, Real) else v) for n, v in net.criterion_.options.items()),
+        model.likelihood.structure(),
+        type(model.posterior),
+        model.posterior.n_components,
+        repr(model.encoder),
+        repr(model.decoder),
+        net.batch_size,
+        str(net.device),
+    )
+
+
+def n_at_once(net: LatentNet):
+    """Number of nets of this structure that fit into memory together, at least 1.
+
+    A member takes ten copies of its weights, 24 numbers for each row and unit of a layer of a
+    batch, and 8 for each pair of rows. All may take `CPU_MEMORY`, or `GPU_SHARE` of a GPU's.
+    """
+    n_weights = sum(weight.numel() for weight in net.module_.parameters())
+    layers = [layer for layer in net.module_.modules() if isinstance(layer, Linear)]
+    width = sum(layer.in_features + layer.out_features for layer in layers)
+    n_rows, budget = net.batch_size, CPU_MEMORY
+    if torch.device(net.device).type == "cuda":
+        budget = GPU_SHARE * torch.cuda.mem_get_info(net.device)[0]
+    n_bytes = 4 * (10 * n_weights + 24 * n_rows * width + 8 * n_rows**2)
+    return max(1, int(budget // n_bytes))
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def train_batched(nets, tables):
+    """Train initialised nets of one `structure` at once, each as `LatentNet.partial_fit` does.
+
+    Parameters
+    ----------
+    nets : list of LatentNet
+        Without `obstacle`. Each ends with the weights, the optimizer, the history and the callbacks
+        of its own training, up to rounding.
+    tables : list of EncodedTable
+        Rows of each net.
+
+    Returns
+    -------
+    list of NotFinite, KeyboardInterrupt or None
+        Error that ended the training of each net.
+    """
+    members = [_Member(net, table) for net, table in zip(nets, tables, strict=True)]
+    _Group(members).train()
+    return [member.error for member in members]
+
+
+class _Member:
+    """A net in training, and the place that its training has reached.
+
+    Attributes
+    ----------
+    end : int
+        Number of epochs in the history when training is complete.
+    n_updates : int
+        Number of updates so far.
+    batch, n_batches : int
+        Position in the epoch, and number of batches of an epoch.
+    """
+
+    def __init__(self, net, table):
+        self.net, self.table, self.error = net, table, None
+        train, held_out = net.get_split_datasets(table, None)
+        self.train = train.x
+        self.held_out = None if held_out is None else held_out.x
+        self.n_batches = count_batches(len(self.train), net.batch_size)
+        self.end = len(net.history) + net.max_epochs
+        self.batch = self.n_updates = 0
+        net.begin_training(table)
+        (self.schedule,) = (c for _, c in net.callbacks_ if isinstance(c, OneCycle))
+
+    def begin_epoch(self):
+        """Begin an epoch; return the order of its rows, and its rates (S, 3) for `_Group.step`."""
+        net, self.batch = self.net, 0
+        self.before = callback_states(net), self.n_updates
+        net.add_record()
+        net.notify_callbacks("on_epoch_begin")
+        generator = net.generator_
+        order = torch.randperm(len(self.train), generator=generator, device=generator.device)
+        return order, [self._rates() for _ in range(self.n_batches)]
+
+    def _rates(self):
+        """Numbers of the next update: weight decay, step size, and correction of the scale."""
+        (group,) = self.net.optimizer_.param_groups
+        beta1, beta2 = group["betas"]
+        self.n_updates += 1
+        rate = self.schedule.set_rates(self.net)
+        return (
+            rate * group["weight_decay"],
+            rate / (1 - beta1**self.n_updates),
+            (1 - beta2**self.n_updates) ** 0.5,
+        )
+
+    def back_off(self, error):
+        """Return to the beginning of the epoch, at half the rate; raises after three times."""
+        states, self.n_updates = self.before
+        restore_callbacks(self.net, states)
+        self.net.halve_rate(error)
+
+
+class _Group:
+    """Members in training, with one row of each tensor per member.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        State that `step` reads and changes in place: ``weights``, ``mean`` and ``square`` of AdamW,
+        each (k, P); ``index`` (k, S, B) of the epoch's batches in ``x``, their ``sizes`` (k, S) and
+        ``rates`` (k, S, 3); position ``at`` (k,) in these; ``sums`` (k, T) of T loss terms.
+    noise : dict of str to Tensor
+        Noise of the next step, which also stays in place.
+    good : dict of str to Tensor
+        Weights and moments before the current epoch of each member.
+    """
+
+    def __init__(self, members):
+        self.members = members
+        first = members[0].net
+        self.model, self.device = first.module_, torch.device(first.device)
+        self.objective = first.criterion_.objective
+        self.names = [name for name, _ in self.model.named_parameters()]
+        self.shapes = [p.shape for _, p in self.model.named_parameters()]
+        (group,) = first.optimizer_.param_groups
+        self.betas, self.eps = group["betas"], group["eps"]
+        self.width = max(_largest_batch(len(m.train), m.net) for m in members)
+        self.x, starts = _joined([m.train for m in members], self.device)
+        for member, start in zip(members, starts, strict=True):
+            places, sizes = _places(len(member.train), member.n_batches, self.width)
+            member.start, member.sizes = start, sizes
+            member.places = places.to(self.device)
+        self.good, self.noise = {}, {}
+        self._stack()
+        self._find_terms()
+
+    def _stack(self):
+        members, device = self.members, self.device
+        k, s = len(members), max(member.n_batches for member in members)
+        flat = [torch.cat([p.detach().flatten() for p in m.net.module_.parameters()])
+                for m in members]  # fmt: skip
+        weights = torch.stack(flat)
+        sizes = torch.ones(k, s, dtype=torch.int64)
+        for i, member in enumerate(members):
+            sizes[i, : member.n_batches] = torch.tensor(member.sizes)
+        self.tensors = {
+            "weights": weights,
+            "mean": torch.zeros_like(weights),
+            "square": torch.zeros_like(weights),
+            "index": torch.zeros(k, s, self.width, dtype=torch.int64, device=device),
+            "sizes": sizes.to(device),
+            "rates": torch.zeros(k, s, 3, dtype=torch.float32, device=device),
+            "at": torch.zeros(k, dtype=torch.int64, device=device),
+        }
+        buffers = [dict(m.net.module_.named_buffers()) for m in members]
+        self.buffers = {n: torch.stack([of[n] for of in buffers]) for n in buffers[0]}
+        options = [m.net.criterion_.options for m in members]
+        self.shared = {n: v for n, v in options[0].items() if all(o[n] == v for o in options)}
+        self.options = {
+            n: torch.tensor([float(o[n]) for o in options], dtype=torch.float32, device=device)
+            for n in options[0]
+            if n not in self.shared
+        }
+        self._point_modules()
+
+    def _point_modules(self):
+        """Make the weights of each net a view of its row: its callbacks see the current ones."""
+        for member, row in zip(self.members, self.tensors["weights"], strict=True):
+            parts = row.split([shape.numel() for shape in self.shapes])
+            for weight, part in zip(member.net.module_.parameters(), parts, strict=True):
+                weight.data = part.view(weight.shape)
+
+    def _find_terms(self):
+        """Names of the loss terms, of the group and of each member.
+
+        A weight of 0 in some members is a number of the group: they have the term, but not alone.
+        """
+        self.model.train()
+        for member in self.members:
+            net, x = member.net, member.train[:2].to(self.device)
+            noise = member.net.module_.draw_noise(x, torch.Generator(self.device))
+            with torch.no_grad():
+                member.names = tuple(net.criterion_(net.module_(x, noise)))
+        self.terms = list(dict.fromkeys(n for m in self.members for n in m.names))
+        k, device = len(self.members), self.device
+        self.tensors["sums"] = torch.zeros(k, len(self.terms), dtype=torch.float32, device=device)
+
+    # -- one step ----------------------------------------------------------------------------------
+
+    def step(self):
+        """Make an update of all members. There are only operations on tensors of fixed shapes."""
+        t = self.tensors
+        k = torch.arange(len(t["at"]), device=self.device)
+        x, sizes = self.x[t["index"][k, t["at"]]], t["sizes"][k, t["at"]]
+        weights = t["weights"].detach().requires_grad_()
+        sums = self._sums(weights, self.buffers, self.options, x, sizes, self.noise)
+        (gradient,) = torch.autograd.grad((sums.sum(1) / sizes).sum(), weights)
+        with torch.no_grad():
+            self._update(gradient, *t["rates"][k, t["at"]].split(1, 1))
+            t["sums"] += sums
+            t["at"] += 1
+
+    def _sums(self, weights, buffers, options, x, sizes, noise):
+        """Sums (k, T) of the loss terms over the rows of one batch of each member."""
+        parts = weights.split([shape.numel() for shape in self.shapes], 1)
+        named = {
+            name: part.unflatten(1, shape) if shape else part.squeeze(1)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+        def of_member(named, buffers, options, x, size, noise):
+            noise = Noise(noise["code"], noise["variance"], noise.get("mask"))
+            rows = torch.arange(len(x), device=x.device) < size
+            batch = functional_call(self.model, (named, buffers), (x, noise))
+            terms = self.objective(batch._replace(rows=rows), **self.shared, **options)
+            values = torch.stack([terms[name] for name in self.terms])
+            return torch.where(rows, values, 0.0).sum(1)
+
+        return vmap(of_member)(named, buffers, options, x, sizes, noise)
+
+    def _update(self, gradient, decay, step_size, correction):
+        """AdamW with numbers (k, 1) of each member; the order of operations is torch's."""
+        weights, mean, square = (self.tensors[name] for name in ("weights", "mean", "square"))
+        gradient.clamp_(-MAX_GRADIENT, MAX_GRADIENT)
+        weights -= decay * weights
+        mean.lerp_(gradient, 1 - self.betas[0])
+        square.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
+        weights -= step_size * mean / (square.sqrt() / correction + self.eps)
+
+    def _draw(self, members, generators, sizes, width, out):
+        """Noise of one batch of each member, written to `out`; padding repeats the first row."""
+        drawn = []
+        for member, generator, size in zip(members, generators, sizes, strict=True):
+            like = self.x[:1].expand(max(1, size), -1)
+            drawn.append(member.net.module_.draw_noise(like, generator))
+        noise = {name: [getattr(n, name) for n in drawn] for name in ("code", "variance")}
+        if any(n.mask is not None for n in drawn):
+            none = self.x.new_zeros(1, self.x.shape[1], dtype=torch.bool)
+            noise["mask"] = [none if n.mask is None else n.mask for n in drawn]
+        for name, values in noise.items():
+            filled = [
+                torch.cat([v, v[:1].expand(width - len(v), -1)]) if len(v) < width else v
+                for v in values
+            ]
+            if name in out:
+                torch.stack(filled, out=out[name])
+            else:
+                out[name] = torch.stack(filled)
+        return out
+
+    # -- epochs ------------------------------------------------------------------------------------
+
+    def train(self):
+        """Train until all members have ended; each then has its error or interruption."""
+        try:
+            self._begin_epochs(range(len(self.members)))
+            while self.members:
+                for _ in range(min(m.n_batches - m.batch for m in self.members)):
+                    sizes = [m.sizes[m.batch] for m in self.members]
+                    generators = [m.net.generator_ for m in self.members]
+                    self._draw(self.members, generators, sizes, self.width, self.noise)
+                    self.step()
+                    for member in self.members:
+                        member.batch += 1
+                self._end_epochs([i for i, m in enumerate(self.members) if m.batch == m.n_batches])
+        except KeyboardInterrupt as interruption:
+            finite = self._finite().tolist()
+            self._return([i for i, is_finite in enumerate(finite) if not is_finite])
+            for member in self.members:
+                member.error = interruption
+        finally:
+            self._leave(range(len(self.members)))
+
+    def _finite(self):
+        """Whether all weights of each member are finite, (k,)."""
+        return self.tensors["weights"].isfinite().all(1)
+
+    def _begin_epochs(self, rows):
+        """Begin an epoch of the members in some rows: their batches, and the state to return to."""
+        if not rows:
+            return
+        t, all_rows = self.tensors, torch.tensor(list(rows), device=self.device)
+        kept = ("weights", "mean", "square")
+        if len(rows) == len(self.members):
+            self.good = {name: t[name].clone() for name in kept}
+        else:
+            for name in kept:
+                self.good[name][all_rows] = t[name][all_rows]
+        for i in rows:
+            member = self.members[i]
+            order, rates = member.begin_epoch()
+            t["index"][i, : member.n_batches] = order.to(self.device)[member.places] + member.start
+            t["rates"][i, : member.n_batches] = torch.tensor(rates, dtype=torch.float32).to(
+                self.device
+            )
+        t["at"][all_rows] = 0
+        t["sums"][all_rows] = 0.0
+
+    def _end_epochs(self, rows):
+        """Record the losses of the members in some rows; those that have ended leave."""
+        sums = torch.where(self._finite()[:, None], self.tensors["sums"], torch.nan)[rows].tolist()
+        held_out = dict(zip(rows, self._held_out_sums(rows), strict=True))
+        ended, returned = [], []
+        for i, of_terms in zip(rows, sums, strict=True):
+            member = self.members[i]
+            net = member.net
+            try:
+                net.record_losses("train", *self._losses(member, of_terms, member.train))
+                if member.held_out is not None:
+                    net.record_losses("valid", *self._losses(member, held_out[i], member.held_out))
+                net.notify_callbacks("on_epoch_end")
+                net.has_ended_ = len(net.history) == member.end
+            except NotFinite as error:
+                returned.append(i)
+                try:
+                    member.back_off(error)
+                except NotFinite as last:
+                    member.error = last
+            except StopTraining:
+                net.has_ended_ = True
+            if net.has_ended_ or member.error is not None:
+                ended.append(i)
+        self._return(returned)
+        going_on = [self.members[i] for i in rows if i not in ended]
+        self._leave(ended)
+        self._begin_epochs([i for i, m in enumerate(self.members) if m in going_on])
+
+    def _losses(self, member, sums, x):
+        """Sums of the terms of a member by name, its number of rows and of batches."""
+        named = {n: v for n, v in zip(self.terms, sums, strict=True) if n in member.names}
+        return named, len(x), count_batches(len(x), member.net.batch_size)
+
+    def _held_out_sums(self, rows):
+        """Sums of the loss terms over the held-out rows of the members in some rows, or None."""
+        found = [i for i in rows if self.members[i].held_out is not None]
+        if not found:
+            return [None] * len(rows)
+        members = [self.members[i] for i in found]
+        width = max(_largest_batch(len(m.held_out), m.net) for m in members)
+        x, starts = _joined([m.held_out for m in members], self.device)
+        batches = []
+        for member, start in zip(members, starts, strict=True):
+            n = len(member.held_out)
+            places, sizes = _places(n, count_batches(n, member.net.batch_size), width)
+            batches.append((places.to(self.device) + start, sizes))
+        generators = [torch.Generator(self.device).manual_seed(VALIDATION_SEED) for _ in members]
+        state = self.tensors["weights"][found]
+        buffers = {name: values[found] for name, values in self.buffers.items()}
+        options = {name: values[found] for name, values in self.options.items()}
+        total = 0
+        for s in range(max(len(sizes) for _, sizes in batches)):
+            # A member without further batches has one without rows.
+            index = [places[min(s, len(places) - 1)] for places, _ in batches]
+            sizes = [sizes[s] if s < len(sizes) else 0 for _, sizes in batches]
+            noise = self._draw(members, generators, sizes, width, {})
+            with torch.no_grad():
+                total = total + self._sums(
+                    state, buffers, options, x[torch.stack(index)],
+                    torch.tensor(sizes, device=self.device), noise,
+                )  # fmt: skip
+        of = dict(zip(found, total.tolist(), strict=True))
+        return [of.get(i) for i in rows]
+
+    def _return(self, rows):
+        """Return to the weights and moments that the members in some rows had before the epoch."""
+        for name, values in self.good.items() if rows else ():
+            self.tensors[name][rows] = values[rows]
+
+    def _leave(self, rows):
+        """End the training of the members in some rows, and keep the tensors of the others."""
+        rows = list(rows)
+        if not rows:
+            return
+        leaving = [self.members[i] for i in rows]
+        moments = {name: self.tensors[name][rows] for name in ("mean", "square")}
+        for i, member in enumerate(leaving):
+            self._hand_over(member, *(moments[name][i] for name in ("mean", "square")))
+        stay = [i for i in range(len(self.members)) if i not in rows]
+        self.members = [self.members[i] for i in stay]
+        for group in (self.tensors, self.buffers, self.options, self.good, self.noise):
+            group.update({name: values[stay] for name, values in group.items()})
+        self._point_modules()
+        for member in leaving:
+            member.net.end_training(member.table)
+
+    def _hand_over(self, member, mean, square):
+        """Give a net its own weights, and its optimizer the moments."""
+        optimizer, sizes = member.net.optimizer_, [shape.numel() for shape in self.shapes]
+        for weight, m, v in zip(
+            member.net.module_.parameters(), mean.split(sizes), square.split(sizes), strict=True
+        ):
+            weight.data = weight.data.clone()
+            if member.n_updates:
+                optimizer.state[weight] = {
+                    "step": torch.tensor(float(member.n_updates), device=self.device),
+                    "exp_avg": m.view(weight.shape).clone(),
+                    "exp_avg_sq": v.view(weight.shape).clone(),
+                }
+
+
+def _largest_batch(n_rows, net):
+    return -(-n_rows // count_batches(n_rows, net.batch_size))
+
+
+def _places(n_rows, n_batches, width):
+    """Positions (S, B) of the rows of each batch in the order of an epoch, and its size.
+
+    Batches are those of `WholeBatches`; padding repeats the first row.
+    """
+    parts = torch.arange(n_rows).tensor_split(n_batches)
+    places = [torch.cat([part, part[:1].expand(width - len(part))]) for part in parts]
+    return torch.stack(places), [len(part) for part in parts]
+
+
+def _joined(tables, device):
+    """Rows of tables in one tensor on a device, equal tables once, and the start of each table."""
+    starts, parts, n_rows = {}, [], 0
+    keys = [hash_of({"x": x}) for x in tables]
+    for key, x in zip(keys, tables, strict=True):
+        if key not in starts:
+            starts[key] = n_rows
+            parts.append(x.to(device))
+            n_rows += len(x)
+    return torch.cat(parts), [starts[key] for key in keys]
