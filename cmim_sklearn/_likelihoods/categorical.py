@@ -123,8 +123,9 @@ class Categorical(Likelihood):
 
     def inputs(self, x, observed):
         """One-hot encoder inputs, all zeros where unobserved or unknown."""
-        hot = x.new_zeros((len(x), self.n_inputs), dtype=torch.float32)
-        return hot.scatter_(1, self._index(x, observed), observed.float())
+        hot = torch.zeros(len(x), self.n_inputs, dtype=torch.float32, device=x.device)
+        # Not in place: `torch.vmap` has no rule for that.
+        return hot.scatter(1, self._index(x, observed), observed.float())
 
     def _by_size(self, params):
         """Split params (n, P) into (n, columns, classes) for each group of equal size."""

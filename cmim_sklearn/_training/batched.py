@@ -202,8 +202,8 @@ class _Group:
             member.start, member.sizes = start, sizes
             member.places = places.to(self.device)
         self.good, self.noise = {}, {}
-        self._stack()
         self._find_terms()
+        self._stack()
 
     def _stack(self):
         members, device = self.members, self.device
@@ -222,6 +222,7 @@ class _Group:
             "sizes": sizes.to(device),
             "rates": torch.zeros(k, s, 3, dtype=torch.float32, device=device),
             "at": torch.zeros(k, dtype=torch.int64, device=device),
+            "sums": torch.zeros(k, len(self.terms), dtype=torch.float32, device=device),
         }
         buffers = [dict(m.net.module_.named_buffers()) for m in members]
         self.buffers = {n: torch.stack([of[n] for of in buffers]) for n in buffers[0]}
@@ -253,8 +254,6 @@ class _Group:
             with torch.no_grad():
                 member.names = tuple(net.criterion_(net.module_(x, noise)))
         self.terms = list(dict.fromkeys(n for m in self.members for n in m.names))
-        k, device = len(self.members), self.device
-        self.tensors["sums"] = torch.zeros(k, len(self.terms), dtype=torch.float32, device=device)
 
     # -- one step ----------------------------------------------------------------------------------
 

@@ -1,0 +1,366 @@
+"""Batched training against the training of each net alone: weights, histories, ends and errors."""
+
+import itertools
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from skorch.callbacks import EarlyStopping
+
+from cmim_sklearn import (
+    AEEncoder,
+    CMIMEncoder,
+    InfoMaxVAEEncoder,
+    InfoNCEEncoder,
+    MIMEncoder,
+    VAEEncoder,
+)
+from cmim_sklearn._encoders.base.joint_fit import start_fit
+from cmim_sklearn._training import batched
+from cmim_sklearn._training.batched import n_at_once, obstacle, structure, train_batched
+from cmim_sklearn._training.batches import StreamedTable
+from cmim_sklearn._training.callbacks import KeepBest
+from cmim_sklearn._training.net import MAX_BACK_OFFS, NotFinite
+from cmim_sklearn.networks import MLP
+from tests.helpers import make_mixed
+
+SMALL = {
+    "max_iter": 8, "hidden_layer_sizes": (8,), "n_components": 3, "batch_size": 25,
+    "random_state": 0, "device": "cpu",
+}  # fmt: skip
+TOLERANCE = 1e-4
+
+
+def mixed(n_rows=100):
+    return make_mixed(n_rows).drop(columns="visits")
+
+
+def nets_and_data(encoders, tables):
+    """Initialised nets of encoders, and the rows of each."""
+    starts = [start_fit(clone(e), table) for e, table in zip(encoders, tables, strict=True)]
+    return [start.net for start in starts], [start.rows.data for start in starts]
+
+
+def both(encoders, tables, prepare=lambda nets: None):
+    """Nets trained alone, the same nets trained together, and the errors of the latter."""
+    alone, data = nets_and_data(encoders, tables)
+    prepare(alone)
+    for net, rows in zip(alone, data, strict=True):
+        with suppress(NotFinite):
+            net.partial_fit(rows)
+    together, data = nets_and_data(encoders, tables)
+    prepare(together)
+    assert len({structure(net) for net in together}) == 1
+    assert {obstacle(net, rows) for net, rows in zip(together, data, strict=True)} == {None}
+    return alone, together, train_batched(together, data)
+
+
+def assert_equal_training(alone, together):
+    """Compare everything that training sets in a net."""
+    ours, theirs = together.module_.state_dict(), alone.module_.state_dict()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=TOLERANCE, rtol=0)
+        assert ours[name].untyped_storage().nbytes() == weight.nbytes, "no view of the group"
+    ours, theirs = together.optimizer_.state_dict(), alone.optimizer_.state_dict()
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys()
+    for i, values in theirs["state"].items():
+        assert ours["state"][i].keys() == values.keys()
+        assert ours["state"][i]["step"] == values["step"]
+        for name, value in values.items():
+            found = ours["state"][i][name]
+            assert (found.dtype, found.shape) == (value.dtype, value.shape)
+            torch.testing.assert_close(found, value, atol=1e-3, rtol=1e-3)
+    assert len(together.history) == len(alone.history)
+    for ours, theirs in zip(together.history, alone.history, strict=True):
+        assert list(ours) == list(theirs)
+        for name in ours.keys() - {"dur", "batches"}:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-4), name
+    for name in ("has_ended_", "nonfinite_epochs_", "n_resumed_"):
+        assert getattr(together, name) == getattr(alone, name)
+    assert not hasattr(together, "generator_")
+
+
+@pytest.mark.parametrize("parameters", [
+    {"contrastive_weight": [0, 1, 20]},
+    {"temperature": [0.05, 0.1, 1.0], "random_state": [0, 1, 2]},
+    {"learning_rate_init": [1e-3, 3e-3, 1e-2], "alpha": [0.0, 1e-3, 1.0]},
+    {"input_masking": [0, 0.1, 0.5], "numeric_scaling": ["quantile", "standard", None]},
+    {"max_iter": [3, 8, 5]},
+], ids=lambda parameters: "-".join(parameters))  # fmt: skip
+def test_nets_trained_together_equal_those_trained_alone(parameters):
+    table = mixed()
+    folds = [table[::2], table[1::2][:-1]]  # 50 and 49 rows
+    n = len(next(iter(parameters.values())))
+    encoders = [
+        CMIMEncoder(**SMALL | {name: values[i] for name, values in parameters.items()})
+        for i, _ in itertools.product(range(n), folds)
+    ]
+    nets = both(encoders, folds * n)
+    assert nets[2] == [None] * 2 * n
+    for alone, together in zip(*nets[:2], strict=True):
+        assert_equal_training(alone, together)
+
+
+@pytest.mark.parametrize("encoder", [
+    MIMEncoder(posterior="learned"),
+    MIMEncoder(posterior="fixed"),
+    AEEncoder(),
+    VAEEncoder(beta=0.5),
+    VAEEncoder(mmd_weight=3.0),
+    CMIMEncoder(hidden_layer_sizes=()),
+    CMIMEncoder(likelihoods={"age": "poisson"}),
+    CMIMEncoder(activation="tanh", embedding="mean", encoder="mlp"),
+], ids=str)  # fmt: skip
+def test_every_loss_posterior_and_kind_of_column(encoder):
+    own = {k: v for k, v in SMALL.items() if k not in ("hidden_layer_sizes",)} | {"max_iter": 5}
+    one = clone(encoder).set_params(**own)
+    if encoder.hidden_layer_sizes != ():
+        one.set_params(hidden_layer_sizes=(8,))
+    other = clone(one).set_params(random_state=7, learning_rate_init=0.01)
+    table = mixed(60)
+    for alone, together in zip(*both([one, other], [table, table[:49]])[:2], strict=True):
+        assert_equal_training(alone, together)
+
+
+def test_members_with_other_numbers_of_rows_and_batches():
+    table = np.random.RandomState(0).randn(100, 3)
+    encoders = [CMIMEncoder(**SMALL, contrastive_weight=w) for w in (1, 5, 5, 0)]
+    tables = [table[:10], table[:51], table[:3], table]
+    for alone, together in zip(*both(encoders, tables)[:2], strict=True):
+        assert_equal_training(alone, together)
+
+
+def test_one_hundred_steps():
+    table = mixed(120)
+    folds = [table[::2], table[1::2][:-1]]
+    encoders = [
+        CMIMEncoder(**SMALL | {"max_iter": 34}, contrastive_weight=w)
+        for w in (0, 1, 10)
+        for _ in folds
+    ]
+    alone, together, _ = both(encoders, folds * 3)
+    for one, other in zip(alone, together, strict=True):
+        assert one.optimizer_.state_dict()["state"][0]["step"] >= 100
+        assert_equal_training(one, other)
+
+
+# -- early ends ------------------------------------------------------------------------------------
+
+
+def test_early_stopping_of_some_members():
+    table = mixed()
+    shared = SMALL | {"max_iter": 12, "n_iter_no_change": 2, "tol": 0.01}
+    encoders = [
+        CMIMEncoder(**shared | {"learning_rate_init": rate, "early_stopping": stops})
+        for rate, stops in ((0.3, True), (3e-3, True), (3e-3, False), (0.1, True))
+    ]
+    encoders[1].set_params(validation_fraction=0.01)  # a single row
+    encoders[3].set_params(validation_fraction=0.6, batch_size=25)  # several batches
+    alone, together, errors = both(encoders, [table] * 4)
+    assert errors == [None] * 4
+    lengths = [len(net.history) for net in together]
+    assert lengths[2] == 12
+    assert min(lengths) < 12
+    for one, other in zip(alone, together, strict=True):
+        assert len(one.history) == len(other.history)
+        assert_equal_training(one, other)
+
+
+def breaks(at, times):
+    """Function that lets a net meet a non-finite loss in an epoch, some number of times."""
+
+    def prepare(nets):
+        net, left = nets[1], [times]
+        record = net.record_losses
+
+        def broken(prefix, sums, *numbers):
+            if len(net.history) == at and left[0]:
+                left[0] -= 1
+                sums = dict.fromkeys(sums, np.nan)
+            record(prefix, sums, *numbers)
+
+        net.record_losses = broken
+
+    return prepare
+
+
+@pytest.mark.parametrize("times", [1, MAX_BACK_OFFS])
+def test_a_member_that_backs_off_does_so_alone(times):
+    encoders = [CMIMEncoder(**SMALL, contrastive_weight=w) for w in (0, 1, 2)]
+    alone, together, errors = both(encoders, [mixed()] * 3, breaks(4, times))
+    assert errors == [None] * 3
+    assert [net.nonfinite_epochs_ for net in together] == [[], [4] * times, []]
+    for one, other in zip(alone, together, strict=True):
+        assert_equal_training(one, other)
+
+
+def test_a_member_that_diverges_ends_alone_with_its_last_finite_weights():
+    encoders = [CMIMEncoder(**SMALL, early_stopping=i == 0) for i in range(3)]
+    alone, together, errors = both(encoders, [mixed()] * 3, breaks(4, MAX_BACK_OFFS + 1))
+    assert [type(error) for error in errors] == [type(None), NotFinite, type(None)]
+    assert errors[1].training
+    assert "The training loss is nan in epoch 4" in str(errors[1])
+    assert [net.has_ended_ for net in together] == [True, False, True]
+    for one, other in zip(alone, together, strict=True):
+        assert len(one.history) == len(other.history)
+        if one is not alone[1]:  # its optimizer is scaled once more than ours
+            assert_equal_training(one, other)
+    ours, theirs = (net[1].module_.state_dict() for net in (together, alone))
+    torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_weights_that_are_not_finite_concern_one_member():
+    encoders = [CMIMEncoder(**SMALL | {"learning_rate_init": r}) for r in (1e-3, 1e30, 1e-2)]
+    alone, together, errors = both(encoders, [mixed()] * 3)
+    assert [type(error) for error in errors] == [type(None), NotFinite, type(None)]
+    for i in (0, 2):
+        assert_equal_training(alone[i], together[i])
+    assert all(weight.isfinite().all() for weight in together[1].module_.parameters())
+
+
+def test_an_interruption_ends_all_members_with_finite_weights():
+    encoders = [CMIMEncoder(**SMALL | {"max_iter": n}) for n in (2, 8, 8)]
+    nets, data = nets_and_data(encoders, [mixed()] * 3)
+    notify, net = nets[1].notify_callbacks, nets[1]
+
+    def interrupt(hook, **kwargs):
+        if hook == "on_epoch_begin" and len(net.history) == 5:
+            next(nets[2].module_.parameters()).data.fill_(torch.nan)
+            raise KeyboardInterrupt
+        notify(hook, **kwargs)
+
+    net.notify_callbacks = interrupt
+    errors = train_batched(nets, data)
+    assert errors[0] is None
+    assert [type(error) for error in errors[1:]] == [KeyboardInterrupt] * 2
+    assert [net.has_ended_ for net in nets] == [True, False, False]
+    for net in nets:
+        assert all(weight.isfinite().all() for weight in net.module_.parameters())
+        assert not hasattr(net, "generator_")
+
+
+def test_other_errors_end_training_and_leave_usable_nets():
+    nets, data = nets_and_data([CMIMEncoder(**SMALL)] * 2, [mixed()] * 2)
+    nets[1].criterion_.objective = nets[0].criterion_.objective = lambda batch, **options: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        train_batched(nets, data)
+    for net in nets:
+        for weight in net.module_.parameters():
+            assert weight.untyped_storage().nbytes() == weight.nbytes
+
+
+# -- the step --------------------------------------------------------------------------------------
+
+
+def test_steps_read_and_change_tensors_in_place(monkeypatch):
+    """A CUDA graph needs this."""
+    places = []
+
+    def step(group, plain=batched._Group.step):
+        plain(group)
+        kept = group.tensors | group.noise | group.buffers | group.options
+        places.append({name: tensor.data_ptr() for name, tensor in kept.items()})
+
+    monkeypatch.setattr(batched._Group, "step", step)
+    encoders = [CMIMEncoder(**SMALL | {"contrastive_weight": w, "max_iter": 3}) for w in (1, 2)]
+    nets, data = nets_and_data(encoders, [mixed(51)] * 2)
+    train_batched(nets, data)
+    assert len(places) == 9
+    assert all(of_step == places[0] for of_step in places)
+
+
+def test_equal_rows_are_in_memory_once():
+    x = torch.randn(7, 3)
+    joined, starts = batched._joined([x, x[:2], x.clone(), x[:2]], "cpu")
+    assert starts == [0, 7, 0, 7]
+    assert torch.equal(joined, torch.cat([x, x[:2]]))
+
+
+# -- nets that are trained alone -------------------------------------------------------------------
+
+
+def net_of(encoder):
+    (net,), _ = nets_and_data([encoder.set_params(**SMALL)], [mixed(20)])
+    return net
+
+
+class Wide(MLP):
+    """A network of the user."""
+
+
+@pytest.mark.parametrize(("encoder", "reason"), [
+    (InfoNCEEncoder(), "its loss has no batched form"),
+    (InfoMaxVAEEncoder(), "its loss has no batched form"),
+    (CMIMEncoder(encoder=Wide), "it has a custom network"),
+    (CMIMEncoder(decoder=Wide), "it has a custom network"),
+    (CMIMEncoder(net_params={"autocast": "bfloat16"}), "net_params has autocast or compile"),
+    (CMIMEncoder(net_params={"optimizer": torch.optim.Adam}), "net_params changes the optimizer"),
+    (CMIMEncoder(net_params={"optimizer__eps": 1e-5}), "net_params changes the optimizer"),
+    (CMIMEncoder(net_params={"callbacks": [EarlyStopping()]}), "net_params changes the callbacks"),
+    (CMIMEncoder(net_params={"callbacks__schedule": None}), "net_params changes the callbacks"),
+    (CMIMEncoder(net_params={"n_threads": 1}), None),
+    (CMIMEncoder(early_stopping=True, verbose=1), None),
+])  # fmt: skip
+def test_obstacles(encoder, reason):
+    net = net_of(encoder)
+    assert obstacle(net, batched.EncodedTable(np.zeros((2, 3), "float32"))) == reason
+
+
+def test_obstacles_of_the_model_and_the_rows():
+    table = mixed(20)[["income", "score"]]
+    encoder = MIMEncoder(**SMALL, symmetric=True, posterior="learned")
+    (net,), (data,) = nets_and_data([encoder], [table])
+    assert obstacle(net, data) == "symmetric=True generates rows in each step"
+    streamed = StreamedTable(2, lambda seed: iter(()), 2, {})
+    assert obstacle(net_of(CMIMEncoder()), streamed) == "its rows are read from files"
+
+
+@pytest.mark.parametrize("change", [
+    {"n_components": 4}, {"hidden_layer_sizes": (8, 8)}, {"activation": "relu"},
+    {"batch_size": 30}, {"posterior": "learned"}, {"likelihoods": {"age": "poisson"}},
+], ids=str)  # fmt: skip
+def test_structure_differs_with_the_network(change):
+    encoders = [CMIMEncoder(**SMALL), CMIMEncoder(**SMALL | change)]
+    nets, _ = nets_and_data(encoders, [mixed(30)] * 2)
+    assert structure(nets[0]) != structure(nets[1])
+
+
+def test_structure_differs_with_the_levels():
+    table = mixed(60)
+    fewer = table[table["word"] != "zzz"]
+    nets, _ = nets_and_data([CMIMEncoder(**SMALL)] * 3, [table, fewer, fewer[::-1]])
+    assert structure(nets[0]) != structure(nets[1]) == structure(nets[2])
+
+
+def test_groups_fit_into_memory(monkeypatch):
+    net = net_of(CMIMEncoder())
+    assert n_at_once(net) > 1000
+    wide = net_of(CMIMEncoder(hidden_layer_sizes=(8,)))
+    monkeypatch.setattr(batched, "CPU_MEMORY", 2**19)
+    assert 1 <= n_at_once(wide) < 10
+    monkeypatch.setattr(batched, "CPU_MEMORY", 1)
+    assert n_at_once(wide) == 1
+
+
+def test_early_stopping_keeps_weights_of_its_own():
+    """A copy of a view of the group's weights, not of the whole group."""
+    kept = []
+
+    class Keep(KeepBest):
+        def on_epoch_end(self, net, **kwargs):
+            super().on_epoch_end(net, **kwargs)
+            kept.append(self.weights_)
+
+    encoders = [CMIMEncoder(**SMALL | {"max_iter": 2}, early_stopping=True) for _ in range(2)]
+    nets, data = nets_and_data(encoders, [mixed()] * 2)
+    for net in nets:
+        for _, callback in net.callbacks_:
+            if isinstance(callback, KeepBest):
+                callback.__class__ = Keep
+    train_batched(nets, data)
+    weights = [weight for state in kept for weight in state.values()]
+    assert weights
+    assert all(weight.untyped_storage().nbytes() == weight.nbytes for weight in weights)
