@@ -33,8 +33,9 @@ from sklearn.utils import _safe_indexing
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.joint_fit import (
     PreparedFits,
-    content_hash,
     fit_key,
+    hash_of_table,
+    hash_of_values,
     withdraw_prepared,
 )
 from cmim_sklearn._encoders.together import fit_for_features, is_fitted_together
@@ -113,8 +114,8 @@ def _train(search, candidates, X, y, splits):
         steps, encoder, is_last = found
         needs_all = needs_all or is_last
         for fold in range(len(splits)):
-            table, content = inputs.of(steps, fold)
-            key = content and fit_key(encoder, content)
+            table, of_table = inputs.of(steps, fold)
+            key = of_table and fit_key(encoder, of_table)
             if key is None:
                 continue
             # Equal fits are trained once, if they are repeatable.
@@ -171,11 +172,11 @@ class _EncoderInputs:
 
     def of(self, steps, fold):
         """Table of a fold and its hash; both None if a step fails, which its `fit` reports."""
-        place = content_hash(steps), fold
+        place = hash_of_values(steps), fold
         if place not in self._known or place[0] is None:
             try:
                 table = self._transformed(steps, self.splits[fold][0])
-                self._known[place] = table, content_hash(table)
+                self._known[place] = table, hash_of_table(table)
             except Exception:  # any, from a transformer of the user
                 self._known[place] = None, None
         return self._known[place]

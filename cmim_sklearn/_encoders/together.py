@@ -1,7 +1,10 @@
 """`fit_together`: fit many encoders at once."""
 
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -80,11 +83,11 @@ def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
     encoders = _checked_encoders(encoders)
     if batched not in ("auto", True, False) or not isinstance(batched, str | bool):
         raise ValueError(f"`batched` must be 'auto', True or False; got {shown(batched)}.")
-    table_of = _tables(encoders, X, rows)
+    tables = _tables(encoders, X, rows)
     with ExitStack() as stack:
         for encoder in encoders:
             stack.enter_context(names_restored_on_error(encoder))
-        errors = _fit(encoders, table_of, batched, verbose)
+        errors = _fit(encoders, tables, batched, verbose)
         for error in errors:
             if error is not None:
                 raise error
@@ -114,9 +117,10 @@ def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
         Whether each encoder was fitted. Where there was an error, its own `fit` raises it.
     """
     starts, alone, errors = {}, {}, [None] * len(encoders)
+    known = defaultdict(dict)
     for i, (encoder, table) in enumerate(zip(encoders, tables, strict=True)):
         try:
-            starts[i] = start_fit(encoder, table)
+            starts[i] = start_fit(encoder, partial(_itself, table), known[id(table)])
         except Exception as error:  # any that `fit` may raise
             errors[i] = error
     groups = _groups(encoders, starts, alone)
@@ -126,14 +130,15 @@ def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
     return [i in fitted and errors[i] is None for i in range(len(encoders))]
 
 
-def _fit(encoders, table_of, batched, verbose):
+def _fit(encoders, tables, batched, verbose):
     """Fit encoders in place; return the error in the training of each, or None."""
     errors, starts, alone = [None] * len(encoders), {}, {}
+    known = defaultdict(dict)
     for i, encoder in enumerate(encoders):
-        alone[i] = _reason_to_fit_alone(encoder, batched)
-        if alone[i] is None:
-            del alone[i]
-            starts[i] = start_fit(encoder, table_of(i))
+        if reason := _reason_to_fit_alone(encoder, batched):
+            alone[i] = reason
+        else:
+            starts[i] = start_fit(encoder, tables[i].take, known[tables[i].key])
     groups = _groups(encoders, starts, alone)
     _report(encoders, groups, alone, verbose)
     _train(encoders, starts, groups, errors)
@@ -142,7 +147,7 @@ def _fit(encoders, table_of, batched, verbose):
             if i in starts:
                 finish_fits(encoders[i], [encoders[i]], [starts[i]], train_one)
             else:
-                encoders[i].fit(table_of(i))
+                encoders[i].fit(tables[i].take())
         except FloatingPointError as error:  # the other encoders are fitted first
             errors[i] = error
     return errors
@@ -212,6 +217,17 @@ def _report(encoders, groups, alone, verbose):
 # -- arguments -------------------------------------------------------------------------------------
 
 
+class _Table(NamedTuple):
+    """Table of an encoder: a key that is equal for equal tables, and a function that returns it."""
+
+    key: object
+    take: Callable
+
+
+def _itself(table):
+    return table
+
+
 def _checked_encoders(encoders):
     if not isinstance(encoders, list | tuple):
         raise InvalidParameterError(
@@ -234,7 +250,7 @@ def _checked_encoders(encoders):
 
 
 def _tables(encoders, X, rows):
-    """Check X and rows; return a function from the position of an encoder to its table."""
+    """Check X and rows; return the `_Table` of each encoder."""
     n = len(encoders)
     is_list = isinstance(X, list | tuple) and len(X) > 0 and all(map(_is_table, X))
     if is_list:
@@ -242,15 +258,15 @@ def _tables(encoders, X, rows):
             raise ValueError("`rows` must be None if X is a list of tables; select rows of each.")
         if len(X) != n:
             raise ValueError(f"`X` must have one table for each of {n} encoders; got {len(X)}.")
-        return lambda i: X[i]
+        return [_Table(id(table), partial(_itself, table)) for table in X]
     if rows is None:
-        return lambda i: X
+        return [_Table(None, partial(_itself, X))] * n
     if not hasattr(rows, "__len__") or len(rows) != n:
         found = len(rows) if hasattr(rows, "__len__") else shown(rows)
         raise ValueError(f"`rows` must have one array for each of {n} encoders; got {found}.")
     n_rows = _num_samples(X)
     positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
-    return lambda i: _safe_indexing(X, positions[i])
+    return [_Table(of.tobytes(), partial(_safe_indexing, X, of)) for of in positions]
 
 
 def _is_table(value):
@@ -267,10 +283,10 @@ def _positions(rows, n_rows, name):
     if rows.dtype.kind == "b":
         if len(rows) != n_rows:
             raise ValueError(f"`{name}` must be a mask of {n_rows} rows; got {len(rows)}.")
-        return np.flatnonzero(rows)
+        return np.flatnonzero(rows).astype(np.int64)
     outside = rows[(rows < 0) | (rows >= n_rows)]
     if outside.size:
         raise ValueError(
             f"`{name}` must hold positions from 0 to {n_rows - 1}; got {int(outside[0])}."
         )
-    return rows
+    return rows.astype(np.int64)

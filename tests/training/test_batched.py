@@ -39,7 +39,8 @@ def mixed(n_rows=100):
 
 def nets_and_data(encoders, tables):
     """Initialised nets of encoders, and the rows of each."""
-    starts = [start_fit(clone(e), table) for e, table in zip(encoders, tables, strict=True)]
+    pairs = zip(encoders, tables, strict=True)
+    starts = [start_fit(clone(e), lambda table=table: table, {}) for e, table in pairs]
     return [start.net for start in starts], [start.rows.data for start in starts]
 
 

@@ -193,7 +193,7 @@ class _LatentEncoder(
         return self
 
     def _fit_in_memory(self, X, y, X_val):
-        start = self._start(X, y, X_val)
+        start = self._start(self._learn(X), X_val, X=X, y=y)
         trained = train(start.net, start.rows, self._summarise)
         self._keep(start.table, start.built, trained)
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from cmim_sklearn._models.features import feature_scale
 from cmim_sklearn._models.inference import on_rows
-from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.read import Frame, read
 from cmim_sklearn._tables.schema import Table, warn_of_empty, warn_of_unseen
 from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
@@ -39,6 +39,14 @@ COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories"
 """Parameters that decide the schema of the table."""
 TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
 """Attributes that training sets; an encoder may lack some of them."""
+
+
+class Learned(NamedTuple):
+    """Table that was read, its schema, and its rows encoded by the schema."""
+
+    frame: Frame
+    table: Table
+    encoded: np.ndarray
 
 
 class Start(NamedTuple):
@@ -72,12 +80,16 @@ class FitSteps:
             self._parameter_constraints, values, caller_name=type(self).__name__
         )
 
-    def _start(self, X, y=None, X_val=None, *, reports=True):
-        """Steps of `fit` before training; with `reports`, the net has scikit-learn's callbacks."""
+    def _learn(self, X):
+        """Read a table and learn its schema, or read it by the current schema."""
         frame = self._read(X, reset=not self._is_warm(), min_rows=2)
         table = self._learn_table(frame)
-        rows, built = self._split(table, frame, X_val), self._architecture()
-        return Start(table, built, rows, self._make_net(built, rows, X, y, reports=reports))
+        return Learned(frame, table, table.encode(frame))
+
+    def _start(self, learned, X_val=None, **reported):
+        """Steps of `fit` between the schema and training; X and y for `_make_net`."""
+        rows, built = self._split(learned, X_val), self._architecture()
+        return Start(learned.table, built, rows, self._make_net(built, rows, **reported))
 
     def _is_warm(self):
         """Whether `fit` continues from the current weights."""
@@ -152,10 +164,10 @@ class FitSteps:
                 f"it was learned. {remedy} to start again."
             )
 
-    def _split(self, table, frame, X_val):
+    def _split(self, learned, X_val):
         """Rows of a fit: training rows, and rows held out for early stopping."""
-        seed = draw_seed(self.random_state)
-        encoded, kept = table.encode(frame), np.arange(frame.n_rows)
+        frame, table, encoded = learned
+        seed, kept = draw_seed(self.random_state), np.arange(frame.n_rows)
         held_out = None
         if X_val is not None:
             held_out = self._encode_held_out(table, X_val)
@@ -185,13 +197,16 @@ class FitSteps:
 
         return Rows(table, EncodedTable(encoded), encoded, measure, None, seed)
 
-    def _make_net(self, built, rows, X, y=None, *, reports=True):
-        """Net for `fit` by an `_architecture`; X and y are for scikit-learn's callbacks."""
+    def _make_net(self, built, rows, X=None, y=None):
+        """Net for `fit` by an `_architecture`; X and y are for scikit-learn's callbacks.
+
+        Without X, the net does not report to them.
+        """
         is_warm, likelihood = self._is_warm(), rows.table.likelihood
         model = self._model_to_train(built, rows, is_warm)
         n_units = self._n_units(likelihood)
         epochs = n_epochs(self.max_iter, len(rows.data), self.batch_size, n_units)
-        tasks = self._epoch_tasks(epochs, built, rows, X, y) if reports else ()
+        tasks = () if X is None else self._epoch_tasks(epochs, built, rows, X, y)
         net = self._net_of(model, epochs, rows.seed, rows.held_out, tasks)
         if is_warm:
             net.history.extend(self.net_.history)

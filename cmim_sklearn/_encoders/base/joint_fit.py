@@ -1,12 +1,15 @@
 """Steps of fits that are trained together, and prepared fits, which a later `fit` takes."""
 
+import copy
 import os
 import threading
 
 import joblib
+import numpy as np
 
-from cmim_sklearn._encoders.base.fit import Start
+from cmim_sklearn._encoders.base.fit import COLUMN_PARAMETERS, Start
 from cmim_sklearn._encoders.base.parameters import isolated
+from cmim_sklearn._tables.read import read
 from cmim_sklearn._utils.sklearn_compat import has_callbacks
 
 
@@ -16,11 +19,30 @@ def names_restored_on_error(encoder):
 
 
 @isolated()
-def start_fit(encoder, X) -> Start:
-    """Check, read and learn the schema as `fit` does, up to the initialised net."""
+def start_fit(encoder, take, known) -> Start:
+    """Check, read and learn the schema as `fit` does, up to the initialised net.
+
+    Parameters
+    ----------
+    encoder : encoder
+    take : callable
+        Without arguments, to the table.
+    known : dict
+        What was learned from this table for other encoders, which is not repeated; filled here.
+    """
     encoder._check_params()
     encoder._warn_of_parameters()
-    return encoder._start(X, reports=False)
+    if encoder._is_warm():
+        return encoder._start(encoder._learn(take()))
+    built = encoder._architecture()
+    key = repr([built[name] for name in COLUMN_PARAMETERS])
+    if key in known:
+        encoder._checked(known[key].frame, reset=True, min_rows=2)
+        encoder._check_table(known[key].table, known[key].frame)
+    else:
+        known[key] = encoder._learn(take())
+    # Training changes the schema's likelihoods.
+    return encoder._start(known[key]._replace(table=copy.deepcopy(known[key].table)))
 
 
 @isolated()
@@ -79,7 +101,7 @@ class PreparedFits:
         _offered.fits = self
 
     def take(self, key):
-        """Remove and return an encoder, or None."""
+        """Remove and return the encoder of a key, or None."""
         return self._fits.pop(key, None)
 
     def __bool__(self):
@@ -98,17 +120,28 @@ def withdraw_prepared():
     _offered.fits = None
 
 
-def content_hash(values):
-    """Hash of a table, or of any values that can be pickled; None for others."""
+def hash_of_values(values):
+    """Hash of values, equal in any process; None if they cannot be pickled."""
     try:
         return joblib.hash(values, coerce_mmap=True)
     except Exception:  # any, from an object of the user
         return None
 
 
-def fit_key(encoder, content):
-    """Hash of the class and the parameters of an encoder, and of a table's `content_hash`."""
-    return content_hash([type(encoder).__qualname__, encoder.get_params(deep=False), content])
+def hash_of_table(X):
+    """Hash of a table as an encoder reads it; None if it cannot be read."""
+    try:
+        frame = read(X)
+    except (TypeError, ValueError):
+        return None
+    # joblib hashes the memory layout, too.
+    columns = [np.ascontiguousarray(column) for column in frame.columns]
+    return hash_of_values([columns, frame.types, frame.layout])
+
+
+def fit_key(encoder, of_table):
+    """Hash of the class and the parameters of an encoder, and of its table by `hash_of_table`."""
+    return hash_of_values([type(encoder).__qualname__, encoder.get_params(deep=False), of_table])
 
 
 def take_prepared(encoder, X):
@@ -116,8 +149,8 @@ def take_prepared(encoder, X):
     fits = _offered.fits
     if not fits or has_callbacks(encoder):
         return False
-    key = fit_key(encoder, content_hash(X))
-    found = None if key is None else fits.take(key)
+    of_table = hash_of_table(X)
+    found = None if of_table is None else fits.take(fit_key(encoder, of_table))
     if found is None:
         return False
     parameters = encoder.get_params(deep=False)

@@ -1,0 +1,329 @@
+"""`fit_together`: each encoder as by its own fit, groups, rows and tables, arguments, errors."""
+
+import copy
+import itertools
+import pickle
+import re
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.fixes import parse_version
+from sklearn.utils.validation import check_is_fitted
+
+import cmim_sklearn
+from cmim_sklearn import CMIMEncoder, MIMEncoder, fit_together
+from cmim_sklearn._encoders import together
+from cmim_sklearn._training import train as training
+from cmim_sklearn._training.net import LatentNet
+from tests.helpers import ENCODERS, LIBRARIES, make_mixed, small_encoder
+
+pytestmark = pytest.mark.usefixtures("short_calibration")
+SMALL = {"hidden_layer_sizes": (8,), "n_components": 3, "batch_size": 40, "max_iter": 4}
+
+
+def small(name="CMIMEncoder", **parameters):
+    return small_encoder(name, **SMALL | {"device": "cpu"} | parameters)
+
+
+def two_folds(table):
+    """Positions of two folds, of which the second is smaller and lacks a level."""
+    has_level = (table["word"] == "zzz").to_numpy()
+    positions = np.arange(len(table))
+    return positions[::2], positions[1::2][~has_level[1::2]][:-1]
+
+
+def assert_equal_fits(encoder, other, table, tolerance=1e-4, *, scores=False):
+    assert vars(encoder).keys() == vars(other).keys()
+    np.testing.assert_allclose(
+        encoder.transform(table), other.transform(table), atol=tolerance, rtol=0
+    )
+    np.testing.assert_allclose(encoder.loss_curve_, other.loss_curve_, atol=tolerance)
+    assert encoder.n_iter_ == other.n_iter_
+    if scores:
+        ours, theirs = (one.score_samples(table[:20]) for one in (encoder, other))
+        np.testing.assert_allclose(ours, theirs, atol=0.01, rtol=1e-3)
+
+
+# -- as by their own fits --------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Column 'word'")
+def test_weights_by_folds_of_a_mixed_table():
+    mixed = make_mixed(120)
+    weights, folds = (0, 1, 10), two_folds(mixed)
+    places = list(itertools.product(weights, folds))
+    encoders = [small(contrastive_weight=w) for w, _ in places]
+    own = [clone(e).fit(mixed.iloc[rows]) for e, (_, rows) in zip(encoders, places, strict=True)]
+    fitted = fit_together(encoders, mixed, rows=[rows for _, rows in places], batched=True)
+    assert all(one is other for one, other in zip(fitted, encoders, strict=True))
+    complete = mixed[mixed["word"] != "zzz"]
+    for encoder, other in zip(encoders, own, strict=True):
+        assert_equal_fits(encoder, other, complete, scores=encoder is encoders[0])
+    assert len(encoders[0].table_.blocks) == len(encoders[1].table_.blocks)
+
+
+@pytest.mark.slow
+def test_weights_by_folds_of_a_longer_fit():
+    table = make_mixed(2000)
+    weights, folds = (0, 1, 10), two_folds(table)
+    places = list(itertools.product(weights, folds))
+    settings = {"max_iter": 40, "hidden_layer_sizes": (64, 64), "n_components": 16}
+    encoders = [small(contrastive_weight=w, **settings) for w, _ in places]
+    own = [clone(e).fit(table.iloc[rows]) for e, (_, rows) in zip(encoders, places, strict=True)]
+    fit_together(encoders, table, rows=[rows for _, rows in places], batched=True)
+    complete = table[table["word"] != "zzz"]
+    for encoder, other in zip(encoders, own, strict=True):
+        assert_equal_fits(encoder, other, complete, tolerance=1e-3, scores=True)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_class_is_fitted_and_alone_with_a_reason(name, capsys):
+    table = make_mixed(60)
+    encoders = [small(name, max_iter=2), small(name, max_iter=2, random_state=1)]
+    own = [clone(encoder).fit(table) for encoder in encoders]
+    fit_together(encoders, table, batched=True, verbose=1)
+    for encoder, other in zip(encoders, own, strict=True):
+        assert_equal_fits(encoder, other, table)
+    printed = capsys.readouterr().out.splitlines()
+    if name in ("CMIMEncoder", "MIMEncoder", "VAEEncoder", "AEEncoder"):
+        assert printed == [f"[fit_together] 2 fits of {name} at once"]
+    else:
+        start = f"[fit_together] 2 fits of {name} one by one (positions 0, 1): "
+        assert printed == [start + "its loss has no batched form"]
+
+
+def test_classes_and_structures_are_mixed(capsys):
+    table = make_mixed(60)
+    encoders = [
+        small(), small("MIMEncoder"), small(n_components=4), small(contrastive_weight=2),
+        small("MIMEncoder", random_state=3), small("InfoNCEEncoder"),
+    ]  # fmt: skip
+    own = [clone(encoder).fit(table) for encoder in encoders]
+    fit_together(encoders, table, batched=True, verbose=1)
+    for encoder, other in zip(encoders, own, strict=True):
+        assert_equal_fits(encoder, other, table)
+    printed = capsys.readouterr().out
+    assert "2 fits of CMIMEncoder at once" in printed
+    assert "2 fits of MIMEncoder at once" in printed
+    assert "(positions 2): no other encoder has its network and columns" in printed
+
+
+def test_groups_are_split_by_memory(monkeypatch, capsys):
+    monkeypatch.setattr(together, "n_at_once", lambda net: 2)
+    encoders = [small(random_state=i, max_iter=1) for i in range(5)]
+    fit_together(encoders, make_mixed(40), batched=True, verbose=1)
+    sizes = re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out)
+    assert sizes == ["2", "2", "1"]
+    for encoder in encoders:
+        check_is_fitted(encoder)
+
+
+def test_a_cpu_fits_one_after_the_other_to_the_bit(monkeypatch, capsys):
+    monkeypatch.setattr(training, "train_batched", None)
+    table = make_mixed(40)
+    for batched in ("auto", False):
+        encoders = [small(), small(random_state=1)]
+        fit_together(encoders, table, batched=batched, verbose=1)
+        for encoder in encoders:
+            own = clone(encoder).fit(table)
+            np.testing.assert_array_equal(encoder.transform(table), own.transform(table))
+    assert "one by one (positions 0, 1): batched training does not pay on a CPU" in (
+        capsys.readouterr().out
+    )
+
+
+def test_early_stopping_and_rows_of_one_s_own():
+    table = make_mixed(120)
+    encoders = [
+        small(early_stopping=True, n_iter_no_change=1, max_iter=10, learning_rate_init=rate)
+        for rate in (0.5, 1e-3)
+    ]
+    own = [clone(encoder).fit(table) for encoder in encoders]
+    fit_together(encoders, table, batched=True)
+    for encoder, other in zip(encoders, own, strict=True):
+        assert_equal_fits(encoder, other, table)
+        ours, theirs = encoder.validation_scores_, other.validation_scores_
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert encoders[0].n_iter_ < 10
+
+
+def test_warm_starts_and_later_passes():
+    table = make_mixed(80)
+    encoders = [small(warm_start=True, random_state=i).fit(table) for i in range(2)]
+    own = [copy.deepcopy(encoder).fit(table) for encoder in encoders]
+    fit_together(encoders, table, batched=True)
+    for encoder, other in zip(encoders, own, strict=True):
+        assert encoder.n_iter_ == 8
+        assert_equal_fits(encoder, other, table)
+        # The optimizer goes on from the same moments.
+        assert_equal_fits(encoder.partial_fit(table), other.partial_fit(table), table)
+
+
+def test_fitted_encoders_are_pickled_without_those_beside_them(tmp_path):
+    table = make_mixed(40)
+    encoders = fit_together([small(random_state=i) for i in range(8)], table, batched=True)
+    alone = len(pickle.dumps(clone(encoders[0]).fit(table)))
+    assert len(pickle.dumps(encoders[0])) < alone + 100
+    encoders[0].save(tmp_path / "one.cmim")
+    loaded = CMIMEncoder.load(tmp_path / "one.cmim", device="cpu")
+    np.testing.assert_array_equal(loaded.transform(table), encoders[0].transform(table))
+
+
+def test_random_states_are_drawn_in_order():
+    table = make_mixed(40)
+    rng, again = np.random.RandomState(0), np.random.RandomState(0)
+    encoders = fit_together([small(random_state=rng) for _ in range(2)], table, batched=True)
+    for encoder in encoders:
+        own = small(random_state=again).fit(table)
+        assert_equal_fits(encoder, own, table)
+
+
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"), reason="callbacks of 1.9"
+)
+def test_callbacks_of_scikit_learn_see_each_epoch(capsys):
+
+    class Count:
+        n_ends = 0
+
+        def setup(self, estimator, context):
+            pass
+
+        teardown = on_fit_task_begin = setup
+
+        def on_fit_task_end(self, estimator, context):
+            self.n_ends += context.task_name == "epoch"
+
+    count = Count()
+    encoders = [small(), small().set_callbacks(count), small(random_state=1)]
+    fit_together(encoders, make_mixed(40), batched=True, verbose=1)
+    assert count.n_ends == 4
+    assert "(positions 1): it has callbacks of scikit-learn" in capsys.readouterr().out
+
+
+# -- rows and tables -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", [*LIBRARIES, "array", "list"])
+def test_rows_of_every_kind_of_table(library):
+    if library in LIBRARIES:
+        table = LIBRARIES[library](make_mixed(40))
+    else:
+        table = np.random.RandomState(0).randn(40, 3)
+        table = table.tolist() if library == "list" else table
+    mask = np.arange(40) % 3 > 0
+    rows = [mask, np.flatnonzero(mask), np.flatnonzero(mask).tolist()]
+    encoders = fit_together([small(max_iter=1) for _ in rows], table, rows=rows, batched=True)
+    for encoder in encoders:
+        assert encoder.table_.likelihood.blocks[0].n_seen.max() <= mask.sum()
+        np.testing.assert_allclose(
+            encoder.transform(table), encoders[0].transform(table), atol=1e-5
+        )
+
+
+def test_a_table_for_each_encoder():
+    tables = [make_mixed(40, seed=0), make_mixed(41, seed=1)]
+    encoders = fit_together([small(), small()], tables, batched=True)
+    for encoder, table in zip(encoders, tables, strict=True):
+        assert_equal_fits(encoder, small().fit(table), table)
+
+
+def test_no_encoder():
+    assert fit_together([], make_mixed(10)) == []
+
+
+# -- arguments and errors --------------------------------------------------------------------------
+
+X = np.random.RandomState(0).randn(10, 2)
+
+
+@pytest.mark.parametrize(("encoders", "table", "options", "message"), [
+    (CMIMEncoder(), X, {}, r"`encoders` must be a list of encoders; got CMIMEncoder\(\)"),
+    ([CMIMEncoder], X, {}, "must hold encoders of cmim_sklearn; got .*CMIMEncoder.* at position 0"),
+    ([small()] * 2, X, {}, r"each encoder once; got CMIMEncoder\(.* at positions 0 and 1"),
+    ([small()], [X, X], {}, "`X` must have one table for each of 1 encoders; got 2"),
+    ([small()], [X], {"rows": [[0, 1]]}, "`rows` must be None if X is a list of tables"),
+    ([small()], X, {"rows": [[0], [1]]}, "`rows` must have one array for each of 1 .*; got 2"),
+    ([small()], X, {"rows": 3}, "`rows` must have one array for each of 1 encoders; got 3"),
+    ([small()], X, {"rows": [[0, 10]]}, r"`rows\[0\]` must hold positions from 0 to 9; got 10"),
+    ([small()], X, {"rows": [[-1, 1]]}, r"`rows\[0\]` must hold positions from 0 to 9; got -1"),
+    ([small()], X, {"rows": [[True]]}, r"`rows\[0\]` must be a mask of 10 rows; got 1"),
+    ([small()], X, {"rows": [[0.5]]}, r"`rows\[0\]` must be a 1-D array .*; got \[0.5\]"),
+    ([small()], X, {"batched": "yes"}, "`batched` must be 'auto', True or False; got 'yes'"),
+    ([small()], X, {"batched": 1}, "`batched` must be 'auto', True or False; got 1"),
+], ids=range(13))  # fmt: skip
+def test_wrong_arguments(encoders, table, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit_together(encoders, table, **options)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_errors_are_those_of_the_encoder_s_own_fit(batched):
+    bad = [small(n_components=0), small(categorical_features=["no such column"]), small()]
+    tables = [X, X, np.where(X > 1, np.inf, X)]
+    for encoder, table in zip(bad, tables, strict=True):
+        with pytest.raises(ValueError, match=r".") as own:
+            clone(encoder).fit(table)
+        good = small()
+        with pytest.raises(type(own.value)) as error:
+            fit_together([encoder, good], [table, X], batched=batched)
+        assert str(error.value) == str(own.value)
+        for one in (encoder, good):
+            with pytest.raises(NotFittedError):
+                check_is_fitted(one)
+            assert not hasattr(one, "n_features_in_")
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_an_encoder_that_diverges_leaves_the_others_fitted(batched):
+    table = make_mixed(40)
+    encoders = [small(learning_rate_init=rate) for rate in (1e-3, 1e30, 1e-2)]
+    with pytest.raises(FloatingPointError, match="halving the learning rate 3 times"):
+        fit_together(encoders, table, batched=batched)
+    assert not hasattr(encoders[1], "n_features_in_")
+    for i in (0, 2):
+        assert_equal_fits(encoders[i], clone(encoders[i]).fit(table), table)
+
+
+def test_a_back_off_warns_as_in_fit(monkeypatch):
+    left, record = [1], LatentNet.record_losses
+
+    def broken(net, prefix, sums, *numbers):
+        if net.seed == seed and len(net.history) == 2 and left[0]:
+            left[0] -= 1
+            sums = dict.fromkeys(sums, np.nan)
+        record(net, prefix, sums, *numbers)
+
+    table = make_mixed(40)
+    encoders = [small(random_state=i) for i in range(3)]
+    seed = np.random.RandomState(1).randint(2**31 - 1)
+    monkeypatch.setattr(LatentNet, "record_losses", broken)
+    with pytest.warns(UserWarning, match="The loss was not finite in epoch 2"):
+        fit_together(encoders, table, batched=True)
+    assert [encoder.net_.nonfinite_epochs_ for encoder in encoders] == [[], [2], []]
+
+
+def test_an_interruption_leaves_all_encoders_fitted(monkeypatch):
+    def interrupt(net, hook, plain=LatentNet.notify_callbacks, **kwargs):
+        if hook == "on_epoch_end" and len(net.history) == 3:
+            raise KeyboardInterrupt
+        plain(net, hook, **kwargs)
+
+    monkeypatch.setattr(LatentNet, "notify_callbacks", interrupt)
+    encoders = [small(random_state=i) for i in range(2)]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        pytest.warns(UserWarning, match="Training was interrupted after 3 epochs"),
+    ):
+        fit_together(encoders, make_mixed(40), batched=True)
+    for encoder in encoders:
+        assert encoder.transform(make_mixed(40)).shape == (40, 16)
+
+
+def test_public_name():
+    assert fit_together.__module__ == "cmim_sklearn"
+    assert cmim_sklearn.fit_together is fit_together
+    assert isinstance(fit_together([MIMEncoder(max_iter=1, device="cpu")], X)[0], MIMEncoder)
