@@ -317,6 +317,7 @@ def test_verbose_says_how_many_encoders_are_trained_at_once(forced, capsys):
 @pytest.mark.parametrize("grid", [
     {"cmim__learning_rate_init": [1e-3, 1e30, 0.01]},  # diverges
     {"cmim__n_components": [3, 0, 3]},  # is not valid
+    {"cmim__device": ["cpu", "gpu", "cpu"]},  # is not valid
     {"cmim__categorical_features": ["from_dtype", ["no such column"], "from_dtype"]},  # reads badly
 ], ids=lambda grid: next(iter(grid)))  # fmt: skip
 def test_an_error_concerns_its_candidate_alone(grid, forced, trained):

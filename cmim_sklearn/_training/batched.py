@@ -9,92 +9,15 @@ equal sizes with rows that do not count. A member that ends leaves the others.
 Axes: k members, P weights of a member, B rows of a batch, C columns, S batches of an epoch.
 """
 
-from numbers import Real
-
 import torch
-from skorch.callbacks import EpochTimer
 from torch.func import functional_call, vmap
-from torch.nn import Linear
 
-from cmim_sklearn._models.latent_model import LatentModel, Noise
-from cmim_sklearn._training.batches import EncodedTable, count_batches
-from cmim_sklearn._training.callbacks import KeepBest, OneCycle, Progress, StopTraining
-from cmim_sklearn._training.net import VALIDATION_SEED, LatentNet, NotFinite
+from cmim_sklearn._models.latent_model import Noise
+from cmim_sklearn._training.batches import count_batches
+from cmim_sklearn._training.callbacks import OneCycle, StopTraining
+from cmim_sklearn._training.net import VALIDATION_SEED, NotFinite
 from cmim_sklearn._training.state import MAX_GRADIENT, callback_states, restore_callbacks
 from cmim_sklearn._utils.hashing import hash_of
-from cmim_sklearn.networks import MLP
-
-CALLBACKS = EpochTimer, OneCycle, Progress, KeepBest
-"""Callbacks that look at a net at the beginning and end of epochs only."""
-CPU_MEMORY, GPU_SHARE = 2**31, 0.5
-"""Memory that members may take together: 2 GiB on a CPU, on a GPU a share of what is free."""
-
-
-# -- members that can be trained together ----------------------------------------------------------
-
-
-def obstacle(net: LatentNet, data):
-    """Reason why a net is not trained together with others, in words; None if it can be."""
-    model, optimizer = net.module_, net.optimizer_
-    if type(model) is not LatentModel or not net.criterion_.takes_rows:
-        return "its loss has no batched form"
-    if model.symmetric:
-        return "symmetric=True generates rows in each step"
-    if type(model.encoder) is not MLP or type(model.decoder) is not MLP:
-        return "it has a custom network"
-    if not isinstance(data, EncodedTable):
-        return "its rows are read from files"
-    if net.autocast or net.compile:
-        return "net_params has autocast or compile"
-    if type(optimizer) is not torch.optim.AdamW or not _has_defaults(optimizer):
-        return "net_params changes the optimizer"
-    kinds = [type(callback) for _, callback in net.callbacks_]
-    if not set(kinds) <= set(CALLBACKS) or kinds.count(OneCycle) != 1:
-        return "net_params changes the callbacks"
-    return None
-
-
-def _has_defaults(optimizer):
-    """Whether an AdamW has one group of parameters, and options of its own for rates only."""
-    expected = torch.optim.AdamW([torch.zeros(1)]).defaults
-    free = {"lr", "weight_decay", "fused"}
-    (group, *others) = optimizer.param_groups
-    return not others and all(group[k] == v for k, v in expected.items() if k not in free)
-
-
-def structure(net: LatentNet):
-    """Hashable value that is equal for nets that can be trained together."""
-    model = net.module_
-    return (
-        net.criterion_.objective,
-        tuple((n, None if isinstance(v, Real) else v) for n, v in net.criterion_.options.items()),
-        model.likelihood.structure(),
-        type(model.posterior),
-        model.posterior.n_components,
-        repr(model.encoder),
-        repr(model.decoder),
-        net.batch_size,
-        str(net.device),
-    )
-
-
-def n_at_once(net: LatentNet):
-    """Number of nets of this structure that fit into memory together, at least 1.
-
-    A member takes ten copies of its weights, 24 numbers for each row and unit of a layer of a
-    batch, and 8 for each pair of rows. All may take `CPU_MEMORY`, or `GPU_SHARE` of a GPU's.
-    """
-    n_weights = sum(weight.numel() for weight in net.module_.parameters())
-    layers = [layer for layer in net.module_.modules() if isinstance(layer, Linear)]
-    width = sum(layer.in_features + layer.out_features for layer in layers)
-    n_rows, budget = net.batch_size, CPU_MEMORY
-    if torch.device(net.device).type == "cuda":
-        budget = GPU_SHARE * torch.cuda.mem_get_info(net.device)[0]
-    n_bytes = 4 * (10 * n_weights + 24 * n_rows * width + 8 * n_rows**2)
-    return max(1, int(budget // n_bytes))
-
-
-# -- training --------------------------------------------------------------------------------------
 
 
 def train_batched(nets, tables):
@@ -103,8 +26,8 @@ def train_batched(nets, tables):
     Parameters
     ----------
     nets : list of LatentNet
-        Without `obstacle`. Each ends with the weights, the optimizer, the history and the callbacks
-        of its own training, up to rounding.
+        Without `obstacle`, see `batchable`. Each ends with the weights, the optimizer, the history
+        and the callbacks of its own training, up to rounding.
     tables : list of EncodedTable
         Rows of each net.
 

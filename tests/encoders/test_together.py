@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_classes_and_structures_are_mixed(capsys):
 
 
 def test_groups_are_split_by_memory(monkeypatch, capsys):
-    monkeypatch.setattr(together, "n_at_once", lambda net: 2)
+    monkeypatch.setattr(together, "n_at_once", lambda net, data: 2)
     encoders = [small(random_state=i, max_iter=1) for i in range(5)]
     fit_together(encoders, make_mixed(40), batched=True, verbose=1)
     sizes = re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out)
@@ -130,7 +131,7 @@ def test_a_cpu_fits_one_after_the_other_to_the_bit(monkeypatch, capsys):
         for encoder in encoders:
             own = clone(encoder).fit(table)
             np.testing.assert_array_equal(encoder.transform(table), own.transform(table))
-    assert "one by one (positions 0, 1): batched training does not pay on a CPU" in (
+    assert "one by one (positions 0, 1): batched training pays on a CUDA GPU only" in (
         capsys.readouterr().out
     )
 
@@ -304,6 +305,12 @@ def test_a_back_off_warns_as_in_fit(monkeypatch):
     with pytest.warns(UserWarning, match="The loss was not finite in epoch 2"):
         fit_together(encoders, table, batched=True)
     assert [encoder.net_.nonfinite_epochs_ for encoder in encoders] == [[], [2], []]
+    left, encoders = [1], [clone(encoder) for encoder in encoders]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="The loss was not finite in epoch 2"):
+            fit_together(encoders, table, batched=True)
+    assert [hasattr(encoder, "_net") for encoder in encoders] == [True] * 3
 
 
 def test_an_interruption_leaves_all_encoders_fitted(monkeypatch):

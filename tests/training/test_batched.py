@@ -7,23 +7,19 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from skorch.callbacks import EarlyStopping
 
 from cmim_sklearn import (
     AEEncoder,
     CMIMEncoder,
-    InfoMaxVAEEncoder,
-    InfoNCEEncoder,
     MIMEncoder,
     VAEEncoder,
 )
 from cmim_sklearn._encoders.base.joint_fit import start_fit
 from cmim_sklearn._training import batched
-from cmim_sklearn._training.batched import n_at_once, obstacle, structure, train_batched
-from cmim_sklearn._training.batches import StreamedTable
+from cmim_sklearn._training.batchable import obstacle, structure
+from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.callbacks import KeepBest
 from cmim_sklearn._training.net import MAX_BACK_OFFS, NotFinite
-from cmim_sklearn.networks import MLP
 from tests.helpers import make_mixed
 
 SMALL = {
@@ -278,72 +274,6 @@ def test_equal_rows_are_in_memory_once():
     joined, starts = batched._joined([x, x[:2], x.clone(), x[:2]], "cpu")
     assert starts == [0, 7, 0, 7]
     assert torch.equal(joined, torch.cat([x, x[:2]]))
-
-
-# -- nets that are trained alone -------------------------------------------------------------------
-
-
-def net_of(encoder):
-    (net,), _ = nets_and_data([encoder.set_params(**SMALL)], [mixed(20)])
-    return net
-
-
-class Wide(MLP):
-    """A network of the user."""
-
-
-@pytest.mark.parametrize(("encoder", "reason"), [
-    (InfoNCEEncoder(), "its loss has no batched form"),
-    (InfoMaxVAEEncoder(), "its loss has no batched form"),
-    (CMIMEncoder(encoder=Wide), "it has a custom network"),
-    (CMIMEncoder(decoder=Wide), "it has a custom network"),
-    (CMIMEncoder(net_params={"autocast": "bfloat16"}), "net_params has autocast or compile"),
-    (CMIMEncoder(net_params={"optimizer": torch.optim.Adam}), "net_params changes the optimizer"),
-    (CMIMEncoder(net_params={"optimizer__eps": 1e-5}), "net_params changes the optimizer"),
-    (CMIMEncoder(net_params={"callbacks": [EarlyStopping()]}), "net_params changes the callbacks"),
-    (CMIMEncoder(net_params={"callbacks__schedule": None}), "net_params changes the callbacks"),
-    (CMIMEncoder(net_params={"n_threads": 1}), None),
-    (CMIMEncoder(early_stopping=True, verbose=1), None),
-])  # fmt: skip
-def test_obstacles(encoder, reason):
-    net = net_of(encoder)
-    assert obstacle(net, batched.EncodedTable(np.zeros((2, 3), "float32"))) == reason
-
-
-def test_obstacles_of_the_model_and_the_rows():
-    table = mixed(20)[["income", "score"]]
-    encoder = MIMEncoder(**SMALL, symmetric=True, posterior="learned")
-    (net,), (data,) = nets_and_data([encoder], [table])
-    assert obstacle(net, data) == "symmetric=True generates rows in each step"
-    streamed = StreamedTable(2, lambda seed: iter(()), 2, {})
-    assert obstacle(net_of(CMIMEncoder()), streamed) == "its rows are read from files"
-
-
-@pytest.mark.parametrize("change", [
-    {"n_components": 4}, {"hidden_layer_sizes": (8, 8)}, {"activation": "relu"},
-    {"batch_size": 30}, {"posterior": "learned"}, {"likelihoods": {"age": "poisson"}},
-], ids=str)  # fmt: skip
-def test_structure_differs_with_the_network(change):
-    encoders = [CMIMEncoder(**SMALL), CMIMEncoder(**SMALL | change)]
-    nets, _ = nets_and_data(encoders, [mixed(30)] * 2)
-    assert structure(nets[0]) != structure(nets[1])
-
-
-def test_structure_differs_with_the_levels():
-    table = mixed(60)
-    fewer = table[table["word"] != "zzz"]
-    nets, _ = nets_and_data([CMIMEncoder(**SMALL)] * 3, [table, fewer, fewer[::-1]])
-    assert structure(nets[0]) != structure(nets[1]) == structure(nets[2])
-
-
-def test_groups_fit_into_memory(monkeypatch):
-    net = net_of(CMIMEncoder())
-    assert n_at_once(net) > 1000
-    wide = net_of(CMIMEncoder(hidden_layer_sizes=(8,)))
-    monkeypatch.setattr(batched, "CPU_MEMORY", 2**19)
-    assert 1 <= n_at_once(wide) < 10
-    monkeypatch.setattr(batched, "CPU_MEMORY", 1)
-    assert n_at_once(wide) == 1
 
 
 def test_early_stopping_keeps_weights_of_its_own():

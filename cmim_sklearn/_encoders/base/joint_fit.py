@@ -69,11 +69,14 @@ def finish_fits(first, encoders, starts, train, *, features_only=False):
     errors, interruption = [], None
     for encoder, start, outcome in zip(encoders, starts, outcomes, strict=True):
         errors.append(outcome if isinstance(outcome, Exception) else None)
-        if errors[-1] is None:
-            try:
-                encoder._keep(start.table, start.built, outcome)
-            except KeyboardInterrupt as error:
-                interruption = error
+        if errors[-1] is not None:
+            continue
+        try:
+            encoder._keep(start.table, start.built, outcome)
+        except KeyboardInterrupt as error:
+            interruption = error
+        except Exception as error:  # a warning, where the user turns warnings into errors
+            errors[-1] = error
     if interruption is not None:
         raise interruption
     return errors
