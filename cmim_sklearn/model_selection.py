@@ -25,8 +25,9 @@ if the search has callbacks. Steps before an encoder are fitted twice.
 from numbers import Integral
 
 from sklearn import model_selection
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 
@@ -58,7 +59,7 @@ class _TrainsTogether:
     def _run_search(self, evaluate_candidates, callback_ctx=None):
         def evaluate(candidate_params, cv=None, **others):
             candidates = [_Candidate(params) for params in candidate_params]
-            splitter = _TrainingSplitter(self, candidates, cv or self._checked_cv_orig)
+            splitter = _TrainingSplitter(self, candidates, cv or checked_cv)
             try:
                 return evaluate_candidates(candidates, splitter, **others)
             finally:
@@ -66,8 +67,11 @@ class _TrainsTogether:
                 for candidate in candidates:
                     candidate.fits = PreparedFits()
 
+        checked_cv = getattr(self, "_checked_cv_orig", None)  # scikit-learn 1.9
+        has_been_read = checked_cv is None and hasattr(self.cv, "__next__")
         # Callbacks of the search follow each epoch of each fit.
-        run = evaluate_candidates if has_callbacks(self) else evaluate
+        is_plain = has_been_read or has_callbacks(self)
+        run = evaluate_candidates if is_plain else evaluate
         context = {} if callback_ctx is None else {"callback_ctx": callback_ctx}
         return super()._run_search(run, **context)
 
@@ -91,14 +95,21 @@ class _Candidate(dict):
 
 
 class _TrainingSplitter:
-    """Splitter that trains the encoders of candidates on the training rows of its splits."""
+    """Splitter that trains the encoders of candidates on the training rows of its splits.
+
+    The splits are those of `splitter`, or of the search if it is None.
+    """
 
     def __init__(self, search, candidates, splitter):
         self.search, self.candidates, self.splitter = search, candidates, splitter
 
     def split(self, X, y=None, **params):
         """Return the splits, after training."""
-        splits = list(self.splitter.split(X, y, **params))
+        splitter = self.splitter
+        if splitter is None:
+            is_classification = is_classifier(self.search.estimator)
+            splitter = check_cv(self.search.cv, y, classifier=is_classification)
+        splits = list(splitter.split(X, y, **params))
         _train(self.search, self.candidates, X, y, splits)
         return splits
 

@@ -236,6 +236,12 @@ def _itself(table):
     return table
 
 
+def _selected(table, positions):
+    if type(table).__module__.split(".")[0] == "pyarrow":  # scikit-learn 1.6 does not index it
+        return table.take(positions)
+    return _safe_indexing(table, positions)
+
+
 def _checked_encoders(encoders):
     if not isinstance(encoders, list | tuple):
         raise InvalidParameterError(
@@ -274,7 +280,7 @@ def _tables(encoders, X, rows):
         raise ValueError(f"`rows` must have one array for each of {n} encoders; got {found}.")
     n_rows = _num_samples(X)
     positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
-    return [_Table(of.tobytes(), partial(_safe_indexing, X, of)) for of in positions]
+    return [_Table(of.tobytes(), partial(_selected, X, of)) for of in positions]
 
 
 def _is_table(value):
