@@ -180,3 +180,35 @@ def test_objective_has_one_value_per_row_in_their_order(name):
     for term, values in terms.items():
         assert values.shape == (6,)
         assert_close(moved[term], values[order])
+
+
+@pytest.mark.parametrize("n_rows", [5, 2, 1])
+def test_rows_that_do_not_count_change_no_term_and_no_gradient(n_rows):
+    z = directions(7, 3).requires_grad_()
+    padded = contrast(z, 0.2, torch.arange(7) < n_rows)[:n_rows]
+    alone = contrast(z[:n_rows], 0.2)
+    assert_close(padded, alone)
+    (ours,) = torch.autograd.grad(padded.sum(), z)
+    assert not ours[n_rows:].any()
+    if n_rows > 1:
+        (theirs,) = torch.autograd.grad(alone.sum(), z)
+        assert_close(ours, theirs)
+
+
+def test_batches_of_several_encoders_by_vmap():
+    z = directions(12, 3).view(2, 6, 3)
+    temperatures, sizes = torch.tensor([0.1, 0.7]), torch.tensor([6, 4])
+    rows = torch.arange(6) < sizes[:, None]
+    together = torch.vmap(contrast)(z, temperatures, rows)
+    for i in range(2):
+        n = int(sizes[i])
+        assert_close(together[i, :n], contrast(z[i, :n], float(temperatures[i])))
+
+
+def test_weights_that_are_tensors_keep_their_term():
+    """Encoders with the weight 0 are trained beside others."""
+    batch = make_pass()
+    terms = cmim(batch, contrastive_weight=torch.tensor(0.0))
+    assert terms["contrast"].tolist() == [0] * len(batch.z)
+    rows = torch.ones(len(batch.z), dtype=torch.bool)
+    assert_close(cmim(batch._replace(rows=rows)), cmim(batch))

@@ -72,7 +72,8 @@ def mmd(z: Tensor, rows: Tensor | None = None) -> Tensor:
         between = torch.where(others, torch.exp(-distance / (2 * d)), 0.0)
         among = between.sum(1) / (rows.sum() - 1).clamp(min=1)
     to_prior = (d / (1 + d)) ** (d / 2) * torch.exp(-z.square().sum(1) / (2 * (1 + d)))
-    return among - 2 * to_prior + (d / (2 + d)) ** (d / 2)
+    squared = among - 2 * to_prior + (d / (2 + d)) ** (d / 2)
+    return squared if rows is None else torch.where(rows.sum() > 1, squared, 0.0)
 
 
 @shared_parameters

@@ -82,3 +82,14 @@ def test_a_linear_vae_finds_the_principal_subspace():
 
 def test_there_is_no_posterior_parameter():
     assert "posterior" not in VAEEncoder().get_params()
+
+
+@pytest.mark.parametrize("n_rows", [5, 2, 1])
+def test_mmd_leaves_out_rows_that_do_not_count(n_rows):
+    z = torch.randn(7, 3, generator=seeded(), dtype=torch.float64)
+    rows = torch.arange(7) < n_rows
+    assert_close(mmd(z, rows)[:n_rows], mmd(z[:n_rows]))
+    z = z.requires_grad_()
+    (gradient,) = torch.autograd.grad(mmd(z, rows)[:n_rows].sum(), z)
+    assert gradient.isfinite().all()
+    assert not gradient[n_rows:].any()

@@ -38,3 +38,15 @@ def test_each_block_is_scored_with_its_parameters():
         alone = part.log_prob(params[:, start : start + part.n_params], block, part.observed(block))
         assert torch.equal(log_px[:, column : column + part.n_columns], alone)
         start, column = start + part.n_params, column + part.n_columns
+
+
+def test_structure_is_equal_where_only_values_differ():
+    def joint(numbers, *levels):
+        gaussian = Gaussian.fit([np.array(numbers)], ["g"], numeric_scaling=None)
+        return Joint([gaussian, Categorical.fit([objects(*column) for column in levels], levels)])
+
+    one = joint([1.0, 2.0, 4.0], "abc", "xy")
+    assert one.structure() == joint([5.0, 7.0, 8.0], "def", "vw").structure()
+    assert one.structure() != joint([1.0, 2.0, 4.0], "abcd", "x").structure()  # as many classes
+    assert one.structure() != joint([1.0, 2.0, 4.0], "abc").structure()
+    assert hash(one.structure()) == hash(joint([1.0, 2.0, 3.0], "abc", "xy").structure())
