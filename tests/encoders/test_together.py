@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.fixes import parse_version
@@ -205,6 +206,18 @@ def test_callbacks_of_scikit_learn_see_each_epoch(capsys):
     assert "(positions 1): it has callbacks of scikit-learn" in capsys.readouterr().out
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_together_by_default(capsys):
+    table = make_mixed(60)
+    encoders = [small(device="cuda", random_state=i) for i in range(2)]
+    own = [clone(encoder).fit(table) for encoder in encoders]
+    fit_together(encoders, table, verbose=1)
+    assert "2 fits of CMIMEncoder at once" in capsys.readouterr().out
+    for encoder, other in zip(encoders, own, strict=True):
+        assert_equal_fits(encoder, other, table, tolerance=1e-3)
+
+
 # -- rows and tables -------------------------------------------------------------------------------
 
 
@@ -230,6 +243,27 @@ def test_a_table_for_each_encoder():
     encoders = fit_together([small(), small()], tables, batched=True)
     for encoder, table in zip(encoders, tables, strict=True):
         assert_equal_fits(encoder, small().fit(table), table)
+
+
+def test_a_schema_is_learned_once_and_copied(monkeypatch):
+    learned, learn = [], type(small())._learn
+
+    def counted(encoder, X):
+        learned.append(encoder)
+        return learn(encoder, X)
+
+    monkeypatch.setattr(type(small()), "_learn", counted)
+    table = make_mixed(40)
+    encoders = [small(), small(random_state=1), small(numeric_scaling=None)]
+    one, other, unscaled = fit_together(encoders, table, batched=True)
+    assert len(learned) == 2
+    assert one.table_ is not other.table_
+    own = {id(weight) for weight in one.table_.likelihood.parameters()}
+    assert own
+    assert not own & {id(weight) for weight in other.table_.likelihood.parameters()}
+    for encoder in (one, other, unscaled):
+        assert encoder.table_.likelihood is encoder.net_.module.likelihood
+        assert encoder.feature_names_in_.tolist() == list(table.columns)
 
 
 def test_no_encoder():

@@ -144,6 +144,22 @@ def test_one_hundred_steps():
         assert_equal_training(one, other)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_trains_nets_together_as_alone():
+    table = mixed()
+    folds = [table[::2], table[1::2][:-1]] * 2
+    encoders = [
+        CMIMEncoder(**SMALL | {"device": "cuda", "random_state": i, "early_stopping": i > 1})
+        for i in range(4)
+    ]
+    alone, together, errors = both(encoders, folds)
+    assert errors == [None] * 4
+    for one, other in zip(alone, together, strict=True):
+        assert next(other.module_.parameters()).is_cuda
+        assert_equal_training(one, other)
+
+
 # -- early ends ------------------------------------------------------------------------------------
 
 
