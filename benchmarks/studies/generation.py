@@ -94,12 +94,10 @@ def nearer_to_train(train, test, generated):
         words = frame.astype(dict.fromkeys(others, object)).fillna(dict.fromkeys(others, "-"))
         return np.nan_to_num(encode.transform(words), nan=0.5)
 
-    rows = matrix(generated)
-    nearest = [
-        NearestNeighbors(n_neighbors=1).fit(matrix(part)).kneighbors(rows)[0][:, 0]
-        for part in (train, test)
-    ]
-    return float(np.mean(np.sign(nearest[1] - nearest[0])) / 2 + 0.5)
+    def distance(part):
+        return NearestNeighbors(n_neighbors=1).fit(matrix(part)).kneighbors(matrix(generated))[0]
+
+    return float(np.mean(np.sign(distance(test) - distance(train))) / 2 + 0.5)
 
 
 def generate(model, train, params):

@@ -41,13 +41,12 @@ class OnMatrix:
         return self
 
     def matrix(self, X):
-        parts = [((X[self.numbers] - self.mean) / self.spread).to_numpy(float)]
+        parts = [(X[self.numbers] - self.mean) / self.spread]
         for c, levels in self.levels.items():
-            cells = X[c].astype(object).to_numpy()[:, None]
-            hot = (cells == np.array(levels, object)).astype(float)
-            hot[X[c].isna()] = np.nan
-            parts.append(hot)
-        return np.concatenate(parts, axis=1)
+            cells = X[c].astype(object)
+            hot = pd.DataFrame({level: cells == level for level in levels}, X.index, dtype=float)
+            parts.append(hot.mask(cells.isna()))
+        return pd.concat(parts, axis=1).to_numpy(float)
 
     def impute(self, X):
         values, out, start = self.imputer.transform(self.matrix(X)), X.copy(), len(self.numbers)
@@ -93,18 +92,16 @@ def evaluate(path, share, params=None, max_rows=8000):
         fitted = time.perf_counter()
         imputed = imputer.impute(masked)
         done = time.perf_counter()
-        errors, hits = [], []
+        squares, hits = {}, {}
         for k, c in enumerate(X):
             truth, guess = test[c][hidden[:, k]], imputed[c][hidden[:, k]]
             if c in numeric_columns(X):
-                errors.append((((guess - truth) / X[c].std()) ** 2).mean())
+                squares[c] = (((guess - truth) / X[c].std()) ** 2).mean()
             else:
-                hits.append((guess.astype(str) == truth.astype(str)).mean())
-        rmse = np.sqrt(np.mean(errors)) if errors else np.nan
-        accuracy = np.mean(hits) if hits else np.nan
-        row = {"table": path.stem, "share": share, "imputer": name, "rmse": rmse}
+                hits[c] = (guess.astype(str) == truth.astype(str)).mean()
+        scores = {"rmse": pd.Series(squares).mean() ** 0.5, "accuracy": pd.Series(hits).mean()}
         seconds = {"fit_s": fitted - start, "impute_s": done - fitted}
-        rows.append({**row, "accuracy": accuracy, **seconds})
+        rows.append({"table": path.stem, "share": share, "imputer": name, **scores, **seconds})
     return rows
 
 
