@@ -53,10 +53,9 @@ COSTS = ("fit_s", "transform_rows_s", "peak_mb", "bytes")
 
 
 class Features(NamedTuple):
-    """Features and costs of an arm; absent values are NaN.
+    """Features of training and test rows by embedding (or ""), and `COSTS`; absent values are NaN.
 
-    ``matrices`` maps an embedding, or "", to features of training and test rows. ``cost`` has the
-    `COSTS`. ``loss`` and ``contrast`` are those of the last epoch, in nats per row.
+    ``loss`` and ``contrast`` are those of the last epoch, in nats per row.
     """
 
     matrices: dict

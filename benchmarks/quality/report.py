@@ -1,9 +1,8 @@
 """Write the tables and figures of the quality benchmark from its scores.
 
-    python -m benchmarks.quality.report [--results FILE] [--out DIR]
+    python -m benchmarks.quality.report [--out DIR]
 
-RESULTS.md holds tables and captions only. By default the command reads the stored scores in this
-folder and writes RESULTS.md and figures/ beside them.
+The command reads the stored scores in this folder. RESULTS.md holds tables and captions only.
 """
 
 import argparse
@@ -286,15 +285,15 @@ def batch(page, rows):
 
 def time(page, rows):
     """A default fit and one ten times as long."""
-    rows = compare.at_embedding(rows, page.places[0])
-    scores, seconds = wide(rows, "setting"), by_table(wide(rows, "setting", "fit_s"))
-    if {"default", "ten times"} <= {*scores}:
-        check = by_table(scores.dropna())
-        share = check["default"] / check["ten times"].where(check["ten times"] > 0)
-        check = check.assign(share=share, **{"default fit (s)": seconds["default"]})
-        check["threads"] = select(rows, setting="default").groupby("table")["threads"].min()
-        yield "A default fit and one ten times as long:"
-        yield markdown(check.astype({"threads": str}))
+    rows, both = compare.at_embedding(rows, page.places[0]), ["default", "ten times"]
+    check, seconds, threads = (
+        by_table(wide(rows, "setting", values).reindex(columns=both).dropna())
+        for values in ("score", "fit_s", "threads")
+    )
+    check["share"] = check["default"] / check["ten times"].where(check["ten times"] > 0)
+    check["default fit (s)"], check["threads"] = seconds["default"], threads["default"].astype(str)
+    yield "A default fit and one ten times as long:"
+    yield markdown(check)
 
 
 def ablation(page, rows, experiment):
@@ -360,11 +359,10 @@ def write_report(results, folder, context):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--results", type=Path, default=HERE / "results.parquet")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md, figures/")
     args = parser.parse_args()
-    context = json.loads(args.results.with_name("context.json").read_text())
-    write_report(pd.read_parquet(args.results), args.out, context)
+    context = json.loads((HERE / "context.json").read_text())
+    write_report(pd.read_parquet(HERE / "results.parquet"), args.out, context)
 
 
 if __name__ == "__main__":

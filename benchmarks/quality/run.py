@@ -5,7 +5,7 @@
 DIR holds tables NAME.parquet with a column ``target``. Each piece of `benchmarks.quality.plan` runs
 in a new process and its scores are stored at once, so that an interrupted run resumes. Options can
 select a part. ``results.parquet`` has one row per score; `benchmarks.quality.report` writes
-RESULTS.md and its figures from it. Rivals get environments below ``--env-dir``.
+RESULTS.md and its figures from it. Rivals get environments below ``--out``.
 """
 
 import json
@@ -42,7 +42,6 @@ QUICK = ("rivals", "family", "temperature", "batch", "targets", "time")
 def main(arguments=None):
     options = parser(__doc__, required=True)
     options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
-    options.add_argument("--env-dir", type=Path, help="folder of the rivals' environments")
     options.add_argument("--experiments", nargs="*", help="names; default: all")
     options.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options.add_argument("--jobs", type=int, default=1, help="pieces at a time")
@@ -57,7 +56,7 @@ def main(arguments=None):
         plan, out, seeds = quick(plan), out / "quick", seeds[:1]
     if unknown := sorted(set(args.experiments or ()) - set(plan)):
         sys.exit(f"Unknown: {', '.join(unknown)}. Known: {', '.join(plan)}.")
-    todo, env_dir = pieces(plan, seeds, args.experiments), args.env_dir or args.out / "environments"
+    todo, env_dir = pieces(plan, seeds, args.experiments), args.out / "environments"
     if args.without_rivals:
         todo = [piece for piece in todo if piece.arm not in rivals.RIVALS]
     for name in {piece.arm for piece in todo} & set(rivals.RIVALS):
@@ -75,12 +74,10 @@ def quick(plan):
     """Part of a plan, on few rows and with short fits, to test that it runs."""
     short = {}
     for name in QUICK:
-        arms = {
-            key: {**params, "n_updates": 10} if key[0] in FAMILY else params
-            for key, params in plan[name].arms.items()
-        }
-        small = {"tables": plan[name].tables[:2], "max_rows": 400, "probes": plan[name].probes[:2]}
-        short[name] = plan[name]._replace(arms=arms, **small)
+        tables, probes, arms = plan[name].tables[:2], plan[name].probes[:2], dict(plan[name].arms)
+        for arm, setting in arms:
+            arms[arm, setting] = arms[arm, setting] | ({"n_updates": 10} if arm in FAMILY else {})
+        short[name] = plan[name]._replace(arms=arms, tables=tables, probes=probes, max_rows=400)
     return short
 
 

@@ -2,9 +2,8 @@
 
     python -m benchmarks.speed.busy [--quick] [--repeats 5] [--out DIR]
 
-Each fit runs beside 0, 1, ... busy processes, up to one per core. Fits run in turn, so that other
-load on the machine meets all cases. Prints the median seconds of each case, and its ratio to the
-idle fit on one thread.
+Each fit runs beside 0, 1, ... busy processes, up to one per core. Prints the median seconds of each
+case, and its ratio to the idle fit on one thread.
 """
 
 import subprocess

@@ -20,11 +20,8 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.model_selection import train_test_split
 
-from benchmarks.tools import numeric_columns, parser, save
+from benchmarks.tools import STUDY_TABLES, numeric_columns, parser, save
 from cmim_sklearn import CMIMEncoder
-
-TABLES = ["adult", "bank_marketing", "california_housing", "german_credit", "magic_telescope"]
-SHARES = [0.1, 0.3, 0.5]
 
 
 class OnMatrix:
@@ -108,10 +105,11 @@ def evaluate(path, share, params=None, max_rows=8000):
 def main(arguments=None):
     options = parser(__doc__)
     options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
-    options.add_argument("--tables", nargs="*", default=TABLES)
+    options.add_argument("--tables", nargs="*", default=STUDY_TABLES)
     options.add_argument("--jobs", type=int, default=1)
     args = options.parse_args(arguments)
-    tasks = [(args.data_dir / f"{name}.parquet", s) for name in args.tables for s in SHARES]
+    paths = [args.data_dir / f"{name}.parquet" for name in args.tables]
+    tasks = [(path, share) for path in paths for share in (0.1, 0.3, 0.5)]
     small = {"params": {"max_iter": 2}, "max_rows": 200} if args.quick else {}
     calls = [delayed(evaluate)(*task, **small) for task in (tasks[:1] if args.quick else tasks)]
     rows = []
@@ -119,9 +117,8 @@ def main(arguments=None):
         rows += some
         print(pd.DataFrame(some).round(3).to_string(index=False, header=False), flush=True)
     results = pd.DataFrame(rows)
-    for measure in ("rmse", "accuracy"):
-        print(f"\n{measure}")
-        print(results.pivot(index=["table", "share"], columns="imputer", values=measure).round(3))
+    scores = results.pivot_table(["rmse", "accuracy"], ["table", "share"], "imputer")
+    print(scores.round(3).to_string())
     save(results, args.out, "imputation.csv")
 
 
