@@ -227,8 +227,8 @@ def test_the_page_on_quality_has_the_stored_scores_of_every_table():
     ("page", "stored"), [("quality", HERE / "RESULTS.md"), ("speed", SPEED / "SPEED.md")]
 )
 def test_every_decimal_of_a_page_is_in_the_stored_tables(page, stored):
-    """The studies of synthetic data and imputation have no stored tables."""
-    text = (EVIDENCE / f"{page}.md").read_text().split("## Synthetic data")[0]
+    """Sections about studies and busy machines, at the ends of the pages, have no stored tables."""
+    text = re.split("## Synthetic data|## Busy machines", (EVIDENCE / f"{page}.md").read_text())[0]
     missing = set(re.findall(r"\d+\.\d+", text)) - set(re.findall(r"\d+\.\d+", stored.read_text()))
     assert not missing
 
