@@ -53,7 +53,7 @@ def check_readme(names):
     assert len(names["new"]) == 1000
     assert (names["inland"]["ocean_proximity"] == "INLAND").all()
     assert names["full"].notna().all(axis=None)
-    assert names["nats"].shape == (100,)
+    assert names["scores"].shape == (1500,)
 
 
 def check_generation(names):
