@@ -59,6 +59,7 @@ class ScalingMap:
         self.reach = np.where(self.above > self.below, np.minimum(near, 0.25), -1.0)
         self._has_atoms = bool((self.reach >= 0).any())
         self.is_linear = len(self.x) == 2 and not self._has_atoms
+        self._plain = None if self._has_atoms else self
 
     def state(self):
         """Return the constructor's arguments."""
@@ -122,7 +123,9 @@ class ScalingMap:
 
     def without_atoms(self):
         """Return a map through the same knots, without atoms."""
-        return ScalingMap(self.x, self.y)
+        if self._plain is None:
+            self._plain = ScalingMap(self.x, self.y)
+        return self._plain
 
     def _left(self, values):
         """Index of the knot at or below each value, at most the last but one."""

@@ -268,10 +268,10 @@ def test_calibration_finds_the_noise_of_linear_rows():
 def test_densities_and_samples_use_a_copy_on_the_cpu_without_float64(
     table_and_encoder, monkeypatch
 ):
-    table, encoder = table_and_encoder
-    encoder = copy.deepcopy(encoder).set_params(device="cpu")
+    table, _ = table_and_encoder
 
     def results():
+        encoder = copy.deepcopy(table_and_encoder[1]).set_params(device="cpu")
         yield encoder.score_samples(table[:20])
         yield encoder.sample(5, random_state=0)
         yield encoder.sample(5, conditions={"age": 40}, random_state=0)
@@ -287,7 +287,7 @@ def test_densities_and_samples_use_a_copy_on_the_cpu_without_float64(
     )
     for found, other in zip(results(), expected, strict=True):
         np.testing.assert_array_equal(np.asarray(found), np.asarray(other))
-    assert len(copies) >= 5
+    assert len(copies) == 2  # one for samples without conditions, one for everything else
 
 
 def test_normal_column_has_its_normal_density():
@@ -302,10 +302,13 @@ def test_normal_column_has_its_normal_density():
 class KnownNoise(nn.Module):
     """Likelihood of one Gaussian column with a standard deviation of 0.05."""
 
-    n_params = 1
+    n_params = n_cells = 1
 
     def surrogate(self, params, cells):
-        return self.log_density(params, cells).sum(1), (cells - params) / 0.05**2
+        return self.log_density(params, cells).sum(-1)
+
+    def surrogate_gradient(self, params, cells):
+        return (cells - params) / 0.05**2
 
     def fisher_factor(self, jacobian, params, cells):
         return jacobian / 0.05

@@ -236,9 +236,9 @@ class _GenerativeEncoder(_LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        model = self._model(exact=True)
-        generator = torch.Generator(model.device).manual_seed(seed)
         if conditions is None:
+            model = self._model(exact=True)
+            generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
             drawn = on_rows(
                 model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
@@ -246,7 +246,7 @@ class _GenerativeEncoder(_LatentEncoder):
             return self.table_.decode(drawn["x"], drawn=True)
         given = read_conditions(self.table_, conditions)
         rows = np.repeat(np.arange(given.n_rows), n_samples)
-        columns = self._draw_given(model, self.table_.measure(given), n_samples, generator)
+        columns = self._draw_given(self.table_.measure(given), n_samples, seed)
         is_pandas = given.index is not None and self.table_.layout.library == "pandas"
         return write(
             self.table_.layout,
@@ -255,21 +255,20 @@ class _GenerativeEncoder(_LatentEncoder):
             given.index[rows] if is_pandas else None,
         )
 
-    def _draw_given(self, model, cells, n_samples, generator):
+    def _draw_given(self, cells, n_samples, seed):
         """Raw columns of n_samples rows for each row of measured cells, adjacent."""
+        posterior = self._row_posterior()
+        likelihood = posterior.likelihood
+        generator = torch.Generator(posterior.device).manual_seed(seed)
         # More than 32 samples of a row come from copies of it, each with a new set of codes.
         n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
         n_copies = -(-n_samples // each)
 
         def draw(draws, rows):
             params = draws.resample(each, generator)
-            return {
-                "x": model.likelihood.sample(params.flatten(0, 1), generator).view(
-                    len(params), each, -1
-                )
-            }
+            drawn = likelihood.sample(params.flatten(0, 1), generator)
+            return {"x": drawn.view(len(params), each, -1)}
 
-        posterior = RowPosterior(model, self._latents)
         drawn = posterior.map(draw, np.repeat(cells, n_copies, axis=0), generator=generator)["x"]
         drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
         return self.table_.raw_columns(drawn.reshape(n_rows * n_samples, -1), drawn=True)
@@ -307,23 +306,22 @@ class _GenerativeEncoder(_LatentEncoder):
         if n_draws is not None:
             check_at_least_one("n_draws", n_draws)
         frame = self._read(X, reset=False, min_rows=1)
-        table, model = self.table_, self._model(exact=True)
+        table = self.table_
         rows = table.incomplete(frame)
         incomplete = frame.take(rows)
         if n_draws is None:
-            columns = self._guess(model, incomplete) if len(rows) else []
+            columns = self._guess(incomplete) if len(rows) else []
             return fill(X, frame, table.layout, table.types, rows, columns)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        generator = torch.Generator(model.device).manual_seed(seed)
         columns = []
         if len(rows):
-            columns = self._draw_given(model, table.measure(incomplete), n_draws, generator)
+            columns = self._draw_given(table.measure(incomplete), n_draws, seed)
         return [
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)
         ]
 
-    def _guess(self, model, frame):
+    def _guess(self, frame):
         """Raw columns of expected values and most likely levels for the rows of a frame.
 
         Columns without missing values are None.
@@ -333,13 +331,14 @@ class _GenerativeEncoder(_LatentEncoder):
         reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
         fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
         """
-        table, posterior = self.table_, RowPosterior(model, self._latents)
+        table, posterior = self.table_, self._row_posterior()
+        model = posterior.model
         own = on_rows(
             model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
         )["params"]
         missing = np.array([is_missing(values) for values in frame.columns])
         own, trust = (
-            torch.as_tensor(part, dtype=posterior.dtype, device=posterior.device)
+            torch.as_tensor(part, dtype=torch.float32, device=posterior.device)
             for part in (own, ENCODER_TRUST * np.mean(~missing, axis=0))
         )
         incomplete = np.flatnonzero(missing.any(1)[table.positions])
@@ -379,13 +378,13 @@ class _GenerativeEncoder(_LatentEncoder):
 
         Notes
         -----
-        The integral over codes is computed by importance sampling, with 256 codes for each row
+        The integral over codes is computed by importance sampling, with 128 codes for each row
         from Gaussians fitted to its posterior. All rows and calls use the same noise: scores are
         reproducible, and a row's score does not depend on the other rows.
         """
         self._check_use()
         cells = self.table_.measure(self._read(X, reset=False, min_rows=1))
-        scores = RowPosterior(self._model(), self._latents).map(_score, cells, SCORE_DRAWS)
+        scores = self._row_posterior().map(_score, cells, SCORE_DRAWS)
         scores = {name: values.astype(np.float64) for name, values in scores.items()}
         return (scores["score"], scores["error"]) if return_error else scores["score"]
 
@@ -432,7 +431,7 @@ class _GenerativeEncoder(_LatentEncoder):
         frame = self._read(X, reset=False, min_rows=1)
         usual = read(self.sample(USUAL_ROWS, random_state=0))
         cells = np.concatenate([self.table_.measure(frame), self.table_.measure(usual)])
-        posterior = RowPosterior(self._model(), self._latents)
+        posterior = self._row_posterior()
         whole = posterior.map(_score, cells, SCORE_DRAWS)["score"]
         out = np.zeros((frame.n_rows, len(frame.columns)))
         for p, values in enumerate(frame.columns):
@@ -445,8 +444,16 @@ class _GenerativeEncoder(_LatentEncoder):
             out[:, p] = np.where(is_missing(values), 0.0, here - there.mean())
         return out
 
+    def _row_posterior(self):
+        """`RowPosterior` of the model, which is built at the first use after training."""
+        model, kept = self._model(), vars(self).get("_posterior_of_rows")
+        if kept is None or not kept.is_for(model, self._latents):
+            kept = self._posterior_of_rows = RowPosterior(model, self._latents)
+        return kept
+
     def __getstate__(self):
         state = super().__getstate__()
+        state.pop("_posterior_of_rows", None)
         if "_net" in state:
             state["_latents"] = self._latents.state()
         return state

@@ -1,13 +1,18 @@
 """Log-likelihoods of rows and of single cells."""
 
+import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._encoders.base import generative
+from cmim_sklearn._models.row_posterior import RowPosterior
 from tests.helpers import LIBRARIES
 
 
@@ -78,6 +83,58 @@ def test_a_pickled_encoder_gives_the_same_scores(trained, mixed):
     again = pickle.loads(pickle.dumps(trained))
     np.testing.assert_array_equal(again.score_samples(mixed[:9]), trained.score_samples(mixed[:9]))
     pd.testing.assert_frame_equal(again.impute(mixed[:9]), trained.impute(mixed[:9]))
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """List with an entry for each `RowPosterior` that is built."""
+    entries = []
+
+    class Counted(RowPosterior):
+        def __init__(self, *parts):
+            entries.append(parts)
+            super().__init__(*parts)
+
+    monkeypatch.setattr(generative, "RowPosterior", Counted)
+    return entries
+
+
+def test_the_row_posterior_is_built_once_for_each_fit(mixed, quick, built):
+    encoder = CMIMEncoder(**quick, warm_start=True)
+
+    def use():
+        """Scores, after a call of every other method that uses it."""
+        encoder.score_columns(mixed[:2])
+        encoder.impute(mixed[:9])
+        encoder.impute(mixed[:9], n_draws=2)
+        encoder.sample(2, conditions={"age": 40})
+        return encoder.score_samples(mixed[:9])
+
+    scores = []
+    for train in (encoder.fit, encoder.fit, encoder.partial_fit, encoder.partial_fit):
+        train(mixed)
+        scores.append(use())
+        assert len(built) == len(scores)
+    assert len({found.tobytes() for found in scores}) == 4
+    for again in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+        np.testing.assert_array_equal(again.score_samples(mixed[:9]), scores[-1])
+    assert len(built) == 6
+
+
+def test_use_does_not_change_the_state_of_an_encoder(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    before = joblib.hash(encoder)
+    encoder.score_samples(mixed[:5])
+    encoder.impute(mixed[:5])
+    assert joblib.hash(encoder) == before
+
+
+def test_threads_share_a_row_posterior(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    expected = copy.deepcopy(encoder).score_samples(mixed[:20])
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(encoder.score_samples, [mixed[:20]] * 4):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_grid_search_uses_the_scores(mixed):
