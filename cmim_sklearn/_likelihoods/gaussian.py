@@ -182,6 +182,8 @@ class Gaussian(Likelihood):
             for c, (m, values) in enumerate(zip(self.maps, columns, strict=True)):
                 lowest, highest = self._ends(c)
                 plain, outside = m.without_atoms(), (values < lowest) | (values > highest)
+                y, slope = m.forward(values), m.slope(values)
+                plain_slope = slope if plain is m else plain.slope(values)
                 if self.decimals[c] == 0:
                     ends = np.round(values) - 0.5, np.round(values) + 0.5
                     low, high = m.forward(ends[0]), m.forward(ends[1])
@@ -191,25 +193,26 @@ class Gaussian(Likelihood):
                     low, high = np.where(is_coarse, m.interval(values), (low, high))
                     spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
                     width, spare_width = high - low, spare_high - spare_low
-                    width = np.where(is_coarse & (width <= 0), m.slope(values) * spacing, width)
+                    width = np.where(is_coarse & (width <= 0), slope * spacing, width)
                     # Far from 0 both ends of a bin round to one number in double precision.
-                    spare_width = np.where(spare_width > 0, spare_width, plain.slope(values))
+                    spare_width = np.where(spare_width > 0, spare_width, plain_slope)
                     is_mass = ~outside
                 else:
                     low, high = m.interval(values)
                     is_mass = (high > low) | ((lowest == highest) & ~outside)
-                    width = np.where(is_mass, high - low, m.slope(values))
-                    spare_low = spare_high = plain.forward(values)
+                    width = np.where(is_mass, high - low, slope)
+                    spare_low = spare_high = y if plain is m else plain.forward(values)
                     # A probability and a density cannot be added: an atom has only a probability.
-                    spare_width = np.where(is_mass, 0.0, plain.slope(values))
+                    spare_width = np.where(is_mass, 0.0, plain_slope)
                 low = np.where(is_mass & (values <= lowest), -np.inf, low)
                 high = np.where(is_mass & (values >= highest), np.inf, high)
                 width = np.where(outside, 0.0, np.where(lowest == highest, np.inf, width))
-                main = (low, high, np.log(width))
-                spare = spare_low, spare_high, np.log(spare_width)
-                inner = [v.clip(-MAX_SCALED, MAX_SCALED) for v in (m.forward(values), *spare[:2])]
-                ends = [np.where(np.isinf(v), v, v.clip(-MAX_SCALED, MAX_SCALED)) for v in main[:2]]
-                cells[:, c] = np.stack([inner[0], *ends, main[2], *inner[1:], spare[2]], axis=1)
+                inner = np.array([y, spare_low, spare_high]).clip(-MAX_SCALED, MAX_SCALED)
+                ends = np.array([low, high])
+                ends = np.where(np.isinf(ends), ends, ends.clip(-MAX_SCALED, MAX_SCALED))
+                log_width, log_spare_width = np.log([width, spare_width])
+                parts = inner[0], *ends, log_width, *inner[1:], log_spare_width
+                cells[:, c] = np.array(parts).T
         return cells
 
     def log_density(self, params, cells):
