@@ -7,9 +7,10 @@ with another mean and covariance in its informed coordinates. It is found in fiv
 
 1. Anchors. Searches start at fixed codes: the means of the components, or samples of a single
    component. Decoder outputs and Jacobians there are computed once.
-2. Choice. A row's cells are likely at a few anchors, or at many if few cells are observed.
-3. Search. From each of these, Gauss-Newton steps on log p(x, t) are taken, with the Jacobian of
-   the anchor. The Gaussian has its mean at the last one, and the information of the anchor.
+2. Choice. A row's cells are likely at some anchors, or at many if few cells are observed. One step
+   from each of these shows which ones lead to likely codes.
+3. Search. From each of the latter, Gauss-Newton steps on log p(x, t) are taken, with the Jacobian
+   of the anchor. The Gaussian has its mean at the last one, and the information of the anchor.
 4. Weight. Gaussians are weighted by their evidence (a Laplace approximation), and negligible ones
    are dropped.
 5. Refinement. Where the decoder is curved, the posterior is skewed, and its mean is far from its
@@ -36,10 +37,12 @@ from cmim_sklearn.latents import LOG_2PI
 LEAST_INFORMATION, MIN_INFORMED = 0.3, 8
 """Information of an informed coordinate, of which the prior has 1; number of informed coordinates
 in any case."""
-N_ANCHORS, N_CHOSEN, N_REFINED = 32, 8, 2
-"""Anchors of a single component; least number chosen for a row; largest number refined."""
+N_ANCHORS, N_CHOSEN, N_KEPT, N_REFINED = 32, 8, 1, 2
+"""Anchors of a single component; least number chosen for a row, and kept after the first step;
+largest number refined."""
 NEGLIGIBLE_WEIGHT, REFINED_WEIGHT = 1e-3, 0.2
-"""Weight of all Gaussians that are dropped, at most, and of one that is refined, at least."""
+"""Weight of all choices that are dropped, at most; weight of a Gaussian that is refined, at least.
+"""
 N_STEPS, REFINEMENT_RATES = 4, (1.0, 0.6, 0.6, 0.6, 0.6)
 CLOSE = 1.5
 """Length of the step that ends a search or a refinement, in standard deviations."""
@@ -97,6 +100,8 @@ class Proposal:
         Log weight of each component, and log of its weighted density at its mean.
     n_informed : int
         Number q of informed coordinates.
+    n_numbers : int
+        Number of elements of all tensors that are held.
     numbers_per_row : int
         Number of elements per row in the largest tensor of `fit`.
     """
@@ -118,6 +123,7 @@ class Proposal:
         n_points = max(n_pairs, len(REFINEMENT_RATES))
         half = torch.randn(n_points, r, generator=generator, **options).to(device)
         self._points = torch.stack([half, -half], 1)  # (n_points, 2, r)
+        self.axes = factors  # until the informed directions are known
         self.axes, self.inverse, information = self._coordinates(factors, n_pairs)
         n_informed = int((information > LEAST_INFORMATION).sum(1).max())
         q = self.n_informed = min(r, max(MIN_INFORMED, n_informed))
@@ -131,13 +137,13 @@ class Proposal:
         params, jacobians = self._linearise(self._components, pad(starts, (0, r - q)), spread)
         self._params, self._jacobians = params[:, 0], jacobians[:, 0].contiguous()
         self._factors = self._factor(self._jacobians, self._params, self._complete(n_anchors))
+        self.n_numbers = sum(v.numel() for v in vars(self).values() if isinstance(v, Tensor))
         refined = 4 * N_REFINED * self._jacobians[0].numel()
         self.numbers_per_row = max(n_anchors * q * q, self._params.numel(), refined)
 
     def _coordinates(self, factors, n_pairs):
         """Axes and their inverse (K, r, r), and the mean information (K, r) in each coordinate."""
         (k, r), total = self.means.shape, 0
-        self.axes = factors
         together = max(1, MAX_NUMBERS // (r * self.likelihood.n_params))
         for point in self._points[:n_pairs].flatten(0, 1):
             parts = []
@@ -214,9 +220,9 @@ class Proposal:
         row, anchor = _likely(value, N_CHOSEN).nonzero(as_tuple=True)
         at_start = value[row, anchor]
         found = _Searches(row, anchor, self._starts[anchor], at_start, self._params[anchor])
-        # The first step, as if no cell was missing, shows which anchors matter.
+        # As if no cell was missing: this needs no factorisation for each row and anchor.
         self._search(found, self._factors[anchor], cells, 1)
-        found = found.take(_likely(found.table(found.value, value.shape), 1)[row, anchor])
+        found = found.take(_likely(found.table(found.value, value.shape), N_KEPT)[row, anchor])
         factor = self._in_parts(
             lambda row, anchor: self._factor(
                 self._jacobians[anchor], self._params[anchor], cells[row]
@@ -266,7 +272,7 @@ class Proposal:
         """Gaussians of rows, without negligible ones, weighted by their evidence."""
         log_det = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
         log_weight = found.table(found.value - log_det, shape).log_softmax(1)
-        log_weight, order = log_weight.sort(1, descending=True)
+        log_weight, order = log_weight.sort(dim=1, descending=True, stable=True)
         is_kept = _covers(log_weight)
         n_kept = int(is_kept.sum(1).max())
         log_weight = log_weight.masked_fill(~is_kept, -torch.inf).log_softmax(1)[:, :n_kept]
@@ -357,13 +363,13 @@ def _newton_step(slope, factor):
 
 def _likely(log_p, at_least):
     """Whether each of A choices is likely, at least some in each row, given log p (n, A)."""
-    log_p, order = log_p.log_softmax(1).sort(1, descending=True)
+    log_p, order = log_p.log_softmax(1).sort(dim=1, descending=True, stable=True)
     is_likely = _covers(log_p)
     is_likely[:, :at_least] = True
     return torch.zeros_like(is_likely).scatter_(1, order, is_likely)
 
 
 def _covers(log_p):
-    """Whether sorted choices (n, A) are among the likeliest, which cover all but a thousandth."""
+    """Whether sorted choices (n, A) are among the likeliest, which cover nearly all."""
     p = log_p.exp()
     return p.cumsum(1) - p < 1 - NEGLIGIBLE_WEIGHT

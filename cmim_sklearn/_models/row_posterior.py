@@ -14,6 +14,7 @@ r directions in which codes vary, q informed coordinates, P decoder outputs, C c
 
 import copy
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,13 +25,18 @@ from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
 from cmim_sklearn._models.proposal import MAX_NUMBERS, Proposal
 from cmim_sklearn._utils.device import exact_device
 
-SCORE_DRAWS, CHOICE_DRAWS = 128, 128
+N_DRAWS = 128
+"""Number of codes for each row."""
 NEAR = 12.0
 """Nats below the most likely component of the prior at which another one is left out of its sum."""
 FITTED_TOGETHER, DRAWN_TOGETHER = 256, 32
 """Maximum number of rows in a chunk."""
 CALIBRATION_ROWS, CALIBRATION_STEPS = 300, 20
 CALIBRATION_PRIOR_ROWS = 1000
+MAX_KEPT = 2**24
+"""Maximum number of elements of a `RowPosterior` that is kept: about 100 MB."""
+_KEPT = WeakKeyDictionary()
+"""`RowPosterior` by latent prior, until the next fit or the end of the encoder frees the prior."""
 
 
 class Draws(NamedTuple):
@@ -88,16 +94,16 @@ class RowPosterior:
     """
 
     def __init__(self, model: LatentModel, prior: LatentPrior):
-        self._built_for = model, model.device, prior
+        self._built_for = model, model.device
         self.model = exact_model(model)
         self.device, self.likelihood = self.model.device, self.model.likelihood
         with torch.no_grad():
             self.proposal = Proposal(self.model, prior)
 
-    def is_for(self, model, prior):
-        """Whether it was built for this model, on its current device, and this prior."""
-        built_for, device, of_prior = self._built_for
-        return built_for is model and device == model.device and of_prior is prior
+    def is_for(self, model):
+        """Whether it was built for this model, on its current device."""
+        built_for, device = self._built_for
+        return built_for is model and device == model.device
 
     def _near(self, gaussians):
         """Whether each component of the prior matters near a row's Gaussians, (n, K)."""
@@ -180,7 +186,7 @@ class RowPosterior:
         log_weights = log_weights.clamp(min=torch.finfo(log_weights.dtype).min / 1e3)
         return Draws(params.transpose(0, 1), log_weights)
 
-    def map(self, function, cells, n_draws=CHOICE_DRAWS, generator=None):
+    def map(self, function, cells, n_draws=N_DRAWS, generator=None):
         """Apply a function of `Draws` to all rows, in chunks.
 
         Parameters
@@ -190,7 +196,7 @@ class RowPosterior:
         cells : array of shape (n, n_cells)
             Cells as `Table.measure` returns them.
         n_draws : int, default=128
-            Number of codes per row; even. The default is enough for resampling and for averages.
+            Number of codes for each row; even.
         generator : torch.Generator, default=None
             Generator on the model's device. None: every row of every call uses the same noise.
 
@@ -236,6 +242,19 @@ class RowPosterior:
                         outputs.setdefault(name, []).append(values)
         back = np.argsort(torch.cat(order).numpy())
         return {name: np.concatenate(parts)[back] for name, parts in outputs.items()}
+
+
+def row_posterior(model: LatentModel, prior: LatentPrior) -> RowPosterior:
+    """`RowPosterior` of a fitted model, which is built at the first call and kept if not large.
+
+    It is not an attribute of the encoder: pickles, copies and saved files do not hold it.
+    """
+    kept = _KEPT.get(prior)
+    if kept is None or not kept.is_for(model):
+        kept = RowPosterior(model, prior)
+        if kept.proposal.n_numbers <= MAX_KEPT:
+            _KEPT[prior] = kept
+    return kept
 
 
 def exact_model(model: LatentModel) -> LatentModel:

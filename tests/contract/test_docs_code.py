@@ -11,6 +11,7 @@ import joblib
 import pytest
 
 from cmim_sklearn._encoders.base import fit, generative
+from cmim_sklearn._models import row_posterior
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -100,7 +101,7 @@ def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
     if is_short:
         monkeypatch.setattr(fit, "n_epochs", lambda *args, **kwargs: 1)
         monkeypatch.setattr(fit, "SUMMARY_ROWS", 300)
-        monkeypatch.setattr(generative, "SCORE_DRAWS", 16)
+        monkeypatch.setattr(row_posterior, "N_DRAWS", 16)
         monkeypatch.setattr(generative, "USUAL_ROWS", 5)
         request.getfixturevalue("short_calibration")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -16,7 +16,7 @@ from cmim_sklearn._likelihoods.scaling import SCALINGS
 from cmim_sklearn._models import row_posterior
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
-from cmim_sklearn._models.row_posterior import SCORE_DRAWS, RowPosterior
+from cmim_sklearn._models.row_posterior import N_DRAWS, RowPosterior
 from cmim_sklearn._tables.read import read
 from cmim_sklearn.latents import POSTERIORS
 from tests.helpers import make_mixed
@@ -170,6 +170,21 @@ def test_probabilities_of_all_combinations_of_levels_sum_to_one():
     assert drawn.sub(expected, fill_value=0).abs().sum() < 0.1
 
 
+def test_density_of_a_number_and_a_level_integrates_to_one():
+    rng = np.random.RandomState(0)
+    x = rng.randn(300)
+    X = pd.DataFrame({"x": x, "level": np.where(x + 0.5 * rng.randn(300) > 0, "high", "low")})
+    encoder = CMIMEncoder(**SMALL).fit(X)
+    grid, total = np.linspace(-6, 6, 601), 0
+    for level in ("high", "low"):
+        here = np.exp(encoder.score_samples(pd.DataFrame({"x": grid, "level": level})))
+        share = here.sum() * (grid[1] - grid[0])
+        alone = np.exp(encoder.score_samples(pd.DataFrame({"x": [np.nan], "level": level})))
+        assert share == pytest.approx(alone[0], abs=0.01)
+        total += share
+    assert total == pytest.approx(1, abs=0.01)
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
 @pytest.mark.parametrize("shape", ["counts", "mostly zero"])
 def test_probabilities_of_all_whole_numbers_sum_to_one(likelihood, shape):
@@ -230,7 +245,7 @@ def test_error_is_the_standard_deviation_over_noise(table_and_encoder):
         posterior.map(
             lambda draws, rows: {"score": draws.log_density(), "error": draws.error()},
             cells,
-            SCORE_DRAWS,
+            N_DRAWS,
             generator=torch.Generator(posterior.device).manual_seed(seed),
         )
         for seed in range(40)
@@ -242,6 +257,26 @@ def test_error_is_the_standard_deviation_over_noise(table_and_encoder):
     assert spread.mean() > 0.2 * stated.mean()
 
 
+def test_scores_are_within_their_errors_of_a_long_run(table_and_encoder):
+    table, encoder = table_and_encoder
+    posterior = RowPosterior(encoder.net_.module, encoder._latents)
+    cells = encoder.table_.measure(read(table[:40]))
+    cells[20:, : cells.shape[1] // 2] = np.nan
+
+    def score(draws, rows):
+        return {"score": draws.log_density(), "error": draws.error()}
+
+    # A generator gives each row its own noise: the errors are independent.
+    generator = torch.Generator(posterior.device).manual_seed(0)
+    found = posterior.map(score, cells, N_DRAWS, generator)
+    exact = posterior.map(score, cells, 32 * N_DRAWS, generator)["score"]
+    apart = np.abs(found["score"] - exact)
+    away = apart / np.hypot(found["error"], 1e-3)
+    assert (away < 2).mean() > 0.9
+    assert away.max() < 5
+    assert apart.mean() < 0.1
+
+
 def test_proposals_are_close_to_the_posterior(table_and_encoder):
     """The effective sample size is a good part of the number of samples."""
     table, encoder = table_and_encoder
@@ -249,9 +284,9 @@ def test_proposals_are_close_to_the_posterior(table_and_encoder):
     size = posterior.map(
         lambda draws, rows: {"size": 1 / draws.shares().square().sum(1)},
         encoder.table_.measure(read(table)),
-        SCORE_DRAWS,
+        N_DRAWS,
     )["size"]
-    assert np.median(size) > 0.3 * SCORE_DRAWS
+    assert np.median(size) > 0.3 * N_DRAWS
 
 
 def test_calibration_finds_the_noise_of_linear_rows():
@@ -328,7 +363,7 @@ def test_refinement_finds_the_mode_where_full_steps_overshoot():
     prior = LatentPrior([0.5, 0.5], [[-1.5], [1.5]], factors, [0.0], [[1.0]])
     posterior = RowPosterior(model, prior)
     cells = torch.linspace(-0.9, 0.9, 9, dtype=torch.float64)[:, None]
-    found = posterior.map(lambda draws, rows: {"score": draws.log_density()}, cells, SCORE_DRAWS)
+    found = posterior.map(lambda draws, rows: {"score": draws.log_density()}, cells, N_DRAWS)
     grid = torch.linspace(-5, 5, 4001, dtype=torch.float64)
     log_prior = torch.distributions.Normal(torch.tensor([[-1.5], [1.5]]), 0.7).log_prob(grid)
     log_joint = KnownNoise().log_density(grid.exp(), cells) + log_prior.logsumexp(0) - np.log(2)

@@ -1,7 +1,9 @@
 """Log-likelihoods of rows and of single cells."""
 
 import copy
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
@@ -11,7 +13,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from cmim_sklearn import CMIMEncoder
-from cmim_sklearn._encoders.base import generative
+from cmim_sklearn._models import row_posterior
 from cmim_sklearn._models.row_posterior import RowPosterior
 from tests.helpers import LIBRARIES
 
@@ -95,7 +97,7 @@ def built(monkeypatch):
             entries.append(parts)
             super().__init__(*parts)
 
-    monkeypatch.setattr(generative, "RowPosterior", Counted)
+    monkeypatch.setattr(row_posterior, "RowPosterior", Counted)
     return entries
 
 
@@ -121,20 +123,63 @@ def test_the_row_posterior_is_built_once_for_each_fit(mixed, quick, built):
     assert len(built) == 6
 
 
+def test_a_large_row_posterior_is_not_kept(mixed, quick, built, monkeypatch):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    scores = encoder.score_samples(mixed[:9])
+    monkeypatch.setattr(row_posterior, "MAX_KEPT", 10)
+    for again in (copy.deepcopy(encoder), copy.deepcopy(encoder)):
+        for _ in range(2):
+            np.testing.assert_array_equal(again.score_samples(mixed[:9]), scores)
+    assert len(built) == 5
+
+
+@pytest.mark.parametrize("end", ["fit", "partial_fit", "fit_schema", "delete"])
+def test_a_row_posterior_is_freed_with_its_fit(mixed, quick, end):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    encoder.score_samples(mixed[:2])
+    kept = weakref.ref(row_posterior.row_posterior(encoder._model(), encoder._latents))
+    assert kept() is not None
+    if end == "delete":
+        del encoder
+    else:
+        getattr(encoder, end)(mixed)
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_row_posterior_is_that_of_one_model_on_one_device(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    model = encoder._model()
+    kept = row_posterior.row_posterior(model, encoder._latents)
+    assert kept.is_for(model)
+    assert not kept.is_for(copy.deepcopy(model))
+    assert not kept.is_for(model.to("meta"))
+
+
+def test_scores_have_the_same_bits_on_two_threads(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    expected = encoder.score_samples(mixed[:9])
+    encoder.set_params(net_params={"n_threads": 2})
+    np.testing.assert_array_equal(copy.deepcopy(encoder).score_samples(mixed[:9]), expected)
+
+
 def test_use_does_not_change_the_state_of_an_encoder(mixed, quick):
     encoder = CMIMEncoder(**quick).fit(mixed)
-    before = joblib.hash(encoder)
+    encoder.transform(mixed[:5])
+    before, names = joblib.hash(encoder), set(vars(encoder))
     encoder.score_samples(mixed[:5])
     encoder.impute(mixed[:5])
     assert joblib.hash(encoder) == before
+    assert set(vars(encoder)) == names
 
 
 def test_threads_share_a_row_posterior(mixed, quick):
     encoder = CMIMEncoder(**quick).fit(mixed)
-    expected = copy.deepcopy(encoder).score_samples(mixed[:20])
+    expected = copy.deepcopy(encoder).score_samples(mixed)
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(encoder.score_samples, [mixed[:20]] * 4):
-            np.testing.assert_array_equal(found, expected)
+        parts = [mixed[start : start + 40] for start in range(0, len(mixed), 40)]
+        found = np.concatenate(list(pool.map(encoder.score_samples, parts)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_grid_search_uses_the_scores(mixed):
