@@ -37,10 +37,10 @@ from cmim_sklearn.latents import LOG_2PI
 LEAST_INFORMATION, MIN_INFORMED = 0.3, 8
 """Information of an informed coordinate, of which the prior has 1; number of informed coordinates
 in any case."""
-N_ANCHORS, N_CHOSEN, N_KEPT, N_REFINED = 32, 8, 1, 2
+N_ANCHORS, N_CHOSEN, N_KEPT, N_REFINED = 32, 24, 6, 2
 """Anchors of a single component; least number chosen for a row, and kept after the first step;
 largest number refined."""
-NEGLIGIBLE_WEIGHT, REFINED_WEIGHT = 1e-3, 0.2
+NEGLIGIBLE_WEIGHT, REFINED_WEIGHT = 1e-4, 0.2
 """Weight of all choices that are dropped, at most; weight of a Gaussian that is refined, at least.
 """
 N_STEPS, REFINEMENT_RATES = 4, (1.0, 0.6, 0.6, 0.6, 0.6)
