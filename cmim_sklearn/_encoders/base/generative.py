@@ -277,7 +277,8 @@ class _GenerativeEncoder(_LatentEncoder):
         -----
         The single estimate is a weighted mean of two: the expectation under the model of
         `score_samples`, and the encoder's reconstruction of the row. The more cells are observed,
-        the larger the weight of the latter. Samples come from the model alone.
+        the larger the weight of the latter. Samples come from the model alone. The first call after
+        a fit takes longer, see `score_samples`.
         """
         self._check_use()
         if n_draws is not None:
