@@ -110,7 +110,7 @@ def test_conditional_samples_have_the_conditional_distribution(linear):
     encoder, mean, covariance, fresh = linear
     given = {2: float(fresh[0, 2]), 7: float(fresh[0, 7])}
     seen, hidden = [2, 7], [0, 1, 9]
-    drawn = encoder.sample(3000, conditions=given, random_state=0)
+    drawn = encoder.sample(10_000, conditions=given, random_state=0)
     expected, left = conditional(mean, covariance, fresh[:1], seen, hidden)
     np.testing.assert_allclose(drawn[:, hidden].mean(0), expected[0], atol=0.1)
     np.testing.assert_allclose(np.cov(drawn[:, hidden].T), left, atol=0.06 * left.max())
