@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import bare, report, run
+from benchmarks.speed import bare, busy, report, run
 from benchmarks.speed.stopwatch import Cost, interleave, quotients, timed
 from benchmarks.tools import memory
 from cmim_sklearn.objectives import cmim, mim
@@ -104,6 +104,15 @@ def test_the_stored_measurements_give_the_stored_tables(tmp_path):
         (tmp_path / name).write_text((report.HERE / name).read_text())
     report.write_report(tmp_path)
     assert (tmp_path / "SPEED.md").read_text() == (report.HERE / "SPEED.md").read_text()
+
+
+def test_busy_processes(tmp_path, capsys):
+    busy.main(["--quick", "--out", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "busy.csv")
+    assert found["busy processes"].max() == busy.joblib.cpu_count()
+    assert found["x idle on one thread"][0] == 1
+    assert (found["seconds"] > 0).all()
+    assert capsys.readouterr().out.count("\n") == len(found) + 2
 
 
 def test_unknown_measurements_raise(tmp_path, capsys):
