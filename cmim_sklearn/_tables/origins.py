@@ -128,15 +128,17 @@ class Origin:
 
     def changed(self, values):
         """Numbers of a collection that their distances change."""
-        exact = np.empty(len(values), dtype=object)
-        exact[:] = list(values)
-        back = self.absolute(self.relative(exact)).tolist()
-        return [value for value, other in zip(exact, back, strict=True) if value != other]
+        back = self.absolute(self.relative(_objects(values))).tolist()
+        return [value for value, other in zip(values, back, strict=True) if value != other]
 
     def summary(self, summary):
         """`ColumnSummary` of the distances, from that of the numbers."""
-        found = np.array(list(summary.distinct), dtype=object)
-        return summary.moved(self.span, set(self.relative(found).tolist()), self.scale)
+        distinct = self.relative(_objects(summary.distinct)).tolist()
+        return summary.moved(self.span, set(distinct), self.scale)
+
+
+def _objects(values):
+    return np.array([*values, None], dtype=object)[:-1]
 
 
 def _units(value, scale):
@@ -186,10 +188,15 @@ def _warn_of_float_codes(name):
 
 def _warn_of_changed(name, found, origin, scale):
     """Warn if float64 changes some numbers of a column, even as distances from their origin."""
-    if origin is not None:
-        changed = origin.changed(found)
-    else:
+    if origin is None:
         changed = [v for v in found if _units(float(v), scale) != _units(v, scale)]
+    else:
+        changed = origin.changed(found)
+        if scale:  # a fraction that occurs once, alone at its distance, is rounded like a float
+            shared = Counter(origin.relative(_objects(found)).tolist())
+            distances = origin.relative(_objects(changed)).tolist()
+            pairs = zip(changed, distances, strict=True)
+            changed = [v for v, distance in pairs if found[v] > 1 or shared[distance] > 1]
     if changed:
         warnings.warn(
             f"Column {name!r} has {len(found)} distinct numbers, so far apart that double "

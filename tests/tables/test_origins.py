@@ -1,13 +1,16 @@
 """Origins of columns that float64 cannot hold exactly."""
 
 from collections import Counter
+from contextlib import nullcontext
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cmim_sklearn._tables import origins
-from cmim_sklearn._tables.origins import Origin
+from cmim_sklearn._tables.origins import Origin, find_origins
+from cmim_sklearn._tables.read import read
 from cmim_sklearn._tables.wide import MAX_SCALE
 from tests.helpers import objects
 
@@ -96,3 +99,23 @@ def test_floats_are_the_decimals_that_they_are_written_as():
 def test_impossible_kept_numbers_raise(kept):
     with pytest.raises(ValueError, match=rf"ke.*; got .{kept[0]}"):
         Origin(0, 2**60 + 1, 0, kept)
+
+
+REPEATED = {
+    "ids": ([2**60 + 7919 * i for i in range(1500)] + [-1], 1, True),
+    "near ids": ([2**60 + 7919 * i for i in range(1500)], 1, False),
+    "few ids": ([2**60 + 7919 * i for i in range(900)] + [-1], 1, False),
+    "thirds": ([Decimal(i) / 3 for i in range(1500)], 1, False),
+    "repeated thirds": ([Decimal(i) / 3 for i in range(1500)], 2, True),
+    "near thirds": ([Decimal(i) / 3 + 10**9 for i in range(1500)] + [Decimal("1E-19")], 1, False),
+    "equal": ([Decimal(i) / 10**19 + i % 2 * 10**9 for i in range(1500)], 1, True),
+}
+
+
+@pytest.mark.parametrize(("column", "n_times", "warns"), REPEATED.values(), ids=REPEATED)
+def test_numbers_that_cannot_be_kept_are_named(column, n_times, warns):
+    """1,000 numbers are kept. Of fractions, those that repeat or are equal as floats are named."""
+    frame = read(pd.DataFrame({"k": pd.Series(column * n_times, dtype=object)}))
+    message = r"'k' has \d+ distinct numbers, so far apart that double precision cannot hold \d+ of"
+    with pytest.warns(UserWarning, match=message) if warns else nullcontext():
+        find_origins(frame, ["gaussian"], None)
