@@ -160,7 +160,8 @@ def find_origins(frame, kinds, summaries):
             continue
         if LIKELIHOODS[kind].is_count:  # which are limited, and cannot be relative
             continue
-        ends = set() if summaries is None else {summaries[p].low, summaries[p].high}
+        has_ends = summaries is not None and summaries[p].n_seen
+        ends = {summaries[p].low, summaries[p].high} if has_ends else set()
         if values.dtype != object and not any(map(is_exact_object, ends)):
             continue
         as_numbers(values, frame.name(p), frame.first_row)  # raises if one is too large

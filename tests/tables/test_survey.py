@@ -29,3 +29,6 @@ def test_a_constant_sample_gets_the_exact_extremes_of_all_rows(sample, others, e
     varied = np.array([1.0, 2.0])
     frame = Frame(frame.layout, [varied], [NUMBER], None)
     assert with_extremes(frame, [summary]).columns[0] is varied
+    empty = np.full(3, np.nan)
+    frame = Frame(frame.layout, [empty], [NUMBER], None)
+    assert with_extremes(frame, [ColumnSummary().add(empty)]).columns[0] is empty

@@ -376,3 +376,11 @@ def test_decimals_of_a_stream_have_the_schema_of_the_whole(first, second, option
         state["blocks"] = [block for block in state["blocks"] if block["positions"] == [0]]
         assert len(state["blocks"]) == 1
     assert repr(states[0]) == repr(states[1])
+
+
+def test_decimals_without_any_value_are_read_from_a_stream(tmp_path):
+    X = pa.table({"k": pa.array([None] * N, pa.decimal128(25, 2)), "x": range(N)})
+    pq.write_table(X, tmp_path / "a.parquet", row_group_size=30)
+    with pytest.warns(UserWarning, match="Columns without any value in fit: 'k'"):
+        encoder = small_encoder(max_iter=1).fit_parquet(tmp_path / "a.parquet", buffer_rows=20)
+    assert values(encoder.sample(2)) == [None, None]
