@@ -91,7 +91,7 @@ CHECKS = {  # of values that the blocks of a page leave behind; names is their n
 )
 @pytest.mark.parametrize("is_short", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
-    """Blocks of a page share one namespace. Short: fits of 1 epoch, 16 latent samples per row."""
+    """Blocks of a page share one namespace. Short: fits of 1 epoch."""
     for library in LIBRARIES:
         pytest.importorskip(library)
     import matplotlib
@@ -100,7 +100,6 @@ def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
     if is_short:
         monkeypatch.setattr(fit, "n_epochs", lambda *args, **kwargs: 1)
         monkeypatch.setattr(fit, "SUMMARY_ROWS", 300)
-        monkeypatch.setattr(generative, "SCORE_DRAWS", 16)
         monkeypatch.setattr(generative, "USUAL_ROWS", 5)
         request.getfixturevalue("short_calibration")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
