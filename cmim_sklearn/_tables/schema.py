@@ -9,6 +9,7 @@ import numpy as np
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
+from cmim_sklearn._likelihoods.summary import ColumnSummary
 from cmim_sklearn._tables.dtypes import Layout, is_same_name
 from cmim_sklearn._tables.origins import Origin, find_origins
 from cmim_sklearn._tables.read import (
@@ -104,6 +105,9 @@ class Table:
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
         kinds, summaries = _with_constants(frame, kinds, summaries)
         origins = find_origins(frame, kinds, summaries)
+        if summaries is None and origins:
+            pairs = zip(frame.columns, kinds, strict=True)
+            summaries = [ColumnSummary(kind == "categorical").add(column) for column, kind in pairs]
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]

@@ -158,7 +158,7 @@ def test_categories_in_a_numeric_column_are_checked_for_infinities(value, mixed)
         other = other.astype({"age": "category"})
     except OverflowError:
         pytest.skip("this version of pandas has no categories of this value")
-    with pytest.raises(ValueError, match=r"'age'.*got inf in row 4"):
+    with pytest.raises(ValueError, match=r"'age'.*got (inf|1.00e.400) in row 4"):
         table.encode(read(other))
 
 
