@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from cmim_sklearn._likelihoods.base import Likelihood, log_unknown, only, uniform_noise
 from cmim_sklearn._likelihoods.scaling import SINGLE_PRECISION
 from cmim_sklearn._likelihoods.summary import summarise
-from cmim_sklearn._utils.levels import level_of, plain_level
+from cmim_sklearn._utils.levels import level_of, plain_level, twin_of
 
 
 class Bernoulli(Likelihood):
@@ -51,8 +51,10 @@ class Bernoulli(Likelihood):
     def fit(cls, columns, names, *, summaries=None, **options):
         """Learn the two values of each column; 0 and 1 for a column with fewer than two."""
         values, summaries = [], summaries or summarise(columns)
-        for summary, name in zip(summaries, names, strict=True):
-            seen = sorted(summary.distinct)
+        for column, summary, name in zip(columns, summaries, names, strict=True):
+            # Objects are numbers that float64 may not hold.
+            number = _exact if column.dtype == object else float
+            seen = list(map(number, sorted(summary.distinct)))
             if len(seen) == 2:
                 values.append(seen)
             elif set(seen) <= {0.0, 1.0}:
@@ -75,7 +77,7 @@ class Bernoulli(Likelihood):
             if self._are_exact[c]:
                 code = {pair[0]: 0.0, pair[1]: 1.0, None: np.nan}
                 seen = [None if v != v else v for v in column.tolist()]
-                out[:, c] = [code.get(v, -1.0) for v in seen]
+                out[:, c] = [code.get(v, code.get(twin_of(v), -1.0)) for v in seen]
                 continue
             kind = np.float32 if self.in_single[c] else np.float64
             with np.errstate(over="ignore", under="ignore"):
@@ -118,23 +120,29 @@ class Bernoulli(Likelihood):
 
     def log_density(self, params, cells):
         """Log probability of each cell; 1 / (n + 3) for a value that is neither of the two."""
-        x = cells[:, :, 0]
+        params, x = torch.broadcast_tensors(params, cells[..., 0])
         return torch.where(x == -1, self._log_unknown, self.log_prob(params, x, self.observed(x)))
 
     def surrogate(self, params, cells):
-        x = cells[:, :, 0]
-        observed = self.observed(x)
-        gradient = torch.where(observed, x - torch.sigmoid(params), 0.0)
-        return self.log_prob(params, x, observed), gradient
+        params, x = torch.broadcast_tensors(params, cells[..., 0])
+        return self.log_prob(params, x, self.observed(x))
+
+    def surrogate_gradient(self, params, cells):
+        x = cells[..., 0]
+        return torch.where(self.observed(x), x - torch.sigmoid(params), 0.0)
 
     def fisher_factor(self, jacobian, params, cells):
         p = torch.sigmoid(params)
-        return jacobian * (p * (1 - p) * self.observed(cells[:, :, 0])).sqrt().unsqueeze(-1)
+        return jacobian * (p * (1 - p) * self.observed(cells[..., 0])).sqrt().unsqueeze(-1)
 
     def expected(self, params, weights, columns=None):
         """More likely raw value of each cell."""
         p = (torch.sigmoid(params) * weights.unsqueeze(-1)).sum(1)
         return only(self.decode(p.cpu().numpy()), columns)
+
+
+def _exact(value):
+    return int(value) if isinstance(value, float) else value
 
 
 def _number(value):

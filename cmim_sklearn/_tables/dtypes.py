@@ -19,6 +19,8 @@ TUPLES, RANGE = {"dtype": "tuples"}, {"dtype": "range"}
 """Descriptions of a MultiIndex and of a RangeIndex of columns."""
 MAX_DIGITS = 76
 """Maximum precision of a decimal dtype, that of Arrow's decimal256."""
+FLOAT_DIGITS = 15
+"""Number of digits up to which float64 holds all Decimals."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def is_name(name):
 
 
 def is_same_name(one, other):
-    """Whether two column names are equal; NaN equals NaN."""
+    """Whether two column names are equal; NaN equals NaN, also within tuples."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(is_same_name, one, other))
     return one == other or (one != one and other != other)
 
 
@@ -119,6 +123,12 @@ def scale_of(description):
     """Number of decimals of Decimals, fixed by their dtype or seen in fit; None for others."""
     of = description["of"] if description["dtype"] == "arrow" else description
     return max(0, of["scale"]) if "scale" in of else None
+
+
+def has_long_decimals(description):
+    """Whether a dtype is one of Decimals with more digits than float64 holds."""
+    of = description["of"] if description["dtype"] == "arrow" else description
+    return of.get("precision", 0) > FLOAT_DIGITS
 
 
 def is_object(description):

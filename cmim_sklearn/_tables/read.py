@@ -24,18 +24,19 @@ from cmim_sklearn._tables.dtypes import (
     NAMES,
     Layout,
     describe_header,
+    has_long_decimals,
     is_name,
     is_object,
-    scale_of,
 )
 from cmim_sklearn._tables.native import integers, levels_and_codes, listed
+from cmim_sklearn._tables.sizes import check_exact, finite
 from cmim_sklearn._tables.wide import EXACT, decimals_of, is_wide
+from cmim_sklearn._utils.levels import twin_of
 from cmim_sklearn._utils.messages import shown
 
 NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
 """Cells of a long table that are read together (about 20 MB), and the minimum number of rows."""
-
 TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 DATETIME_ADVICE = (
@@ -55,8 +56,9 @@ class Frame:
     layout : Layout
     columns : list of arrays of shape (n,)
         Numbers and booleans as float64 with NaN where missing, categories as object with None.
-        Integers beyond 2**53 and Decimals make a column of numbers object with None, too. Columns
-        may share memory with the user's table, so they must not be modified.
+        Integers beyond 2**53 make a column of numbers object with None, too, and so do Decimals, in
+        a dtype if it has more than 15 digits. Columns may share memory with the user's table, so
+        they must not be modified.
     types : list of {"number", "boolean", "category"}
         Type of each column by its dtype, or by its values if the dtype is object.
     native : object
@@ -232,12 +234,11 @@ def _read_series(series, description, name, first_row, was_category):
     if dtype.is_integer():
         return integers(series), NUMBER, {}
     if dtype.is_numeric():
+        if has_long_decimals(description):
+            return listed(series), NUMBER, {}
         floats = series if isinstance(dtype, nw.Float64) else series.cast(nw.Float64)
-        values = _finite(floats.to_numpy().astype(np.float64, copy=False), name, first_row)
-        scale = scale_of(description)
-        if scale is not None and is_wide(values, scale):
-            values = listed(series)
-        return values, NUMBER, {}
+        values = floats.to_numpy().astype(np.float64, copy=False)
+        return finite(values, name, first_row), NUMBER, {}
     if dtype == nw.Object and type(series.to_native()).__module__.startswith("polars"):
         raise TypeError(
             f"Column {name!r} has the polars dtype Object. Cast it to numbers or strings first."
@@ -277,7 +278,7 @@ def _read_array(X, known_types, first_row) -> Frame:
         columns = list(values.T)
         # All columns at once: rows may come one at a time.
         if X.dtype.kind == "f" and (np.abs(values) > MAX_SIZE).any():
-            columns = [_finite(column, c, first_row) for c, column in enumerate(columns)]
+            columns = [finite(column, c, first_row) for c, column in enumerate(columns)]
         elif X.dtype.kind != "f" and is_wide(values):
             columns = [
                 exact.astype(object) if is_wide(column) else column
@@ -313,6 +314,9 @@ def _unmasked(X):
 
 def read_objects(values, name, first_row=0, *, is_category=False):
     """Read Python objects: as numbers or booleans if all of them are, otherwise as categories.
+
+    Numbers of other types, such as fractions.Fraction, become floats. Floats in a column with
+    Decimals become Decimals.
 
     Returns
     -------
@@ -354,11 +358,16 @@ def read_objects(values, name, first_row=0, *, is_category=False):
         )
         if only_booleans and np.isin(as_float[~np.isnan(as_float)], [0.0, 1.0]).all():
             return as_float, BOOLEAN, {}
-        as_float = _finite(as_float, name, first_row)
         if any(issubclass(kind, Decimal) for kind in found):
-            return _plain(values, found), NUMBER, {"scale": decimals_of(values)}
+            exact = _plain(values, found)
+            exact[:] = [twin_of(v) if isinstance(v, float) else v for v in exact]
+            check_exact(exact, as_float, name, first_row)
+            return exact, NUMBER, {"scale": decimals_of(exact)}
         if any(issubclass(kind, int | np.integer) for kind in found) and is_wide(as_float):
-            return _plain(values, found), NUMBER, {}
+            exact = _plain(values, found)
+            check_exact(exact, as_float, name, first_row)
+            return exact, NUMBER, {}
+        as_float = finite(as_float, name, first_row)
         are_floats = all(issubclass(kind, float | np.floating) for kind in found)
         has_float = are_floats and not np.isnan(as_float).all()
         return as_float, NUMBER, {"of": "float"} if has_float else {}
@@ -405,18 +414,6 @@ def as_objects(values):
     return objects
 
 
-def _finite(values, name, first_row):
-    is_too_large = np.abs(values) > MAX_SIZE
-    if is_too_large.any():
-        row = np.flatnonzero(is_too_large)[0]
-        raise ValueError(
-            f"Column {name!r} must hold numbers from {-MAX_SIZE:g} to {MAX_SIZE:g}, or NaN; got "
-            f"{values[row]:.3g} in row {first_row + row}. Replace it with NaN to treat it as "
-            "missing, or with a smaller number."
-        )
-    return values
-
-
 def as_numbers(values, name, first_row=0, held="numbers"):
     """Convert a column that held numbers or booleans in fit to float64 (n,).
 
@@ -435,7 +432,7 @@ def as_numbers(values, name, first_row=0, held="numbers"):
                 f"{first_row + row}. Convert the column to {held}, or fit again."
             )
         out[row] = np.nan if value is None else _as_float(value)
-    return _finite(out, name, first_row)
+    return finite(out, name, first_row, values)
 
 
 def is_missing(values):

@@ -6,6 +6,7 @@ are not imported: an encoder can be loaded and used without the library of the t
 """
 
 import re
+from fractions import Fraction
 from numbers import Integral, Number, Real
 
 import numpy as np
@@ -16,12 +17,16 @@ from cmim_sklearn._tables.dtypes import (
     SPARSE,
     TUPLES,
     as_numpy,
+    float_type,
+    integer_bounds,
     is_name,
     is_object,
+    number_bounds,
+    scale_of,
     sparse_fill,
 )
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, MAX_SIZE, NUMBER
-from cmim_sklearn._tables.wide import MAX_SCALE
+from cmim_sklearn._tables.wide import MAX_SCALE, decimals_of
 from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn._utils.messages import shown
 
@@ -50,7 +55,7 @@ def check_layout(layout):
         raise ValueError(f"columns of an array must have one dtype; got {shown(dtypes)}.")
     _check_names(library, names or [])
     if layout.header is not None:
-        _check_header(layout.header, names)
+        _check_header(layout)
     for position, description in enumerate(dtypes):
         if not _is_known(library, description):
             raise ValueError(
@@ -73,17 +78,29 @@ def _check_names(library, names):
         raise ValueError(f"column names must be different; got {shown(names)}.")
 
 
-def _check_header(header, names):
-    """Check the index of the columns of a pandas table."""
+def _check_header(layout):
+    """Check that the index of the columns of a pandas table can hold their names."""
+    header, names = layout.header, layout.names
     of, n_levels = header["of"], len(header["names"])
-    if of == TUPLES:
-        is_sound = all(isinstance(name, tuple) and len(name) == n_levels for name in names)
-    else:
-        is_sound = n_levels == 1 and (of != RANGE or all(type(name) is int for name in names))
-    if not is_sound or not all(map(is_name, header["names"])):
-        raise ValueError(f"the index of columns {shown(header)} does not suit {shown(names)}.")
     if of not in (TUPLES, RANGE) and not _is_known("pandas", of):
         raise ValueError(f"unknown dtype {shown(of)} of pandas in the saved schema.")
+    if of == TUPLES:
+        is_sound = all(isinstance(name, tuple) and len(name) == n_levels for name in names)
+    elif of == RANGE:
+        is_sound = all(type(name) is int for name in names) and _are_evenly_spaced(names)
+    else:
+        held = [name for name in names if name is not None and name == name]
+        is_sound = len(held) == len(names) or _can_be_missing(layout, of)
+        if "categories" in of:
+            is_sound &= set(held) <= set(_levels(of["categories"]))
+        elif not is_object(of):
+            is_sound &= _can_hold(of, held)
+    if (of != TUPLES and n_levels != 1) or not is_sound or not all(map(is_name, header["names"])):
+        raise ValueError(f"the index of columns {shown(header)} does not suit {shown(names)}.")
+
+
+def _are_evenly_spaced(names):
+    return len(set(np.diff(np.array(names, dtype=object)))) < 2
 
 
 def check_columns(table):
@@ -94,14 +111,20 @@ def check_columns(table):
     ValueError
         If decoded values would not fit the dtype. The message names the column.
     """
+    unknown = set(table.origins) - set(range(len(table.types)))
+    if unknown:
+        raise ValueError(f"unknown columns {shown(unknown)} with an origin in the saved schema.")
     for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
         for c, position in enumerate(block.positions):
             description, kind = table.layout.dtype_of(position), table.types[position]
             levels = list(likelihood.levels_of(c)) if likelihood.has_levels else []
+            held, origin = levels if likelihood.n_seen[c] else [], table.origins.get(position)
             if (
                 not _fits(description, kind, levels)
                 or (kind == CATEGORY and likelihood.takes != CATEGORY)
+                or (kind != NUMBER and origin is not None)
                 or (likelihood.n_seen[c] == 0 and not _can_be_missing(table.layout, description))
+                or not (kind != NUMBER or _can_hold_numbers(description, held, likelihood, origin))
             ):
                 names = table.layout.names
                 raise ValueError(
@@ -118,13 +141,33 @@ def _fits(description, kind, levels):
         return False
     levels = [] if levels == [None] else levels  # a column without any value
     if kind != CATEGORY:
-        return all(isinstance(v, Number) and abs(v) <= MAX_SIZE for v in levels)
+        return all(isinstance(v, Number) and abs(v) < np.inf for v in levels)
     if "categories" in of:
         return set(levels) <= set(_levels(of["categories"]))
     if of["dtype"] == "dictionary":
         fits_index = len(levels) <= np.iinfo(of["index"]).max + 1
         return fits_index and _can_hold({"dtype": of["of"]}, levels)
     return _can_hold(of, levels)
+
+
+def _can_hold_numbers(description, levels, likelihood, origin):
+    """Whether a dtype can store the levels of a column of numbers, and those from its origin."""
+    scale, bounds = scale_of(description), number_bounds(description)
+    if origin is not None:
+        are_floats = levels and all(isinstance(v, float) for v in levels)
+        if are_floats or likelihood.takes == CATEGORY or likelihood.is_count:
+            return False
+        if float_type(description) or origin.scale != (scale or 0):
+            return False
+        unit = Fraction(1, 10**origin.scale)
+        levels = [*levels, origin.low * unit, origin.high * unit]
+    if likelihood.takes != CATEGORY and not all(abs(v) <= MAX_SIZE for v in levels):
+        return False
+    if bounds is not None and not all(bounds[0] <= v <= bounds[1] for v in levels):
+        return False
+    if is_object(description) or scale is None:
+        return integer_bounds(description) is None or all(v == int(v) for v in levels)
+    return all(decimals_of([v]) <= scale for v in levels)
 
 
 def _can_be_missing(layout, description):

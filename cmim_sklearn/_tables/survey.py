@@ -93,7 +93,7 @@ def with_extremes(frame, summaries):
     """Sample to fit scalings to; columns constant in it also get the extremes of all rows."""
     columns = [
         values
-        if kind == CATEGORY or len(distinct(values)) > 1
+        if kind == CATEGORY or not summary.n_seen or len(distinct(values)) > 1
         else _with_ends(values, summary.low, summary.high)
         for values, kind, summary in zip(frame.columns, frame.types, summaries, strict=True)
     ]

@@ -10,9 +10,14 @@ MAX_SCALE = 100
 """Largest number of decimals of a column of Decimals."""
 
 
-def is_wide(values, scale=0):
-    """Whether float64 may not be exact for one of values (n,) that have `scale` decimals."""
-    return bool((np.abs(values) >= EXACT / 10.0**scale).any())
+def exact_below(scale):
+    """Number of units of 10**-scale below which all numbers of a column differ in float64."""
+    return 1e15 if scale else EXACT
+
+
+def is_wide(values):
+    """Whether float64 may not be exact for one of whole numbers (n,)."""
+    return bool((np.abs(values) >= EXACT).any())
 
 
 def is_exact_object(value):
@@ -21,9 +26,16 @@ def is_exact_object(value):
 
 
 def decimals_of(values):
-    """Largest number of decimals, at most `MAX_SCALE`, of the Decimals among values."""
-    places = [-v.as_tuple().exponent for v in values if isinstance(v, Decimal) and v.is_finite()]
-    return min(max([0, *places]), MAX_SCALE)
+    """Largest number of decimals of the Decimals among values; without zeros after `MAX_SCALE`."""
+    return max([0, *(_decimals(v) for v in values if isinstance(v, Decimal) and v.is_finite())])
+
+
+def _decimals(value):
+    digits, exponent = value.as_tuple()[1:]
+    if exponent < -MAX_SCALE:
+        n_zeros = len(digits) - len(bytes(digits).rstrip(b"\0"))
+        exponent = min(exponent + n_zeros, -MAX_SCALE) if value else -MAX_SCALE
+    return -exponent
 
 
 def distinct(values):

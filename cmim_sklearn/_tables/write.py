@@ -108,11 +108,12 @@ def _with_numbers(description, fitted):
 
 def _as_stored(values, description):
     """Round numbers for an integer dtype, and clip them to the bounds of their dtype."""
-    # Exact numbers are integers, or Decimals within the range seen in fit.
-    bounds = (integer_bounds if values.dtype == object else number_bounds)(description)
-    if bounds is None:
+    bounds, scale = number_bounds(description), scale_of(description)
+    if bounds is None or (values.dtype == object and float_type(description)):
         return values
-    if values.dtype == object:
+    if values.dtype == object:  # exact numbers
+        if scale is not None:
+            bounds = [Decimal(f"{round(bound * 10**scale)}E-{scale}") for bound in bounds]
         clipped = [v if v is None else min(max(v, bounds[0]), bounds[1]) for v in values]
         return np.array(clipped, dtype=object)
     if integer_bounds(description):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
+from cmim_sklearn._likelihoods.summary import summarise
 from tests.helpers import measured, objects
 
 
@@ -76,3 +77,19 @@ def test_whole_values_are_not_rounded_to_single_precision():
     rounded = np.array([0.1, 7.0], np.float32).astype(float)
     encoded = likelihood.encode([np.array([2.0**24, 2.0**24 + 1]), rounded])
     np.testing.assert_array_equal(encoded, [[1, 0], [-1, 1]])
+
+
+def test_floats_and_the_decimals_that_they_are_written_as_are_one_value():
+    column = objects(Decimal("0.1"), None, Decimal("12345678901234567.1"))
+    likelihood = Bernoulli.fit([column], ["c"])
+    encoded = likelihood.encode([np.array([0.1, np.nan, 0.10000000000000002])])[:, 0]
+    np.testing.assert_array_equal(encoded, [0, np.nan, -1])
+    assert likelihood.encode([objects(0.1, Decimal("0.10"))])[:, 0].tolist() == [0, 0]
+
+
+def test_values_are_exact_in_columns_of_objects_only():
+    summaries = summarise([objects(Decimal("0.1"), Decimal("0.3"))])
+    likelihood = Bernoulli.fit([np.array([0.1, 0.3])], ["c"], summaries=summaries)
+    assert repr(likelihood.values) == "[(0.1, 0.3)]"
+    likelihood = Bernoulli.fit([objects(2.0**60, 5)], ["c"])
+    assert repr(likelihood.values) == f"[(5, {2**60})]"

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -329,3 +330,95 @@ def test_an_encoder_is_used_without_the_library_of_fit(short_calibration, tmp_pa
     monkeypatch.setitem(sys.modules, "polars", None)
     again = CMIMEncoder.load(tmp_path / "model")
     np.testing.assert_array_equal(again.transform(frame), encoder.transform(frame))
+
+
+def with_origin(low, high, scale=0, **options):
+    return {"origins": [[0, {"low": low, "high": high, "scale": scale} | options]]}
+
+
+EXACT = {
+    "int64": pa.array([-1, 2**60 + 1, 2**61 + 1] * 20),
+    "two": pa.array([-1, 2**60 + 1] * 30),
+    "decimal": pa.array([Decimal("0.1"), Decimal("12345678901234567.1"), None] * 20),
+    "levels": pa.array([Decimal("0.1"), Decimal("0.3")] * 30, pa.decimal128(3, 1)),
+    "float": pa.array([0.5, 1.5] * 30),
+    "bool": pa.array([True, False] * 30),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("int64", with_origin(-1, 2**63)),
+        ("int64", with_origin(-(2**63) - 1, 0)),
+        ("int64", with_origin(-1, 2**60, 1)),
+        ("int64", {"origins": [[1, {"low": 0, "high": 1, "scale": 0}]]}),
+        ("two", {"values": [[0.0, 1.0]]}),
+        ("two", {"values": [[0, 2**63]]}),
+        ("decimal", with_origin(10**30, 10**30, 1)),
+        ("decimal", with_origin(1, 12345678901234567, 7)),
+        ("decimal", {"origins": [], "values": [[0.0, 1e30]]}),
+        ("levels", {"values": [[0.1, 100.0]]}),
+        ("levels", {"values": [[["decimal", "0.1"], ["decimal", "0.12"]]]}),
+        ("float", with_origin(0, 2**60)),
+        ("float", {"values": [[0.5, 2e305]]}),
+        ("bool", with_origin(0, 2**60)),
+    ],
+)
+def test_exact_numbers_that_do_not_fit_their_dtype_are_rejected(name, changes):
+    table = fitted(pa.table({"x": EXACT[name]}))
+    check_columns(table)
+    state = copy.deepcopy(table.state())
+    state["origins"] = changes.get("origins", state["origins"])
+    state["blocks"][0]["fitted"] |= {k: v for k, v in changes.items() if k != "origins"}
+    with pytest.raises(ValueError, match=r"column.* (must have a dtype|with an)"):
+        check_columns(Table.from_state(state))
+
+
+def test_schemas_without_kept_numbers_are_read():
+    table = fitted(pa.table({"x": EXACT["int64"]}))
+    state = table.state()
+    assert state["origins"][0][1].pop("kept") == [-1, 2**60 + 1, 2**61 + 1]
+    old = Table.from_state(state)
+    check_columns(old)
+    encoded = table.encode(read(pa.table({"x": EXACT["int64"]})))
+    assert table.raw_columns(encoded)[0][1] == 2**60 + 1
+    assert old.raw_columns(encoded)[0][1] == 2**60 - 1
+
+
+@pytest.mark.parametrize(
+    ("names", "of"),
+    [
+        ([0, 5, 1], {"dtype": "range"}),
+        ([0, "a"], {"dtype": "range"}),
+        ([300, 5, 1], {"dtype": "int8"}),
+        ([0.5, 1.5], {"dtype": "int64"}),
+        ([None, 1], {"dtype": "int64"}),
+        (["a", "b"], category("a", "c")),
+        (["a", "b"], {"dtype": "float64"}),
+        ([0, 1], string()),
+    ],
+)
+def test_names_that_their_index_cannot_hold_are_rejected(names, of):
+    layout = Layout("pandas", names, [{"dtype": "int8"}] * len(names), {"of": of, "names": [None]})
+    with pytest.raises(ValueError, match=r"the index of columns .* not suit|all strings or none"):
+        check_layout(layout)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pd.RangeIndex(8, 0, -2),
+        pd.RangeIndex(3, 4),
+        pd.Index(np.array([1, 2, 127], dtype=np.int8)),
+        pd.Index([1.5, np.nan, np.inf]),
+        pd.Index([None, 1, ("a", 2)], tupleize_cols=False),
+        pd.Index(["a", "b"], dtype="string"),
+        pd.CategoricalIndex(["a", "b"], categories=["b", "a", "c"]),
+        pd.Index([True, False]),
+        pd.MultiIndex.from_tuples([("a", 1), ("b", np.nan)]),
+    ],
+)
+def test_names_that_pandas_has_are_accepted(columns):
+    layout = read(pd.DataFrame(np.ones((2, len(columns))), columns=columns)).layout
+    check_layout(layout)

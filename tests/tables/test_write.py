@@ -12,6 +12,7 @@ import pytest
 from cmim_sklearn._tables.dtypes import Layout
 from cmim_sklearn._tables.read import read
 from cmim_sklearn._tables.write import fill, write
+from tests.helpers import objects
 
 
 def round_trip(X, index=None):
@@ -299,3 +300,20 @@ def test_categories_of_large_integers_are_found_by_their_value():
     back = write(layout, [np.array([2**60 + 1, None, 2.0**60], object)], ["category"])
     assert back["a"].cat.codes.tolist() == [1, -1, 0]
     assert back["a"].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("library", "of"),
+    [
+        ("pyarrow", {"dtype": "decimal128", "precision": 5, "scale": 2}),
+        ("polars", {"dtype": "Decimal", "precision": 5, "scale": 2}),
+        ("pandas", {"dtype": "arrow", "of": {"dtype": "decimal128", "precision": 5, "scale": 2}}),
+    ],
+)
+def test_decimals_are_clipped_to_their_dtype(library, of):
+    """Linear scalings generate numbers outside the range of the training values."""
+    column = objects(Decimal("1000.50"), None, Decimal("-7.25"), -(10**30))
+    table = write(Layout(library, ["x"], [of]), [column], ["number"])
+    found = table["x"].to_pylist() if library == "pyarrow" else table["x"].to_list()
+    found = [None if value is pd.NA else value for value in found]
+    assert found == [Decimal("999.99"), None, Decimal("-7.25"), Decimal("-999.99")]

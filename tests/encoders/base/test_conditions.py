@@ -88,7 +88,7 @@ def test_conditions_on_an_array_are_by_position():
         ({"age": 40.5}, r"'age' must be a whole number from -92.*; got 40\.5"),
         ({"age": 1e30}, r"'age' must be a whole number from -92.*; got 1e\+30"),
         ({"income": np.inf}, r"Column 'income' must hold numbers .*; got inf in row 0"),
-        ({"income": 10**400}, r"Column 'income' must hold numbers .*; got inf in row 0"),
+        ({"income": 10**400}, r"Column 'income' must hold numbers .*; got 1.00e\+400 in row 0"),
         ({"income": 1 + 2j}, r"Complex data not supported: column 'income'"),
         ({"age": [40, 41]}, r"\['age'\]` must be a single value; got 2 values.*DataFrame"),
         ({"age": "old"}, r"Column 'age' must hold numbers, as in fit; got 'old' in row 0"),

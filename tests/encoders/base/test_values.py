@@ -274,3 +274,113 @@ def test_whole_numbers_of_object_columns_keep_their_type(make):
         encoder = small_encoder().fit(X)
         for table in (encoder.sample(5), encoder.reconstruct(X)):
             assert {type(value) for value in values(table)} == {make}
+
+
+FAR_FROM_LOW = {
+    "sentinel": [-1, 1790123456789012345, 1790123456789019999],
+    "powers": [0, 2**60 + 1, 2**61 + 1],
+    "negative": [-(2**61) - 1, -(2**60) - 1, 5],
+    "tenths": [Decimal(0), Decimal("0.12345678901234567891"), Decimal("0.2")],
+}
+
+
+@pytest.mark.parametrize("name", ["object", "polars", "pyarrow"])
+@pytest.mark.parametrize("case", FAR_FROM_LOW)
+def test_repeated_numbers_far_from_the_smallest_are_exact(name, case, tmp_path):
+    ids = FAR_FROM_LOW[case]
+    X = TABLES[name](column(ids))
+    encoder = small_encoder(max_iter=1).fit(X)
+    encoder.save(tmp_path / "a.cmim")
+    for model in (encoder, CMIMEncoder.load(tmp_path / "a.cmim")):
+        for table in (
+            model.sample(100, random_state=0),
+            model.inverse_transform(model.transform(X)),
+            *model.impute(X, n_draws=2, random_state=0),
+        ):
+            assert set(values(table)) <= set(ids)
+    assert set(values(encoder.sample(100, random_state=0))) == set(ids)
+
+
+LONG = [Decimal("0.1"), Decimal("12345678901234567.1"), Decimal("5.3")]
+DECIMAL_TABLES = {
+    "pyarrow": TABLES["pyarrow"],
+    "polars": lambda values: pl.DataFrame(
+        {"k": pl.Series(values, dtype=pl.Decimal(30, 1)), "x": range(N)}
+    ),
+    "pandas": lambda values: as_pandas(pd.ArrowDtype(pa.decimal128(30, 1)))(values),
+    "object": TABLES["object"],
+}
+
+
+@pytest.mark.parametrize("options", [{"categorical_features": [0]}, {}], ids=["levels", "numbers"])
+@pytest.mark.parametrize("n_values", [2, 3])
+@pytest.mark.parametrize("name", DECIMAL_TABLES)
+def test_rows_of_decimals_do_not_depend_on_other_rows(name, n_values, options):
+    """The first row has a number that float64 holds, others of the column do not."""
+    X = DECIMAL_TABLES[name](column(LONG[:n_values], missing=False))
+    encoder = small_encoder(max_iter=1, **options).fit(X)
+    np.testing.assert_array_equal(encoder.transform(X[:1]), encoder.transform(X)[:1])
+    np.testing.assert_allclose(encoder.score_samples(X[:1]), encoder.score_samples(X)[:1], 1e-5)
+    assert values(encoder.sample(1, conditions={"k": 0.1})) == LONG[:1]
+    floats = pd.DataFrame({"k": [0.1], "x": [0]})
+    np.testing.assert_array_equal(encoder.transform(floats), encoder.transform(X)[:1])
+
+
+def test_floats_next_to_decimals_are_decimals():
+    X = pd.DataFrame({"k": [Decimal("0.1"), 0.1] * 30, "x": range(N)})
+    encoder = small_encoder(max_iter=1).fit(X)
+    assert set(map(str, encoder.sample(5)["k"])) == {"0.1"}
+    X["k"] = [Decimal("0.1"), 0.1, 0.25] * 20
+    encoder = small_encoder(max_iter=1).fit(X)
+    assert encoder.table_.blocks[1].kind == "bernoulli"
+    assert set(encoder.sample(40, random_state=0)["k"]) == {Decimal("0.1"), Decimal("0.25")}
+    assert encoder.impute(X)["k"].tolist() == X["k"].tolist()
+
+
+def test_levels_may_be_larger_than_numbers(tmp_path):
+    large = [10**400, Decimal("1E+401"), 5]
+    X = pd.DataFrame({"k": pd.Series(large * 20, dtype=object), "x": range(N)})
+    with pytest.raises(ValueError, match=r"'k' must hold numbers .* got 1\.00e\+400 in row 0"):
+        small_encoder().fit(X)
+    encoder = small_encoder(max_iter=1, categorical_features=["k"]).fit(X)
+    encoder.save(tmp_path / "a.cmim")
+    for model in (encoder, CMIMEncoder.load(tmp_path / "a.cmim")):
+        for given in large:
+            assert values(model.sample(1, conditions={"k": given})) == [given]
+        assert set(values(model.inverse_transform(model.transform(X)))) <= set(large)
+
+
+@pytest.mark.parametrize(
+    "options", [{"categorical_features": ["k"]}, {}], ids=["levels", "numbers"]
+)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("0.1", "0.3"),
+        ("0.1", "12345678901234567.3"),
+        ("12345678901234567.3", "0.1"),
+        ("562949953421312.2", "562949953421312.3"),
+    ],
+)
+def test_decimals_of_a_stream_have_the_schema_of_the_whole(first, second, options, tmp_path):
+    rows = [Decimal(first)] * 30 + [Decimal(first), Decimal(second)] * 15
+    X = pa.table({"k": pa.array(rows, pa.decimal128(20, 1)), "x": range(N)})
+    pq.write_table(X, tmp_path / "a.parquet", row_group_size=30)
+    states = []
+    for n in (20, 1000):
+        encoder = small_encoder(max_iter=1, batch_size=10, **options)
+        encoder.fit_parquet(tmp_path / "a.parquet", buffer_rows=n)
+        states.append(encoder.table_.state())
+        assert set(values(encoder.sample(60, random_state=0))) == set(rows)
+    for state in states:  # that of x depends on the sample
+        state["blocks"] = [block for block in state["blocks"] if block["positions"] == [0]]
+        assert len(state["blocks"]) == 1
+    assert repr(states[0]) == repr(states[1])
+
+
+def test_decimals_without_any_value_are_read_from_a_stream(tmp_path):
+    X = pa.table({"k": pa.array([None] * N, pa.decimal128(25, 2)), "x": range(N)})
+    pq.write_table(X, tmp_path / "a.parquet", row_group_size=30)
+    with pytest.warns(UserWarning, match="Columns without any value in fit: 'k'"):
+        encoder = small_encoder(max_iter=1).fit_parquet(tmp_path / "a.parquet", buffer_rows=20)
+    assert values(encoder.sample(2)) == [None, None]
