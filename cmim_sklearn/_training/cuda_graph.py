@@ -34,6 +34,8 @@ N_WARM_UP = 3
 """Number of steps before a capture. They load kernels and allocate workspaces."""
 MAX_SIZES = 2
 """Number of batch sizes that are captured; batches of a table differ by at most one row."""
+MAX_CHEAP_DROPS = 4
+"""Number of times that graphs are dropped, as after a non-finite loss, before it must pay."""
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 _CAPTURING = fork_safe_lock()
@@ -78,7 +80,7 @@ class StepGraphs:
         device = torch.device(net.device)
         if device.type not in CAPTURES or not n_steps:
             return
-        self._net, self._graphs, self._n_replays, self._n_captures = net, {}, 0, 0
+        self._net, self._graphs, self._n_replays, self._n_drops = net, {}, 0, 0
         self._critics = [part for _, part in net.callbacks_ if isinstance(part, TrainCritic)]
         self._nets = [net, *(part.critic for part in self._critics)]
         reason = _reason_against(self._nets, n_steps)
@@ -97,7 +99,8 @@ class StepGraphs:
         if self._capture is None or not self._graphs or self._signature() == self._captured:
             return
         self._drop_graphs()
-        if self._n_captures * MIN_STEPS > self._n_replays:
+        self._n_drops += 1
+        if self._n_drops > MAX_CHEAP_DROPS and self._n_drops * MIN_STEPS > self._n_replays:
             self._give_up("settings or tensors change too often")
 
     def step(self, batch):
@@ -172,7 +175,6 @@ class StepGraphs:
         if not agree(wanted, (sums.values, before.weights_now()), before.weights()):
             raise ValueError("its result differs from that of a plain step")
         self._graphs[len(batch)], self._captured = (fixed, sums, replay), self._signature()
-        self._n_captures += 1
         return sums
 
     @contextmanager
