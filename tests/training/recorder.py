@@ -1,8 +1,9 @@
-"""Stand-in for CUDA graphs on a CPU: records the operations of a function, and replays them.
+"""Stand-in for CUDA graphs: records the operations of a function, and replays them.
 
 Like a CUDA graph, a record writes to the memory that it had when it was made, keeps numbers from
 Python, and draws from its generators. Recording changes no tensor and no generator. Operations for
-which a GPU would have to wait raise an error.
+which a GPU would have to wait raise an error, with ``pytest --device standin`` also copies between
+devices.
 """
 
 import torch
@@ -57,8 +58,8 @@ class Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        self.check(func, args)
         inputs = tensors([args, kwargs])
+        self.check(func, args)
         for t in inputs:
             # Any of them: batch norm writes to inputs that its schema does not name as written.
             if place(t) not in self.created and place(t) not in self.before:
@@ -67,6 +68,9 @@ class Recording(TorchDispatchMode):
                 )
                 self.before[place(t)] = whole, whole.clone()
         result = func(*args, **kwargs)
+        devices = {t.device for t in [*inputs, *tensors(result)]}
+        if len(devices) > 1:
+            raise RuntimeError(f"{func} copies between {devices}")
         self.created |= {place(t) for t in tensors(result)} - {place(t) for t in inputs}
         self.calls.append((func, args, kwargs, result))
         return result

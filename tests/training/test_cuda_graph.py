@@ -17,9 +17,13 @@ from cmim_sklearn._training import capture, cuda_graph
 from cmim_sklearn._training.callbacks import OneCycle
 from cmim_sklearn._training.cuda_graph import StepGraphs
 from cmim_sklearn._training.state import copy_tensors, training_state
+from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn.networks import MLP
 from tests.helpers import ENCODERS, make_mixed, small_encoder, weights
 from tests.training.recorder import Recorder
+
+DEVICE = "cpu" if torch.cuda.is_available() else "auto"
+"""Device of the tests with a stand-in for capture: the CPU, or that of ``pytest --device``."""
 
 SINGLE = {"critic_learning_rate_init": float(np.float32(1e-4))}
 
@@ -35,12 +39,13 @@ class Schedule(OneCycle):
 
 @pytest.fixture
 def recorder(monkeypatch):
-    """Class that captures steps on the CPU, and counts them."""
+    """Class that captures steps without CUDA, and counts them."""
 
     class Counting(Recorder):
         pass
 
-    monkeypatch.setitem(capture.CAPTURES, "cpu", Counting)
+    for kind in {"cpu", resolve_device(DEVICE).type}:
+        monkeypatch.setitem(capture.CAPTURES, kind, Counting)
     return Counting
 
 
@@ -49,7 +54,7 @@ def encoder_of(name="CMIMEncoder", *, cuda_graph=True, callbacks=(), net_params=
     options = {"callbacks__schedule": Schedule(), "callbacks": list(callbacks)}
     options |= {"cuda_graph": cuda_graph, **dict(net_params)}
     own = SINGLE if name == "InfoMaxVAEEncoder" else {}
-    defaults = {"max_iter": 6, "batch_size": 40, "device": "cpu", "hidden_layer_sizes": (8,)}
+    defaults = {"max_iter": 6, "batch_size": 40, "device": DEVICE, "hidden_layer_sizes": (8,)}
     return small_encoder(name, **defaults | own | parameters, net_params=options)
 
 
@@ -74,7 +79,7 @@ def test_replays_train_as_plain_steps_do(name, mixed, recorder, short_calibratio
     [
         {"early_stopping": True, "n_iter_no_change": 2, "tol": 10.0},
         {"batch_size": 45, "early_stopping": True, "validation_fraction": 0.2},
-        {"net_params": {"autocast": "bfloat16"}},
+        {"net_params": {"autocast": "bfloat16"}, "device": "cpu"},
         {"net_params": {"optimizer__betas": (0.5, 0.9), "optimizer__amsgrad": True}},
         {"posterior": "learned", "likelihoods": {"visits": "poisson"}, "input_masking": 0},
     ],
@@ -605,3 +610,36 @@ def test_on_a_gpu_no_memory_is_kept_after_a_fit(mixed):
         gc.collect()
         used.append(torch.cuda.memory_allocated())
     assert used[-1] - used[1] < 2**20
+
+
+# -- the stand-in ----------------------------------------------------------------------------------
+
+
+def test_a_record_repeats_operations_on_its_memory():
+    weight, factor = torch.ones(3), 2.0
+
+    def step():
+        weight.mul_(factor)
+        return weight + torch.rand(3, generator=generator)
+
+    generator = torch.Generator().manual_seed(0)
+    result, replay = Recorder("cpu", generator).record(step)
+    assert torch.equal(weight, torch.ones(3))
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(0))
+    factor = 5.0  # the record keeps 2
+    replay()
+    assert torch.equal(result, 2 + expected)
+    replay()
+    assert torch.equal(weight, torch.full((3,), 4.0))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.nonzero(), torch.unique,
+        lambda x: x + torch.tensor(3.0), lambda x: x if x.sum() > 0 else -x,
+    ],
+)  # fmt: skip
+def test_a_record_does_not_wait(function):
+    with pytest.raises(RuntimeError, match="waits for the device"):
+        Recorder("cpu", torch.default_generator).record(lambda: function(torch.arange(3.0)))
