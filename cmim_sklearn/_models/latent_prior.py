@@ -219,4 +219,4 @@ def mixture_log_prob(u, weights, means, factors):
 
 
 LATENT_PRIORS = {"normal": normal_prior, "mixture": mixture_prior}
-"""Functions that return a `LatentPrior` for posterior means, posterior variance, a seed, a device."""
+"""Functions that return a `LatentPrior` for posterior means, their variance, a seed, a device."""
