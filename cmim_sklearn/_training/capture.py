@@ -5,6 +5,14 @@ from contextlib import suppress
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+WAITING = {
+    "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique_dim",
+    "_unique2", "unique_consecutive", "bincount", "lift_fresh",
+}  # fmt: skip
+"""Operations of torch for which the program waits for the GPU, or that move data to it."""
 
 _of_thread = threading.local()
 
@@ -41,7 +49,7 @@ class CudaCapture:
         graph, states = torch.cuda.CUDAGraph(), [g.clone_state() for g in self.generators]
         graph.register_generator_state(self.generators[0])
         self.pool = self.pool or torch.cuda.graph_pool_handle()
-        torch.cuda.synchronize(self.device)
+        self._wait()
         try:
             with torch.cuda.stream(self.stream):
                 # Other threads may allocate memory, as for their own fits, during the capture.
@@ -54,21 +62,30 @@ class CudaCapture:
                     raise
                 graph.capture_end()
         except BaseException:
-            # The state of a generator in a failed capture cannot be used again.
+            # The generators of a failed capture cannot be used again, and the allocator believes
+            # that it goes on: `empty_cache` would fail in the whole process.
             for generator, state in zip(self.generators, states, strict=True):
                 generator.graphsafe_set_state(state)
+            with suppress(Exception):
+                torch._C._cuda_endAllocateToPool(self.device.index, self.pool)
             raise
         self.graphs.append(graph)
         return result, graph.replay
 
     def drop(self):
         """Free all graphs and their memory."""
-        torch.cuda.synchronize(self.device)
+        self._wait()
         for graph in self.graphs:
             graph.reset()
         self.graphs.clear()
         self.pool = None  # a pool without graphs cannot be used again
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # during a capture of the host program
+            torch.cuda.empty_cache()
+
+    def _wait(self):
+        # Not for the whole device, which would break captures in other threads.
+        for stream in (torch.cuda.current_stream(self.device), self.stream):
+            stream.synchronize()
 
 
 def _side_stream(device):
@@ -89,6 +106,37 @@ def default_generator(device):
 
 CAPTURES = {"cuda": CudaCapture}
 """Classes that capture functions, by type of device."""
+
+
+class NoWaiting(TorchDispatchMode):
+    """Context in which operations for which a GPU must wait raise an error.
+
+    In a capture such an operation fails, too, but leaves torch in a bad state.
+
+    Raises
+    ------
+    RuntimeError
+        In an operation whose result decides what Python does, such as ``tensor.item()``, whose
+        result has a shape that depends on values, such as ``x[mask]``, or that has tensors on
+        several devices. Only this thread, and gradients that it computes, are checked.
+    """
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        inputs = tensors_in([args, kwargs])
+        name = func._schema.name.removeprefix("aten::")
+        has_mask = "index" in name and any(t.dtype == torch.bool for t in tensors_in(args[1:2]))
+        if name in WAITING or has_mask:
+            raise RuntimeError(f"{func} waits for the device")
+        result = func(*args, **(kwargs or {}))
+        devices = {str(t.device) for t in [*inputs, *tensors_in(result)]}
+        if len(devices) > 1:
+            raise RuntimeError(f"{func} uses tensors on {' and '.join(sorted(devices))}")
+        return result
+
+
+def tensors_in(tree):
+    """Tensors in nested lists, tuples and dicts."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 class StepState:

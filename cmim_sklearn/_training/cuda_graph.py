@@ -8,7 +8,8 @@ A graph repeats its kernels on the same memory, with the same numbers from Pytho
 
 - batches are copied into a fixed tensor, and learning rates into tensors, before each replay;
 - random numbers come from generators that are registered with the graph;
-- steps before the capture, which allocate memory, are undone in place;
+- three steps before the capture, which load kernels, allocate memory and find operations that wait
+  for the device, are undone in place;
 - a graph is dropped if tensors were replaced, or settings changed, since its capture;
 - the first replay must agree with a step without a graph, else it is undone.
 
@@ -24,14 +25,12 @@ from torch import Tensor
 from torch.optim import Adam, AdamW
 
 from cmim_sklearn._training.callbacks import OneCycle
-from cmim_sklearn._training.capture import CAPTURES, StepState, agree, optimizer_tensors
+from cmim_sklearn._training.capture import CAPTURES, NoWaiting, StepState, agree, optimizer_tensors
 from cmim_sklearn._training.critic import TrainCritic
 from cmim_sklearn._utils.forking import fork_safe_lock
 
 MIN_STEPS = 20
 """Number of steps below which a capture, which costs some five steps, does not pay."""
-N_WARM_UP = 3
-"""Number of steps before a capture. They load kernels and allocate workspaces."""
 MAX_SIZES = 2
 """Number of batch sizes that are captured; batches of a table differ by at most one row."""
 MAX_CHEAP_DROPS = 4
@@ -42,15 +41,7 @@ _CAPTURING = fork_safe_lock()
 
 
 class Sums(NamedTuple):
-    """Loss terms of a batch, summed over its rows.
-
-    Attributes
-    ----------
-    names : tuple of str
-    n_rows : int
-        Number of rows, with generated ones.
-    values : Tensor of shape (n_terms,)
-    """
+    """Loss terms of a batch, summed over its rows, (n_terms,); with generated rows, if any."""
 
     names: tuple
     n_rows: int
@@ -87,8 +78,7 @@ class StepGraphs:
         if reason:
             self._give_up(reason)
             return
-        options = {"dtype": torch.float32, "device": device}
-        self._rates = [torch.zeros((), **options) for _ in self._groups()]
+        self._rates = list(torch.zeros(len(self._groups()), dtype=torch.float32, device=device))
         self._capture = CAPTURES[device.type](device, net.generator_)
 
     def __getstate__(self):
@@ -120,16 +110,18 @@ class StepGraphs:
         return sums
 
     def close(self):
-        """Drop the graphs and free their memory, in which the last gradients are."""
+        """End the use of graphs, and free their memory."""
         if self._capture is not None:
             self._drop_graphs()
             self._capture = None
 
     def _drop_graphs(self):
+        """Free the graphs and their memory, in which the last gradients are."""
         self._graphs.clear()
         for net in self._nets:
             net.optimizer_.zero_grad(set_to_none=True)
-        self._capture.drop()
+        with _CAPTURING:
+            self._capture.drop()
 
     def _give_up(self, reason):
         """Train without graphs from here on, and say why."""
@@ -164,8 +156,9 @@ class StepGraphs:
         self._fill_rates()
         with self._rates_from_tensors(capturable=False):
             wanted = self._capture.run(train).values.clone(), before.weights_now()
-            for _ in range(N_WARM_UP - 1):
+            with NoWaiting():
                 self._capture.run(train)
+            self._capture.run(train)
         before.restore()
         with self._rates_from_tensors(capturable=True):
             sums, replay = self._capture.record(train)

@@ -1,19 +1,12 @@
 """Stand-in for CUDA graphs: records the operations of a function, and replays them.
 
 Like a CUDA graph, a record writes to the memory that it had when it was made, keeps numbers from
-Python, and draws from its generators. Recording changes no tensor and no generator. Operations for
-which a GPU would have to wait raise an error, with ``pytest --device standin`` also copies between
-devices.
+Python, and draws from its generators. Recording changes no tensor and no generator.
 """
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-WAITS = {
-    "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2", "unique",
-    "unique_dim", "lift_fresh", "bincount", "repeat_interleave.Tensor",
-}  # fmt: skip
+from cmim_sklearn._training.capture import NoWaiting, tensors_in
 
 
 class Recorder:
@@ -49,7 +42,7 @@ class Recorder:
         type(self).n_drops += 1
 
 
-class Recording(TorchDispatchMode):
+class Recording(NoWaiting):
     """Operations below autograd, with the tensors that they read and write."""
 
     def __init__(self):
@@ -57,29 +50,17 @@ class Recording(TorchDispatchMode):
         self.calls, self.before, self.created = [], {}, set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        inputs = tensors([args, kwargs])
-        self.check(func, args)
+        inputs = tensors_in([args, kwargs])
         for t in inputs:
             # Any of them: batch norm writes to inputs that its schema does not name as written.
             if place(t) not in self.created and place(t) not in self.before:
-                whole = t.detach().as_strided(
-                    (t.untyped_storage().nbytes() // t.itemsize,), (1,), 0
-                )
+                n = t.untyped_storage().nbytes() // t.itemsize
+                whole = t.detach().as_strided((n,), (1,), 0)
                 self.before[place(t)] = whole, whole.clone()
-        result = func(*args, **kwargs)
-        devices = {t.device for t in [*inputs, *tensors(result)]}
-        if len(devices) > 1:
-            raise RuntimeError(f"{func} copies between {devices}")
-        self.created |= {place(t) for t in tensors(result)} - {place(t) for t in inputs}
-        self.calls.append((func, args, kwargs, result))
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self.created |= {place(t) for t in tensors_in(result)} - {place(t) for t in inputs}
+        self.calls.append((func, args, kwargs or {}, result))
         return result
-
-    def check(self, func, args):
-        name = func._schema.name.removeprefix("aten::")
-        has_mask = "index" in name and any(t.dtype == torch.bool for t in tensors(args[1:2]))
-        if {name, f"{name}.{func._overloadname}"} & WAITS or has_mask:
-            raise RuntimeError(f"{func} waits for the device")
 
     @torch.no_grad()
     def undo(self):
@@ -89,13 +70,10 @@ class Recording(TorchDispatchMode):
     @torch.no_grad()
     def replay(self):
         for func, args, kwargs, fixed in self.calls:
-            for t, value in zip(tensors(fixed), tensors(func(*args, **kwargs)), strict=True):
+            values = func(*args, **kwargs)
+            for t, value in zip(tensors_in(fixed), tensors_in(values), strict=True):
                 if place(t) != place(value):  # not written in place, nor a view
                     t.copy_(value)
-
-
-def tensors(tree):
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def place(t):

@@ -3,7 +3,11 @@
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -593,6 +597,23 @@ def test_on_a_gpu_a_network_that_synchronises_trains_by_plain_steps(mixed, steps
     assert steps[-30:] == [True] * 30
 
 
+def break_a_capture():
+    """Let a capture fail that is usually not begun, then use torch and fit again."""
+    cuda_graph.NoWaiting = nullcontext
+    encoder, plain = fits_on_gpu(make_mixed(), encoder=Scaled)
+    assert_close_weights(encoder, plain)
+    torch.rand(2, device="cuda")
+    torch.cuda.empty_cache()
+    again, plain = fits_on_gpu(make_mixed())
+    assert_close_weights(again, plain)
+
+
+@on_gpu
+def test_on_a_gpu_a_failed_capture_leaves_torch_in_order():
+    code = "from tests.training.test_cuda_graph import break_a_capture; break_a_capture()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
 @on_gpu
 def test_on_a_gpu_fits_in_two_threads_do_not_disturb_each_other(mixed):
     alone = encoder_of(device="cuda", max_iter=20).fit(mixed)
@@ -638,8 +659,34 @@ def test_a_record_repeats_operations_on_its_memory():
     [
         lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.nonzero(), torch.unique,
         lambda x: x + torch.tensor(3.0), lambda x: x if x.sum() > 0 else -x,
+        lambda x: torch.autograd.grad(Waiting.apply(x).sum(), x),
     ],
 )  # fmt: skip
-def test_a_record_does_not_wait(function):
-    with pytest.raises(RuntimeError, match="waits for the device"):
-        Recorder("cpu", torch.default_generator).record(lambda: function(torch.arange(3.0)))
+def test_operations_that_wait_for_a_gpu_are_found(function):
+    x = torch.arange(3.0, requires_grad=True)
+    with capture.NoWaiting(), pytest.raises(RuntimeError, match="waits for the device"):
+        function(x)
+
+
+class Waiting(torch.autograd.Function):
+    """Identity whose gradient reads a value from the device."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float(gradient.max())
+
+
+def test_other_operations_pass():
+    x, mask = torch.arange(6.0).view(2, 3), torch.arange(3) > 0
+    with capture.NoWaiting():
+        found = torch.where(mask, x, 0.0) + 2 * x[:, torch.ones(3, dtype=torch.long)] + x[1]
+    assert torch.equal(found, torch.tensor([[5.0, 7.0, 9.0], [11.0, 16.0, 18.0]]))
+
+
+def test_operations_on_several_devices_are_found():
+    with capture.NoWaiting(), pytest.raises(RuntimeError, match="uses tensors on cpu and meta"):
+        torch.ones(3).to("meta")
