@@ -220,7 +220,8 @@ class LatentNet(NeuralNet):
         if not training:
             self.generator_ = torch.Generator(shared.device).manual_seed(VALIDATION_SEED)
         else:
-            self._set_training(True)
+            if not self.module_.training:
+                self._set_training(True)
             self.graphs_.begin_epoch()
         total, names, n_rows = None, (), 0
         for batch in iterator:

@@ -159,6 +159,16 @@ def test_warm_start_and_partial_fit_continue(mixed, recorder, short_calibration)
     assert recorder.n_records == 5  # the last chunk has two batch sizes
 
 
+def test_batches_from_files_are_copied(recorder, tmp_path, short_calibration):
+    make_mixed(300).to_parquet(tmp_path / "rows.parquet", row_group_size=50)
+    encoder, plain = (
+        encoder_of(cuda_graph=on, max_iter=4).fit_parquet(tmp_path, buffer_rows=100)
+        for on in (True, False)
+    )
+    assert recorder.n_replays == 32
+    assert_same_fit(encoder, plain)
+
+
 # -- the state of training -------------------------------------------------------------------------
 
 
@@ -535,6 +545,17 @@ def test_on_a_gpu_options_of_a_fit_are_kept(name, parameters, mixed, steps):
     assert encoder.n_iter_ == plain.n_iter_
     np.testing.assert_allclose(encoder.loss_curve_, plain.loss_curve_, rtol=1e-3)
     assert_close_weights(encoder, plain, rtol=1e-3)
+
+
+@on_gpu
+def test_on_a_gpu_batches_from_files_are_copied(steps, tmp_path):
+    make_mixed(300).to_parquet(tmp_path / "rows.parquet", row_group_size=50)
+    encoder, plain = (
+        encoder_of(device="cuda", cuda_graph=on, max_iter=4).fit_parquet(tmp_path, buffer_rows=100)
+        for on in (True, False)
+    )
+    assert steps == [True] * 32 + [False] * 32
+    assert_close_weights(encoder, plain)
 
 
 @on_gpu
