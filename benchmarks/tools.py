@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+STUDY_TABLES = ["adult", "bank_marketing", "california_housing", "german_credit", "magic_telescope"]
+
 
 def number(value, digits=3, sign=""):
     """Fixed number of decimals; a dash for a missing value, and no minus before a zero."""

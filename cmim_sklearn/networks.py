@@ -71,7 +71,9 @@ class MLP(nn.Module):
         self.body = nn.Sequential(
             *(
                 nn.Sequential(
-                    linear(a, b), nn.LayerNorm(b, dtype=torch.float32), ACTIVATIONS[activation]()
+                    linear(a, b),
+                    nn.LayerNorm(b, device="cpu", dtype=torch.float32),
+                    ACTIVATIONS[activation](),
                 )
                 for a, b in pairwise(widths)
             )

@@ -83,10 +83,18 @@ def read_only_rst_as_headers(app, config):
     config.sphinx_gallery_conf["source_suffix"] = {".rst": "restructuredtext"}
 
 
-def link_examples_to_gallery(app, name, source):
-    """Let links to scripts, which work on GitHub, lead to the pages of the gallery here."""
-    source[0] = re.sub(r"\]\((?:\.\./)*examples/(\w+)\.py\)", r"](/gallery/\1.rst)", source[0])
-    source[0] = re.sub(r"\]\((?:\.\./)*examples\)", "](/gallery/index.rst)", source[0])
+PAGES_OF_FILES = {
+    r"examples/(\w+)\.py": r"/gallery/\1.rst",
+    r"examples": "/gallery/index.rst",
+    r"benchmarks/quality/RESULTS\.md": "/evidence/results.md",
+    r"benchmarks/speed/SPEED\.md": "/evidence/speed_results.md",
+}
+
+
+def link_files_to_pages(app, name, source):
+    """Let links to files outside of docs/, which work on GitHub, lead to pages here."""
+    for file, page in PAGES_OF_FILES.items():
+        source[0] = re.sub(rf"\]\((?:\.\./)*{file}\)", f"]({page})", source[0])
 
 
 def skip_inherited_from_libraries(app, what, name, member, skip, options):
@@ -99,4 +107,4 @@ def setup(app):
     """Connect the event handlers to Sphinx."""
     app.connect("config-inited", read_only_rst_as_headers, priority=11)  # after sphinx-gallery
     app.connect("autodoc-skip-member", skip_inherited_from_libraries)
-    app.connect("source-read", link_examples_to_gallery)
+    app.connect("source-read", link_files_to_pages)

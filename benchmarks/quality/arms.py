@@ -53,10 +53,9 @@ COSTS = ("fit_s", "transform_rows_s", "peak_mb", "bytes")
 
 
 class Features(NamedTuple):
-    """Features and costs of an arm; absent values are NaN.
+    """Features of training and test rows by embedding (or ""), and `COSTS`; absent values are NaN.
 
-    ``matrices`` maps an embedding, or "", to features of training and test rows. ``cost`` has the
-    `COSTS`. ``loss`` and ``contrast`` are those of the last epoch, in nats per row.
+    ``loss`` and ``contrast`` are those of the last epoch, in nats per row.
     """
 
     matrices: dict
@@ -102,15 +101,13 @@ def embed_family(arm, seed, X_train, X_test, *, embeddings=("mean",), **params):
     encoder.transform(X_test)
     cost = meter.transformed(len(X_test), len(pickle.dumps(encoder.__getstate__())))
     matrices, has_decoder = {}, arm not in WITHOUT_DECODER
+    other = {"control": random_decoder} if has_decoder else {"layers": lambda *_: encoder_layers}
     for name in embeddings:
-        if has_decoder and name != "control":
-            encoder.set_params(embedding=name)
-        if name == "mean" or (has_decoder and name != "control"):
+        if name in other:
+            matrices[name] = scaled_layers(encoder, other[name](encoder, seed), X_train, X_test)
+        elif has_decoder or name == "mean":
+            encoder.set_params(**{"embedding": name} if has_decoder else {})
             matrices[name] = encoder.transform(X_train), encoder.transform(X_test)
-        elif name == "layers":
-            matrices[name] = scaled_layers(encoder, encoder_layers, X_train, X_test)
-        elif name == "control" and has_decoder:
-            matrices[name] = scaled_layers(encoder, random_decoder(encoder, seed), X_train, X_test)
     last, rebuilt = encoder.net_.history[-1], np.nan
     if has_decoder:
         rebuilt = reconstruction(X_train, X_test, encoder.reconstruct(X_test))

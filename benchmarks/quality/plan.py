@@ -113,15 +113,8 @@ def experiments(tables):
     of = [name for name in TARGETS if name in tables]
     arms = plain("cMIM", "raw", *TREES, "untrained", "PCA")
     plan["targets"] = Experiment("targets", arms, of, regimes=("targets",), **one)
-    lengths = {str(n): {"n_updates": n} for n in (300, 1000, 3000, 10_000)}
-    for size in (128, 512):
-        lengths[f"batch {size}, 3000"] = {"n_updates": 3000, "batch_size": size}
-    for rate in (1e-3, 1e-2):
-        lengths[f"rate {rate:g}, 3000"] = {"n_updates": 3000, "learning_rate_init": rate}
-    arms = {("cMIM", name): params for name, params in lengths.items()}
-    plan["time"] = Experiment("time", arms, few, **one)
     arms = {("cMIM", "default"): {}, ("cMIM", "ten times"): {"times": 10}}
-    plan["budget"] = Experiment("time", arms, tables, ALL_ROWS, regimes=("all",), **one)
+    plan["time"] = Experiment("time", arms, tables, ALL_ROWS, regimes=("all",), **one)
     return plan
 
 

@@ -1,9 +1,8 @@
 """Write the tables and figures of the quality benchmark from its scores.
 
-    python -m benchmarks.quality.report [--results FILE] [--out DIR]
+    python -m benchmarks.quality.report [--out DIR]
 
-RESULTS.md holds tables and captions only. By default the command reads the stored scores in this
-folder and writes RESULTS.md and figures/ beside them.
+The command reads the stored scores in this folder. RESULTS.md holds tables and captions only.
 """
 
 import argparse
@@ -137,7 +136,8 @@ def rivals(page, rows):
         yield from page.draw(figures.ranks, ranking, f"rivals_ranks_{regime}", caption)
         ways, caption = compare.way(frame), f"Scores by table, {label}"
         yield "On the tables and seeds that cMIM, raw columns and trees share:"
-        yield markdown(ways)
+        mean = ways.mean().to_frame("mean").T
+        yield markdown(pd.concat([ways, mean]).rename_axis("table"))
         yield from page.draw(figures.table_scores, ways, f"rivals_tables_{regime}", caption)
         halves = {"all tables": frame.index.unique("table")}
         for half, names in (halves | {"chosen on": chosen, "confirmed on": confirmed}).items():
@@ -284,32 +284,16 @@ def batch(page, rows):
 
 
 def time(page, rows):
-    """Length of a fit."""
-    rows = compare.at_embedding(select(rows, regime="all"), page.places[0])
-    both, by_updates = ["default", "ten times"], rows[rows["setting"].str.contains("00")]
-    scores = wide(rows[rows["setting"].isin(both)], "setting")
-    seconds = by_table(wide(rows, "setting", "fit_s"))
-    if {*both} <= {*scores}:
-        check = by_table(scores.dropna())
-        share = check["default"] / check["ten times"].where(check["ten times"] > 0)
-        check = check.assign(share=share, **{"default fit (s)": seconds["default"]})
-        check["threads"] = select(rows, setting="default").groupby("table")["threads"].min()
-        yield "A default fit and one ten times as long:"
-        yield markdown(check.astype({"threads": str}))
-    scores = by_table(compare.complete(wide(by_updates, "setting")))
-    if plain := [name for name in scores if name.isdigit()]:
-        longest = max(plain, key=int)
-        means = {
-            "median fit (s)": seconds.loc[scores.index, scores.columns].median(),
-            "mean share": scores.div(scores[longest], axis=0).mean(),
-            "tables": scores.count(),
-        }
-        order = [name for name in by_updates["setting"].unique() if name in scores]
-        means = pd.DataFrame(means).loc[order]
-        yield f"Updates, and scores relative to those of {longest} updates:"
-        yield markdown(means)
-        points = means[["median fit (s)", "mean share"]]
-        yield from page.draw(figures.by_seconds, points, "time", "Relative score by time to fit")
+    """A default fit and one ten times as long."""
+    rows, both = compare.at_embedding(rows, page.places[0]), ["default", "ten times"]
+    check, seconds, threads = (
+        by_table(wide(rows, "setting", values).reindex(columns=both).dropna())
+        for values in ("score", "fit_s", "threads")
+    )
+    check["share"] = check["default"] / check["ten times"].where(check["ten times"] > 0)
+    check["default fit (s)"], check["threads"] = seconds["default"], threads["default"].astype(str)
+    yield "A default fit and one ten times as long:"
+    yield markdown(check)
 
 
 def ablation(page, rows, experiment):
@@ -327,7 +311,13 @@ def ablation(page, rows, experiment):
         lines[f"{place}, {PROBES.get(probe, probe)}, {REGIMES.get(regime, regime)}"] = cells
         if (probe, regime) == ("linear", "all"):
             drawn |= {(f"{place},", s): c for s, c in against.items() if s != default}
-    yield f"Mean score at {default}; other settings: difference, and wins-losses over tables."
+    seconds = by_table(wide(rows, "setting", "fit_s")).dropna()
+    cells = seconds.median().reindex(settings).to_dict()
+    lines["median fit (s)"] = cells | {"rests on": f"{len(seconds)} tables"}
+    yield (
+        f"Mean score at {default}; other settings: difference, and wins-losses over tables. Times "
+        "are rough, because the machine had other work."
+    )
     yield rows_table(lines)
     caption = f"Linear probe, all labels: score minus that at {default}"
     yield from page.draw(figures.differences, drawn, f"ablation_{experiment}", caption)
@@ -358,7 +348,7 @@ def about(results, context):
 def write_report(results, folder, context):
     """Write RESULTS.md and figures/NAME.png for the scores of `benchmarks.quality.run`."""
     results, page = results.dropna(subset="score"), Page(folder, context)
-    parts = ["# Results", INTRODUCTION, about(results, context)]
+    parts = ["# Quality results", INTRODUCTION, about(results, context)]
     there = results["experiment"].unique()
     for name in [n for n in SECTIONS if n in there] + [n for n in there if n not in SECTIONS]:
         title, blocks = SECTIONS.get(name, (f"Ablation: {name}", ablation))
@@ -369,11 +359,10 @@ def write_report(results, folder, context):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--results", type=Path, default=HERE / "results.parquet")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for RESULTS.md, figures/")
     args = parser.parse_args()
-    context = json.loads(args.results.with_name("context.json").read_text())
-    write_report(pd.read_parquet(args.results), args.out, context)
+    context = json.loads((HERE / "context.json").read_text())
+    write_report(pd.read_parquet(HERE / "results.parquet"), args.out, context)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 DIR holds tables NAME.parquet with a column ``target``. Each piece of `benchmarks.quality.plan` runs
 in a new process and its scores are stored at once, so that an interrupted run resumes. Options can
 select a part. ``results.parquet`` has one row per score; `benchmarks.quality.report` writes
-RESULTS.md and its figures from it. Rivals get environments below ``--env-dir``.
+RESULTS.md and its figures from it. Rivals get environments below ``--out``.
 """
 
 import json
@@ -36,15 +36,13 @@ VALUES = [
     *("embedding", "probe", "regime", "score", "n_labels", "n_features", "n_rows"),
     *(*COSTS, "loss", "contrast", "threads"),
 ]
-QUICK = ("rivals", "family", "temperature", "batch", "targets", "budget")
+QUICK = ("rivals", "family", "temperature", "batch", "targets", "time")
 
 
 def main(arguments=None):
     options = parser(__doc__, required=True)
     options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
-    options.add_argument("--env-dir", type=Path, help="folder of the rivals' environments")
-    for name in ("experiments", "arms", "tables"):
-        options.add_argument(f"--{name}", nargs="*", help="names; default: all")
+    options.add_argument("--experiments", nargs="*", help="names; default: all")
     options.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options.add_argument("--jobs", type=int, default=1, help="pieces at a time")
     options.add_argument("--threads", type=int, default=1, help="threads of each piece")
@@ -56,17 +54,11 @@ def main(arguments=None):
     plan, out, seeds = experiments(tuple(there)), args.out, args.seeds
     if args.quick:
         plan, out, seeds = quick(plan), out / "quick", seeds[:1]
-    arms = {arm for one in plan.values() for arm, _ in one.arms}
-    arms -= set(rivals.RIVALS) if args.without_rivals else set()
-    for asked, known in ((args.experiments, plan), (args.arms, arms), (args.tables, there)):
-        if unknown := sorted(set(asked or ()) - set(known)):
-            sys.exit(f"Unknown: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-    todo = [
-        piece
-        for piece in pieces(plan, seeds, args.experiments)
-        if piece.arm in (args.arms or arms) and piece.table in (args.tables or there)
-    ]
-    env_dir = args.env_dir or args.out / "environments"
+    if unknown := sorted(set(args.experiments or ()) - set(plan)):
+        sys.exit(f"Unknown: {', '.join(unknown)}. Known: {', '.join(plan)}.")
+    todo, env_dir = pieces(plan, seeds, args.experiments), args.out / "environments"
+    if args.without_rivals:
+        todo = [piece for piece in todo if piece.arm not in rivals.RIVALS]
     for name in {piece.arm for piece in todo} & set(rivals.RIVALS):
         rivals.install(name, env_dir)
     failed = run(todo, out, args.jobs, partial(measure, args.data_dir, env_dir, args.threads))
@@ -82,12 +74,10 @@ def quick(plan):
     """Part of a plan, on few rows and with short fits, to test that it runs."""
     short = {}
     for name in QUICK:
-        arms = {
-            key: {**params, "n_updates": 10} if key[0] in FAMILY else params
-            for key, params in plan[name].arms.items()
-        }
-        small = {"tables": plan[name].tables[:2], "max_rows": 400, "probes": plan[name].probes[:2]}
-        short[name] = plan[name]._replace(arms=arms, **small)
+        tables, probes, arms = plan[name].tables[:2], plan[name].probes[:2], dict(plan[name].arms)
+        for arm, setting in arms:
+            arms[arm, setting] = arms[arm, setting] | ({"n_updates": 10} if arm in FAMILY else {})
+        short[name] = plan[name]._replace(arms=arms, tables=tables, probes=probes, max_rows=400)
     return short
 
 

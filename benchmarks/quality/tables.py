@@ -60,18 +60,12 @@ class RawColumns:
         numbers = numeric_columns(X)
         self.categorical = [c for c in X if c not in numbers]
         quantiles = QuantileTransformer(output_distribution="normal", n_quantiles=min(1000, len(X)))
+        median = SimpleImputer(strategy="median", add_indicator=True)
+        level = SimpleImputer(strategy="constant", fill_value="missing")
+        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
         prepare = make_column_transformer(
-            (
-                make_pipeline(SimpleImputer(strategy="median", add_indicator=True), quantiles),
-                numbers,
-            ),
-            (
-                make_pipeline(
-                    SimpleImputer(strategy="constant", fill_value="missing"),
-                    OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-                ),
-                self.categorical,
-            ),
+            (make_pipeline(median, quantiles), numbers),
+            (make_pipeline(level, one_hot), self.categorical),
         )
         self.pipeline = make_pipeline(prepare, StandardScaler()).fit(self._as_objects(X))
 

@@ -6,8 +6,6 @@ features and costs come back, as files (`exchange.py`). It gets no labels. To ad
 folder and a line in `RIVALS`.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -43,31 +41,18 @@ RIVALS = {
 }
 
 
-def last_lines(text):
-    return "\n".join(text.strip().splitlines()[-20:])
-
-
 def install(name, env_dir):
     """Python of a rival's environment, built on first use or if its requirements changed."""
     env = RIVALS[name].env
-    requirements = HERE / env / "requirements.txt"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    home = Path(env_dir).absolute() / env
-    python, stamp = home / "bin" / "python", home / "requirements.sha256"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with open(home.with_name(f"{env}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp.exists() and stamp.read_text() == wanted:
-            return python
+    home, requirements = Path(env_dir).absolute() / env, HERE / env / "requirements.txt"
+    python, built = str(home / "bin" / "python"), home / "requirements.txt"
+    if not built.exists() or built.read_text() != requirements.read_text():
         print(f"Building the environment of {name} in {home}", flush=True)
         shutil.rmtree(home, ignore_errors=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        for command in ([sys.executable, "-m", "venv", str(home)], [*pip, "-r", str(requirements)]):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                output = last_lines(done.stdout + done.stderr)
-                raise RuntimeError(f"No environment for {name}: {command} failed.\n{output}")
-        stamp.write_text(wanted)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([*pip, "-r", str(requirements)], check=True)
+        shutil.copy(requirements, built)
     return python
 
 
@@ -82,8 +67,7 @@ def embed(name, frames, matrices, seed, env_dir, threads=1, timeout_s=1800):
     """Features of training and test rows by a rival that is fitted to the former, and its costs.
 
     ``frames`` and ``matrices`` are the same training and test rows as frames and as prepared
-    numbers. Raises RuntimeError if the environment cannot be built, or if the subprocess fails or
-    takes longer than ``timeout_s``.
+    numbers. Raises RuntimeError if the subprocess fails or takes longer than ``timeout_s``.
     """
     rival, parts = RIVALS[name], ("train", "test")
     python = install(name, env_dir)
@@ -95,7 +79,7 @@ def embed(name, frames, matrices, seed, env_dir, threads=1, timeout_s=1800):
             plain(frame).to_parquet(folder / f"{part}.parquet")
         np.savez(folder / "raw.npz", **dict(zip(parts, matrices, strict=True)))
         script = HERE / rival.env / "embed.py"
-        command = [str(python), str(script), str(folder), rival.method, str(seed)]
+        command = [python, str(script), str(folder), rival.method, str(seed)]
         options = {"cwd": folder, "env": variables, "capture_output": True, "text": True}
         try:
             done = subprocess.run(command, timeout=timeout_s, **options)
@@ -103,7 +87,7 @@ def embed(name, frames, matrices, seed, env_dir, threads=1, timeout_s=1800):
             raise RuntimeError(f"{name} took longer than {timeout_s:g} s") from None
         # Lightning exits with code 0 when it is interrupted.
         if done.returncode or not (folder / "costs.json").exists():
-            output = last_lines(done.stderr)
+            output = "\n".join(done.stderr.strip().splitlines()[-20:])
             raise RuntimeError(f"{name} failed with exit code {done.returncode}:\n{output}")
         with np.load(folder / "features.npz") as features:
             made = features["train"], features["test"]

@@ -39,7 +39,13 @@ def write_report(folder):
     }
     table = pd.DataFrame(table).set_axis(rows["measurement"].to_list())
     machine = pd.DataFrame({"value": context}).astype(str)
-    parts = ["# Speed", INTRODUCTION, markdown(table), "## Machine and versions", markdown(machine)]
+    parts = [
+        "# Speed results",
+        INTRODUCTION,
+        markdown(table),
+        "## Machine and versions",
+        markdown(machine),
+    ]
     (folder / "SPEED.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

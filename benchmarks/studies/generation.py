@@ -31,10 +31,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer
 
-from benchmarks.tools import numeric_columns, parser, save
+from benchmarks.tools import STUDY_TABLES, numeric_columns, parser, save
 from cmim_sklearn import CMIMEncoder
 
-TABLES = ["adult", "bank_marketing", "california_housing", "german_credit", "magic_telescope"]
 MODELS = ["real", "cmim", "independent", "TVAE", "CTGAN", "GaussianCopula"]
 MAX_ROWS = 5000
 SCRIPT = Path(__file__).with_name("synthesise.py")
@@ -43,13 +42,12 @@ TREES = {"categorical_features": "from_dtype", "random_state": 0}
 
 def same_dtypes(frames):
     """Frames as floats and shared categories, so that no dtype separates them."""
-    whole = pd.concat(frames, ignore_index=True)
+    whole = pd.concat(frames, keys=range(len(frames)))
     numbers = numeric_columns(frames[0])
     for c in whole:
         values = whole[c].astype(float) if c in numbers else whole[c].astype(object)
         whole[c] = values if c in numbers else pd.Categorical(values.where(values.notna(), None))
-    ends = np.cumsum([len(f) for f in frames])
-    return [whole.iloc[end - len(f) : end] for f, end in zip(frames, ends, strict=True)]
+    return [whole.loc[k] for k in range(len(frames))]
 
 
 def detection(test, generated):
@@ -94,12 +92,10 @@ def nearer_to_train(train, test, generated):
         words = frame.astype(dict.fromkeys(others, object)).fillna(dict.fromkeys(others, "-"))
         return np.nan_to_num(encode.transform(words), nan=0.5)
 
-    rows = matrix(generated)
-    nearest = [
-        NearestNeighbors(n_neighbors=1).fit(matrix(part)).kneighbors(rows)[0][:, 0]
-        for part in (train, test)
-    ]
-    return float(np.mean(np.sign(nearest[1] - nearest[0])) / 2 + 0.5)
+    def distance(part):
+        return NearestNeighbors(n_neighbors=1).fit(matrix(part)).kneighbors(matrix(generated))[0]
+
+    return float(np.mean(np.sign(distance(test) - distance(train))) / 2 + 0.5)
 
 
 def generate(model, train, params):
@@ -153,7 +149,7 @@ def main(arguments=None):
     options = parser(__doc__, required=True)
     options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
     options.add_argument("--rival-python", help="an interpreter with sdv")
-    options.add_argument("--tables", nargs="*", default=TABLES)
+    options.add_argument("--tables", nargs="*", default=STUDY_TABLES)
     args = options.parse_args(arguments)
     warnings.simplefilter("ignore")
     rows, out, tables, n_rows, params = [], args.out, args.tables, None, {}
@@ -163,8 +159,7 @@ def main(arguments=None):
         frame = pd.read_parquet(args.data_dir / f"{name}.parquet")[:n_rows]
         for model in MODELS if args.rival_python else MODELS[:3]:
             rows.append(evaluate(frame, name, model, out, args.rival_python, params))
-            values = {k: round(v, 3) for k, v in rows[-1].items() if isinstance(v, float)}
-            print(f"{name:<20} {model:<15} {values}", flush=True)
+            print(rows[-1], flush=True)
     results = pd.DataFrame(rows)
     print("\n" + results.round(3).to_string(index=False))
     save(results, out, "generation.csv")

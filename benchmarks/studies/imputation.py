@@ -20,11 +20,8 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.model_selection import train_test_split
 
-from benchmarks.tools import numeric_columns, parser, save
+from benchmarks.tools import STUDY_TABLES, numeric_columns, parser, save
 from cmim_sklearn import CMIMEncoder
-
-TABLES = ["adult", "bank_marketing", "california_housing", "german_credit", "magic_telescope"]
-SHARES = [0.1, 0.3, 0.5]
 
 
 class OnMatrix:
@@ -41,13 +38,12 @@ class OnMatrix:
         return self
 
     def matrix(self, X):
-        parts = [((X[self.numbers] - self.mean) / self.spread).to_numpy(float)]
+        parts = [(X[self.numbers] - self.mean) / self.spread]
         for c, levels in self.levels.items():
-            cells = X[c].astype(object).to_numpy()[:, None]
-            hot = (cells == np.array(levels, object)).astype(float)
-            hot[X[c].isna()] = np.nan
-            parts.append(hot)
-        return np.concatenate(parts, axis=1)
+            cells = X[c].astype(object)
+            hot = pd.DataFrame({level: cells == level for level in levels}, X.index, dtype=float)
+            parts.append(hot.mask(cells.isna()))
+        return pd.concat(parts, axis=1).to_numpy(float)
 
     def impute(self, X):
         values, out, start = self.imputer.transform(self.matrix(X)), X.copy(), len(self.numbers)
@@ -93,28 +89,27 @@ def evaluate(path, share, params=None, max_rows=8000):
         fitted = time.perf_counter()
         imputed = imputer.impute(masked)
         done = time.perf_counter()
-        errors, hits = [], []
+        squares, hits = {}, {}
         for k, c in enumerate(X):
             truth, guess = test[c][hidden[:, k]], imputed[c][hidden[:, k]]
             if c in numeric_columns(X):
-                errors.append((((guess - truth) / X[c].std()) ** 2).mean())
+                squares[c] = (((guess - truth) / X[c].std()) ** 2).mean()
             else:
-                hits.append((guess.astype(str) == truth.astype(str)).mean())
-        rmse = np.sqrt(np.mean(errors)) if errors else np.nan
-        accuracy = np.mean(hits) if hits else np.nan
-        row = {"table": path.stem, "share": share, "imputer": name, "rmse": rmse}
+                hits[c] = (guess.astype(str) == truth.astype(str)).mean()
+        scores = {"rmse": pd.Series(squares).mean() ** 0.5, "accuracy": pd.Series(hits).mean()}
         seconds = {"fit_s": fitted - start, "impute_s": done - fitted}
-        rows.append({**row, "accuracy": accuracy, **seconds})
+        rows.append({"table": path.stem, "share": share, "imputer": name, **scores, **seconds})
     return rows
 
 
 def main(arguments=None):
     options = parser(__doc__)
     options.add_argument("--data-dir", type=Path, required=True, help="folder of NAME.parquet")
-    options.add_argument("--tables", nargs="*", default=TABLES)
+    options.add_argument("--tables", nargs="*", default=STUDY_TABLES)
     options.add_argument("--jobs", type=int, default=1)
     args = options.parse_args(arguments)
-    tasks = [(args.data_dir / f"{name}.parquet", s) for name in args.tables for s in SHARES]
+    paths = [args.data_dir / f"{name}.parquet" for name in args.tables]
+    tasks = [(path, share) for path in paths for share in (0.1, 0.3, 0.5)]
     small = {"params": {"max_iter": 2}, "max_rows": 200} if args.quick else {}
     calls = [delayed(evaluate)(*task, **small) for task in (tasks[:1] if args.quick else tasks)]
     rows = []
@@ -122,9 +117,8 @@ def main(arguments=None):
         rows += some
         print(pd.DataFrame(some).round(3).to_string(index=False, header=False), flush=True)
     results = pd.DataFrame(rows)
-    for measure in ("rmse", "accuracy"):
-        print(f"\n{measure}")
-        print(results.pivot(index=["table", "share"], columns="imputer", values=measure).round(3))
+    scores = results.pivot_table(["rmse", "accuracy"], ["table", "share"], "imputer")
+    print(scores.round(3).to_string())
     save(results, args.out, "imputation.csv")
 
 

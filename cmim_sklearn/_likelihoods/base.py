@@ -123,15 +123,21 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def log_density(self, params, cells):
-        """Log p(cell | params) in nats, in the column's raw unit, (n, C), for measured cells.
+        """Log p(cell | params) in nats, in the column's raw unit, (..., C), for measured cells.
 
         A probability for whole numbers, levels and values shared by many rows; a density
         otherwise; 0 where unobserved. It is the distribution of `sample` followed by `decode`.
+        Leading axes of params (..., P) and cells (..., C, cell_width) are broadcast, here and in
+        `surrogate` and its gradient.
         """
 
     @abstractmethod
     def surrogate(self, params, cells):
-        """Smooth surrogate of `log_density`, (n, C), and its gradient in params, (n, P)."""
+        """Smooth surrogate of `log_density`, (..., C)."""
+
+    @abstractmethod
+    def surrogate_gradient(self, params, cells):
+        """Gradient (..., P) in params of the sum of `surrogate` over columns."""
 
     @abstractmethod
     def fisher_factor(self, jacobian, params, cells):

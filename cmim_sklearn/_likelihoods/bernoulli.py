@@ -118,18 +118,20 @@ class Bernoulli(Likelihood):
 
     def log_density(self, params, cells):
         """Log probability of each cell; 1 / (n + 3) for a value that is neither of the two."""
-        x = cells[:, :, 0]
+        params, x = torch.broadcast_tensors(params, cells[..., 0])
         return torch.where(x == -1, self._log_unknown, self.log_prob(params, x, self.observed(x)))
 
     def surrogate(self, params, cells):
-        x = cells[:, :, 0]
-        observed = self.observed(x)
-        gradient = torch.where(observed, x - torch.sigmoid(params), 0.0)
-        return self.log_prob(params, x, observed), gradient
+        params, x = torch.broadcast_tensors(params, cells[..., 0])
+        return self.log_prob(params, x, self.observed(x))
+
+    def surrogate_gradient(self, params, cells):
+        x = cells[..., 0]
+        return torch.where(self.observed(x), x - torch.sigmoid(params), 0.0)
 
     def fisher_factor(self, jacobian, params, cells):
         p = torch.sigmoid(params)
-        return jacobian * (p * (1 - p) * self.observed(cells[:, :, 0])).sqrt().unsqueeze(-1)
+        return jacobian * (p * (1 - p) * self.observed(cells[..., 0])).sqrt().unsqueeze(-1)
 
     def expected(self, params, weights, columns=None):
         """More likely raw value of each cell."""

@@ -52,6 +52,8 @@ class Categorical(Likelihood):
         unique, counts = torch.unique(sizes, return_counts=True)
         self._groups = list(zip(counts.tolist(), unique.tolist(), strict=True))
         self.register_buffer("_place", torch.argsort(order), persistent=False)
+        column = torch.repeat_interleave(order, sizes[order])  # of each class
+        self.register_buffer("_column", column, persistent=False)
         self.register_buffer("class_starts", start, persistent=False)
         self.register_buffer("_last", (sizes - 1).float(), persistent=False)
         self.n_seen = np.asarray(n_seen, float)
@@ -120,20 +122,20 @@ class Categorical(Likelihood):
 
     def inputs(self, x, observed):
         """One-hot encoder inputs, all zeros where unobserved or unknown."""
-        hot = torch.zeros(len(x), self.n_inputs, dtype=torch.float32, device=x.device)
-        return hot.scatter_(1, self._index(x, observed), observed.float())
+        shape = *x.shape[:-1], self.n_inputs
+        hot = torch.zeros(shape, dtype=torch.float32, device=x.device)
+        return hot.scatter_(-1, self._index(x, observed), observed.float())
 
     def _by_size(self, params):
-        """Split params (n, P) into (n, columns, classes) for each group of equal size."""
-        parts = params.split([columns * size for columns, size in self._groups], 1)
-        return [
-            part.view(len(part), *group) for part, group in zip(parts, self._groups, strict=True)
-        ]
+        """Split params (..., P) into (..., columns, classes) for each group of equal size."""
+        parts = params.split([columns * size for columns, size in self._groups], -1)
+        return [part.unflatten(-1, group) for part, group in zip(parts, self._groups, strict=True)]
 
     def log_prob(self, params, x, observed):
         """Log probability of each cell's class; a rare level has that of its bin."""
-        log_p = torch.cat([p.log_softmax(-1).flatten(1) for p in self._by_size(params)], 1)
-        return torch.where(observed, log_p.gather(1, self._index(x, observed)), 0.0)
+        log_p = torch.cat([p.log_softmax(-1).flatten(-2) for p in self._by_size(params)], -1)
+        of_cells = torch.take_along_dim(log_p, self._index(x, observed), -1)
+        return torch.where(observed, of_cells, 0.0)
 
     def _best(self, scores):
         """Index within its column of the class with the highest of scores (n, P), (n, C)."""
@@ -162,21 +164,24 @@ class Categorical(Likelihood):
         A level not seen in fit has 1 / (n + K + 1), for n training values of K levels. Levels seen
         in fit keep the probabilities that `sample` uses.
         """
-        x = cells[:, :, 0]
+        x = cells[..., 0]
         log_p = self.log_prob(params, x, self.observed(x))
         for c, share in enumerate(self.rare_shares):
             if len(share) > 1:
-                member = (x[:, c].nan_to_num(0.0) - self._last[c]).long()
+                member = (x[..., c].nan_to_num(0.0) - self._last[c]).long()
                 log_share = torch.as_tensor(np.log(share), dtype=x.dtype, device=x.device)
-                log_p[:, c] += torch.where(member >= 0, log_share[member.clamp(min=0)], 0.0)
+                log_p[..., c] += torch.where(member >= 0, log_share[member.clamp(min=0)], 0.0)
         return torch.where(x == -1, self._log_unknown, log_p)
 
     def surrogate(self, params, cells):
-        x = cells[:, :, 0]
+        x = cells[..., 0]
+        return self.log_prob(params, x, self.observed(x))
+
+    def surrogate_gradient(self, params, cells):
+        x = cells[..., 0]
         observed = self.observed(x)
-        hot = self.inputs(x, observed)
-        p = torch.cat([part.softmax(-1).flatten(1) for part in self._by_size(params)], 1)
-        return self.log_prob(params, x, observed), hot - p * self._per_class(observed)
+        p = torch.cat([part.softmax(-1).flatten(-2) for part in self._by_size(params)], -1)
+        return self.inputs(x, observed) - p * observed[..., self._column].to(p.dtype)
 
     def fisher_factor(self, jacobian, params, cells):
         n, _, r = jacobian.shape
@@ -188,17 +193,8 @@ class Categorical(Likelihood):
             p, part = scores.softmax(-1).unsqueeze(-1), part.reshape(n, columns, size, r)
             centred = part - (p * part).sum(2, keepdim=True)
             out.append((centred * p.sqrt()).reshape(n, -1, r))
-        observed = self._per_class(self.observed(cells[:, :, 0]))
-        return torch.cat(out, 1) * observed.unsqueeze(-1)
-
-    def _per_class(self, values):
-        """Repeat values (n, C) for each class of their column, (n, P)."""
-        by_size = values.float()[:, torch.argsort(self._place)]
-        parts = by_size.split([columns for columns, _ in self._groups], 1)
-        sizes = [size for _, size in self._groups]
-        return torch.cat(
-            [p.repeat_interleave(size, 1) for p, size in zip(parts, sizes, strict=True)], 1
-        )
+        observed = self.observed(cells[..., 0])[..., self._column]
+        return torch.cat(out, 1) * observed.to(jacobian.dtype).unsqueeze(-1)
 
     def expected(self, params, weights, columns=None):
         """Most likely level of each cell."""

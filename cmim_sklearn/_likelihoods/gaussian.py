@@ -26,6 +26,9 @@ MIN_SCALED_RANGE = 1e-6
 """Width of a column's range, in standardised units, below which samples are noise alone."""
 MAX_DEVIATIONS = 1e4
 """Largest residual, in standard deviations, that `surrogate` distinguishes."""
+NARROW, FAR = 0.02, 7.0
+"""Width of an interval, in standard deviations, below which its probability is density times width;
+argument of erfc from which it is computed by logarithms."""
 
 
 class Gaussian(Likelihood):
@@ -179,6 +182,8 @@ class Gaussian(Likelihood):
             for c, (m, values) in enumerate(zip(self.maps, columns, strict=True)):
                 lowest, highest = self._ends(c)
                 plain, outside = m.without_atoms(), (values < lowest) | (values > highest)
+                y, slope = m.forward(values), m.slope(values)
+                plain_slope = slope if plain is m else plain.slope(values)
                 if self.decimals[c] == 0:
                     ends = np.round(values) - 0.5, np.round(values) + 0.5
                     low, high = m.forward(ends[0]), m.forward(ends[1])
@@ -188,25 +193,26 @@ class Gaussian(Likelihood):
                     low, high = np.where(is_coarse, m.interval(values), (low, high))
                     spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
                     width, spare_width = high - low, spare_high - spare_low
-                    width = np.where(is_coarse & (width <= 0), m.slope(values) * spacing, width)
+                    width = np.where(is_coarse & (width <= 0), slope * spacing, width)
                     # Far from 0 both ends of a bin round to one number in double precision.
-                    spare_width = np.where(spare_width > 0, spare_width, plain.slope(values))
+                    spare_width = np.where(spare_width > 0, spare_width, plain_slope)
                     is_mass = ~outside
                 else:
                     low, high = m.interval(values)
                     is_mass = (high > low) | ((lowest == highest) & ~outside)
-                    width = np.where(is_mass, high - low, m.slope(values))
-                    spare_low = spare_high = plain.forward(values)
+                    width = np.where(is_mass, high - low, slope)
+                    spare_low = spare_high = y if plain is m else plain.forward(values)
                     # A probability and a density cannot be added: an atom has only a probability.
-                    spare_width = np.where(is_mass, 0.0, plain.slope(values))
+                    spare_width = np.where(is_mass, 0.0, plain_slope)
                 low = np.where(is_mass & (values <= lowest), -np.inf, low)
                 high = np.where(is_mass & (values >= highest), np.inf, high)
                 width = np.where(outside, 0.0, np.where(lowest == highest, np.inf, width))
-                main = (low, high, np.log(width))
-                spare = spare_low, spare_high, np.log(spare_width)
-                inner = [v.clip(-MAX_SCALED, MAX_SCALED) for v in (m.forward(values), *spare[:2])]
-                ends = [np.where(np.isinf(v), v, v.clip(-MAX_SCALED, MAX_SCALED)) for v in main[:2]]
-                cells[:, c] = np.stack([inner[0], *ends, main[2], *inner[1:], spare[2]], axis=1)
+                inner = np.array([y, spare_low, spare_high]).clip(-MAX_SCALED, MAX_SCALED)
+                ends = np.array([low, high])
+                ends = np.where(np.isinf(ends), ends, ends.clip(-MAX_SCALED, MAX_SCALED))
+                log_width, log_spare_width = np.log([width, spare_width])
+                parts = inner[0], *ends, log_width, *inner[1:], log_spare_width
+                cells[:, c] = np.array(parts).T
         return cells
 
     def log_density(self, params, cells):
@@ -216,19 +222,19 @@ class Gaussian(Likelihood):
         atoms: a value between 0 and the smallest amount of a mostly-zero column is unlikely, not
         impossible.
         """
-        observed = ~torch.isnan(cells[:, :, 0])
+        observed = ~torch.isnan(cells[..., 0])
         cells = torch.where(observed.unsqueeze(-1), cells, 0.0)
-        main = _log_normal_mass(params, self.deviation, *cells[:, :, 1:4].unbind(-1))
-        spare = _log_normal_mass(params, self.deviation, *cells[:, :, 4:7].unbind(-1))
+        main = _log_normal_mass(params, self.deviation, *cells[..., 1:4].unbind(-1))
+        spare = _log_normal_mass(params, self.deviation, *cells[..., 4:7].unbind(-1))
         log_p = torch.logaddexp(torch.log1p(-self._leak) + main, self._leak.log() + spare)
         return torch.where(observed, log_p, 0.0)
 
     def _residual(self, params, cells):
-        """Residual, whether observed, and variance of rounding of each cell, all (n, C).
+        """Residual, whether observed, and variance of rounding of each cell, all (..., C).
 
         The variance of rounding to an interval is its squared width / 12.
         """
-        y, low, high = cells[:, :, 0], cells[:, :, 1], cells[:, :, 2]
+        y, low, high = cells[..., :3].unbind(-1)
         observed = ~torch.isnan(y)
         # The width of an unbounded interval is twice its bounded half.
         width = torch.minimum(high - low, 2 * torch.minimum(high - y, y - low).abs())
@@ -240,8 +246,11 @@ class Gaussian(Likelihood):
 
     def surrogate(self, params, cells):
         residual, _, rounding = self._residual(params, cells)
-        precision = 1 / (self.deviation.square() + rounding)
-        return -0.5 * residual.square() * precision, residual * precision
+        return -0.5 * residual.square() / (self.deviation.square() + rounding)
+
+    def surrogate_gradient(self, params, cells):
+        residual, _, rounding = self._residual(params, cells)
+        return residual * (1 / (self.deviation.square() + rounding))
 
     def fisher_factor(self, jacobian, params, cells):
         _, observed, rounding = self._residual(params, cells)
@@ -293,12 +302,31 @@ class Gaussian(Likelihood):
 
 def _log_normal_mass(mean, deviation, low, high, log_width):
     """Log probability of [low, high] under N(mean, deviation); density times width if narrow."""
-    middle = ((low + high) / 2 - mean) / deviation
-    density = -0.5 * middle.square() - deviation.log() - 0.5 * LOG_2PI + log_width
-    a, b = (low - mean) / deviation, (high - mean) / deviation
-    # Mirror to the lower tail, where differences of the distribution function are accurate.
-    a, b = torch.where(a + b > 0, -b, a), torch.where(a + b > 0, -a, b)
-    log_b = torch.special.log_ndtr(b)
-    inside = log_b + torch.log1p(-torch.exp(torch.special.log_ndtr(a) - log_b))
-    inside = torch.where(torch.isneginf(log_width), log_width, inside)
-    return torch.where(high - low < 0.02 * deviation, density, inside)
+    is_narrow = high - low < NARROW * deviation
+    out = mean.new_empty(torch.broadcast_shapes(mean.shape, low.shape))
+    for is_here, log_mass in ((is_narrow, _log_density_times_width), (~is_narrow, _log_interval)):
+        columns = is_here.flatten(0, -2).any(0).nonzero().squeeze(1)
+        if len(columns):  # often only one of the two is needed
+            parts = (x.index_select(-1, columns) for x in (mean, deviation, low, high, log_width))
+            mass, here = log_mass(*parts), is_here.index_select(-1, columns)
+            out[..., columns] = torch.where(here, mass, out[..., columns])
+    return out
+
+
+def _log_density_times_width(mean, deviation, low, high, log_width):
+    residual = ((low + high) / 2 - mean) / deviation
+    return (log_width - deviation.log() - 0.5 * LOG_2PI) - 0.5 * residual.square()
+
+
+def _log_interval(mean, deviation, low, high, log_width):
+    """Log probability of [low, high] under N(mean, deviation)."""
+    a, b = ((end - mean) * (0.5**0.5 / deviation) for end in (low, high))
+    # Mirror to the upper tail, where differences of the distribution function are accurate.
+    is_lower = a + b < 0
+    a, b = torch.where(is_lower, -b, a), torch.where(is_lower, -a, b)
+    inside = (0.5 * (torch.special.erfc(a) - torch.special.erfc(b))).log()
+    is_far = a > FAR
+    if is_far.any():  # erfc is 0 there; its logarithm takes ten times as long
+        log_a, log_b = (torch.special.log_ndtr(end[is_far] * -(2**0.5)) for end in (a, b))
+        inside[is_far] = log_a + torch.log1p(-torch.exp(log_b - log_a))
+    return torch.where(torch.isneginf(log_width), log_width, inside)

@@ -65,22 +65,26 @@ class Joint(nn.Module):
         return torch.cat([block.rsample(p, generator) for block, p in parts], 1)
 
     def _with_cells(self, params, cells):
-        """Yield each block with its params (n, P) and cells (n, C, cell_width)."""
+        """Yield each block with its params (..., P) and cells (..., C, cell_width)."""
         parts = zip(
-            self.blocks, params.split(self._params, 1), cells.split(self._cells, 1), strict=True
+            self.blocks, params.split(self._params, -1), cells.split(self._cells, -1), strict=True
         )
         for block, p, part in parts:
-            yield block, p, part.unflatten(1, (block.n_columns, block.cell_width))
+            yield block, p, part.unflatten(-1, (block.n_columns, block.cell_width))
 
     def log_density(self, params, cells) -> Tensor:
-        """Log p(cell | z) in nats, in raw units, (n, C), for measured cells (n, n_cells)."""
+        """Log p(cell | z) in nats, in raw units, (..., C), for measured cells (..., n_cells)."""
         parts = self._with_cells(params, cells)
-        return torch.cat([b.log_density(p, part) for b, p, part in parts], 1)
+        return torch.cat([b.log_density(p, part) for b, p, part in parts], -1)
 
-    def surrogate(self, params, cells) -> tuple[Tensor, Tensor]:
-        """Smooth surrogate of a row's log density, (n,), and its gradient in params, (n, P)."""
-        parts = [b.surrogate(p, part) for b, p, part in self._with_cells(params, cells)]
-        return sum(value.sum(1) for value, _ in parts), torch.cat([g for _, g in parts], 1)
+    def surrogate(self, params, cells) -> Tensor:
+        """Smooth surrogate of a row's log density, (...)."""
+        return sum(b.surrogate(p, x).sum(-1) for b, p, x in self._with_cells(params, cells))
+
+    def surrogate_gradient(self, params, cells) -> Tensor:
+        """Gradient (..., P) of `surrogate` in params."""
+        parts = self._with_cells(params, cells)
+        return torch.cat([b.surrogate_gradient(p, part) for b, p, part in parts], -1)
 
     def fisher_factor(self, jacobian, params, cells) -> Tensor:
         """Factor A (n, P, r) of the Fisher information A'A of a row on the code."""

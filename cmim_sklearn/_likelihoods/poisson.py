@@ -97,7 +97,7 @@ class Poisson(Likelihood):
         itself and all larger counts. A share of 1 / (n + 1) is not clipped, so that larger counts
         are unlikely, not impossible.
         """
-        x = cells[:, :, 0]
+        x = cells[..., 0]
         observed = self.observed(x)
         plain = self.log_prob(params, x, observed)
         rate = self._log_rate(params).exp()
@@ -110,13 +110,15 @@ class Poisson(Likelihood):
         return torch.where(torch.isnan(x), 0.0, log_p)
 
     def surrogate(self, params, cells):
-        x = cells[:, :, 0]
-        observed = self.observed(x)
-        gradient = torch.where(observed, x - self._log_rate(params).exp(), 0.0)
-        return self.log_prob(params, x, observed), gradient
+        x = cells[..., 0]
+        return self.log_prob(params, x, self.observed(x))
+
+    def surrogate_gradient(self, params, cells):
+        x = cells[..., 0]
+        return torch.where(self.observed(x), x - self._log_rate(params).exp(), 0.0)
 
     def fisher_factor(self, jacobian, params, cells):
-        rate = self._log_rate(params).exp() * self.observed(cells[:, :, 0])
+        rate = self._log_rate(params).exp() * self.observed(cells[..., 0])
         return jacobian * rate.sqrt().unsqueeze(-1)
 
     def expected(self, params, weights, columns=None):

@@ -59,6 +59,7 @@ class ScalingMap:
         self.reach = np.where(self.above > self.below, np.minimum(near, 0.25), -1.0)
         self._has_atoms = bool((self.reach >= 0).any())
         self.is_linear = len(self.x) == 2 and not self._has_atoms
+        self._plain = None
 
     def state(self):
         """Return the constructor's arguments."""
@@ -113,6 +114,8 @@ class ScalingMap:
         """
         values = np.asarray(values, dtype=np.float64)
         low = high = self.forward(values)
+        if not self._has_atoms:
+            return low, high
         left = self._left(values)
         for knot in (left, left + 1):
             is_atom = self._is_atom(values, knot)
@@ -122,7 +125,11 @@ class ScalingMap:
 
     def without_atoms(self):
         """Return a map through the same knots, without atoms."""
-        return ScalingMap(self.x, self.y)
+        if not self._has_atoms:
+            return self
+        if self._plain is None:
+            self._plain = ScalingMap(self.x, self.y)
+        return self._plain
 
     def _left(self, values):
         """Index of the knot at or below each value, at most the last but one."""

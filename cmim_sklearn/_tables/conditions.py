@@ -65,13 +65,18 @@ def _read_dict(table, given):
     """Columns of one row, by position."""
     columns = {}
     for key, value in given.items():
-        if np.ndim(value) > 0:
+        if isinstance(value, list | tuple | set | dict) or getattr(value, "ndim", 0) > 0:
             raise ValueError(
                 f"`conditions[{key!r}]` must be a single value; got {len(value)} values. Pass a "
                 "DataFrame to sample for several rows."
             )
     for key, value in given.items():
-        p = column_position(key, table.layout.names, len(table.types), "conditions")
+        p = _position(table, key)
+        if p in columns:
+            raise ValueError(
+                f"`conditions` must have one value for each column; got {shown(key)} and another "
+                "key of the same column."
+            )
         value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
         column, *_ = read_objects([value], key)
         # A level keeps its type: True and 1 may be two levels of one column.
@@ -96,9 +101,19 @@ def _read_table(table, given):
         )
     positions = range(n_columns)
     if keys is not None:
-        names = table.layout.names
-        positions = [column_position(key, names, n_columns, "conditions") for key in keys]
+        positions = [_position(table, key) for key in keys]
+        for i, p in enumerate(positions):
+            if p in positions[:i]:
+                raise ValueError(
+                    f"`conditions` must have one column for each of X; got {shown(keys[i])} and "
+                    "another name of the same column."
+                )
     return dict(zip(positions, frame.columns, strict=True)), frame.n_rows, frame.index
+
+
+def _position(table, key):
+    """Position of a column of the fitted table; a column that has a name has no position."""
+    return column_position(key, table.layout.names, len(table.types), "conditions", only_names=True)
 
 
 def _check_empty(table, frame):

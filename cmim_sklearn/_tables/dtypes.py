@@ -61,7 +61,9 @@ def is_name(name):
 
 
 def is_same_name(one, other):
-    """Whether two column names are equal; NaN equals NaN."""
+    """Whether two column names are equal; NaN equals NaN, also within tuples."""
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(is_same_name, one, other))
     return one == other or (one != one and other != other)
 
 

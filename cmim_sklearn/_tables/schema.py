@@ -410,20 +410,24 @@ def _categorical_positions(categorical_features, names, n_columns):
     return [column_position(key, names, n_columns, "categorical_features") for key in keys]
 
 
-def column_position(key, names, n_columns, parameter):
+def column_position(key, names, n_columns, parameter, *, only_names=False):
     """Position of the column that a parameter names by its name or position.
+
+    An integer is a position if the columns have no names, or only strings, as in scikit-learn.
+    With `only_names` it is one only if they have none.
 
     Raises
     ------
     ValueError
         If there is no such column, with the parameter and the columns that exist.
     """
-    if names is not None and (key in names or key != key):
-        same = (p for p, name in enumerate(names) if is_same_name(name, key))
-        position = next(same, None)
-        if position is not None:
+    for position, name in enumerate(names or ()):
+        if is_same_name(name, key):
             return position
-    if isinstance(key, Integral) and -n_columns <= key < n_columns:
+    has_positions = names is None or (
+        not only_names and all(isinstance(name, str) for name in names)
+    )
+    if has_positions and isinstance(key, Integral) and -n_columns <= key < n_columns:
         return int(key) % n_columns
     known = f"[{listed(names)}]" if names is not None else f"positions 0 to {n_columns - 1}"
     raise ValueError(f"`{parameter}`: X has no column {shown(key)}. Columns of X: {known}.")

@@ -123,7 +123,10 @@ def _check_optimizer(net_params):
     if not callable(optimizer) or (is_class and not issubclass(optimizer, Optimizer)):
         expected = "a torch.optim.Optimizer class, such as torch.optim.Adam, or a function"
         _reject("optimizer", f"{expected} that returns an optimizer", optimizer)
-    known = signature(optimizer).parameters
+    try:
+        known = signature(optimizer).parameters
+    except (TypeError, ValueError):  # a function of C
+        known = {}
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
         return
     name = getattr(optimizer, "__name__", shown(optimizer))

@@ -1,6 +1,8 @@
 """Quality report: statistics with known answers, and the stored tables and figures."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,11 @@ import pytest
 from benchmarks.quality import compare, figures
 from benchmarks.quality.compare import MARGIN, at_embedding, complete, paired, rank, way, wide
 from benchmarks.quality.report import HERE, main, write_report
+from benchmarks.speed.report import HERE as SPEED
 from benchmarks.tools import markdown, number, significant
 from tests.helpers import arm_scores, frame_of
+
+EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
 
 
 def test_paired_difference_is_over_tables_after_seeds():
@@ -200,6 +205,32 @@ def test_the_stored_scores_give_the_stored_tables(tmp_path, undrawn, monkeypatch
     assert (tmp_path / "RESULTS.md").read_text() == stored
     assert sorted(undrawn) == sorted(path.name for path in (HERE / "figures").iterdir())
     assert all(stored.count(f"](figures/{name})") == 1 for name in undrawn)
+
+
+def cells(text, name):
+    """Cells of the rows of Markdown tables that begin with a name, without emphasis."""
+    rows = re.findall(rf"^\| {re.escape(name)} \|(.*)\|$", text, flags=re.M)
+    return [[cell.strip(" *") for cell in row.split("|")] for row in rows]
+
+
+def test_the_page_on_quality_has_the_stored_scores_of_every_table():
+    page, stored = (EVIDENCE / "quality.md").read_text(), (HERE / "RESULTS.md").read_text()
+    names = [*pd.read_parquet(HERE / "results.parquet")["table"].unique(), "mean"]
+    assert len(names) == 15
+    for name in names:
+        both = [row[:3] for row in cells(stored, name) if len(row) == 4]  # without the way
+        found = cells(page, "*mean*" if name == "mean" else name)[0]
+        assert found == [row[i] for row in both for i in (1, 0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("page", "stored"), [("quality", HERE / "RESULTS.md"), ("speed", SPEED / "SPEED.md")]
+)
+def test_every_decimal_of_a_page_is_in_the_stored_tables(page, stored):
+    """Sections about studies and busy machines, at the ends of the pages, have no stored tables."""
+    text = re.split("## Synthetic data|## Busy machines", (EVIDENCE / f"{page}.md").read_text())[0]
+    missing = set(re.findall(r"\d+\.\d+", text)) - set(re.findall(r"\d+\.\d+", stored.read_text()))
+    assert not missing
 
 
 def test_partial_results(tmp_path, undrawn):

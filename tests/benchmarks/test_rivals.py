@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -133,8 +134,8 @@ def commands(dummy, monkeypatch):
             python = dummy.parent / "envs" / "dummy" / "bin" / "python"
             python.parent.mkdir(parents=True)
             python.touch()
-        failed = "-r" in command and "fail" in (dummy / "requirements.txt").read_text()
-        return subprocess.CompletedProcess(command, int(failed), "", "no such version\n")
+        if "-r" in command and "fail" in (dummy / "requirements.txt").read_text():
+            raise subprocess.CalledProcessError(1, command)
 
     monkeypatch.setattr(rivals.subprocess, "run", pretend)
     return ran
@@ -148,9 +149,9 @@ def test_an_environment_is_built_once_and_again_for_new_requirements(dummy, comm
     python = install(dummy)
     venv, rest = commands
     assert venv[:3] == [sys.executable, "-m", "venv"]
-    assert (rest[0], rest[-2:]) == (str(python), ["-r", str(dummy / "requirements.txt")])
+    assert (rest[0], rest[-2:]) == (python, ["-r", str(dummy / "requirements.txt")])
     assert capsys.readouterr().out.startswith("Building the environment of works in ")
-    left = python.parent / "left"
+    left = Path(python).with_name("left")
     left.touch()
     assert install(dummy) == python
     assert len(commands) == 2
@@ -161,10 +162,10 @@ def test_an_environment_is_built_once_and_again_for_new_requirements(dummy, comm
     assert len(commands) == 4
 
 
-def test_a_failed_build_reports_why_and_is_tried_again(dummy, commands):
+def test_a_failed_build_is_tried_again(dummy, commands):
     (dummy / "requirements.txt").write_text("fail==1.0\n")
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"(?s)^No environment for works.*no such version"):
+        with pytest.raises(subprocess.CalledProcessError, match=r"pip.*requirements\.txt"):
             install(dummy)
     assert len(commands) == 4
 

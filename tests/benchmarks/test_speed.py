@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import bare, report, run
+from benchmarks.speed import bare, busy, report, run, score_samples
 from benchmarks.speed.stopwatch import Cost, interleave, quotients, timed
 from benchmarks.tools import memory
 from cmim_sklearn.objectives import cmim, mim
+from tests.helpers import make_mixed
 
 
 def test_a_ratio_is_the_median_of_ratios():
@@ -104,6 +105,26 @@ def test_the_stored_measurements_give_the_stored_tables(tmp_path):
         (tmp_path / name).write_text((report.HERE / name).read_text())
     report.write_report(tmp_path)
     assert (tmp_path / "SPEED.md").read_text() == (report.HERE / "SPEED.md").read_text()
+
+
+def test_busy_processes(tmp_path, capsys):
+    busy.main(["--quick", "--out", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "busy.csv")
+    assert found["busy processes"].max() == busy.joblib.cpu_count()
+    assert found["x idle on one thread"][0] == 1
+    assert (found["seconds"] > 0).all()
+    assert capsys.readouterr().out.count("\n") == len(found) + 2
+
+
+def test_the_quick_command_scores_and_imputes(tmp_path, capsys):
+    make_mixed(150).rename(columns={"flag": "target"}).to_parquet(tmp_path / "mixed.parquet")
+    score_samples.main(["--quick", "--data-dir", str(tmp_path), "--tables", "mixed"])
+    header, _, scores, imputation = capsys.readouterr().out.splitlines()
+    assert header == "| table | cpu, first | cpu | wall | error | mean score |"
+    assert scores.startswith("| mixed | ")
+    assert "-" not in scores.replace(" -", "")
+    assert imputation.startswith("| impute, 20 columns | ")
+    assert imputation.endswith("| - | - |")
 
 
 def test_unknown_measurements_raise(tmp_path, capsys):

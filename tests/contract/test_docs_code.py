@@ -53,7 +53,7 @@ def check_readme(names):
     assert len(names["new"]) == 1000
     assert (names["inland"]["ocean_proximity"] == "INLAND").all()
     assert names["full"].notna().all(axis=None)
-    assert names["nats"].shape == (100,)
+    assert names["scores"].shape == (1500,)
 
 
 def check_generation(names):
@@ -91,7 +91,7 @@ CHECKS = {  # of values that the blocks of a page leave behind; names is their n
 )
 @pytest.mark.parametrize("is_short", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
-    """Blocks of a page share one namespace. Short: fits of 1 epoch, 16 latent samples per row."""
+    """Blocks of a page share one namespace. Short: fits of 1 epoch."""
     for library in LIBRARIES:
         pytest.importorskip(library)
     import matplotlib
@@ -100,7 +100,6 @@ def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
     if is_short:
         monkeypatch.setattr(fit, "n_epochs", lambda *args, **kwargs: 1)
         monkeypatch.setattr(fit, "SUMMARY_ROWS", 300)
-        monkeypatch.setattr(generative, "SCORE_DRAWS", 16)
         monkeypatch.setattr(generative, "USUAL_ROWS", 5)
         request.getfixturevalue("short_calibration")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -137,11 +136,20 @@ def test_setup_is_two_commands_of_one_line():
     assert "pytest" in commands[1]
 
 
+def anchors(page):
+    """Anchors of the headings of a page, as GitHub and the site name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_links_and_scripts_exist(page):
     text = page.read_text(encoding="utf-8")
-    markdown, html = r"\]\((?!https?:)([^)#]+)", r"""(?:src|srcset)="([^"]+)\""""
-    for link in re.findall(markdown, text) + re.findall(html, text):
+    markdown = r"\]\((?!https?:)([^)#]*)#?([^)]*)\)"
+    for link, anchor in re.findall(markdown, text):
+        assert (page.parent / link).exists(), link
+        assert not anchor or anchor in anchors(page.parent / link if link else page), anchor
+    for link in re.findall(r"""(?:src|srcset)="([^"]+)\"""", text):
         assert (page.parent / link).exists(), link
     for script in re.findall(r"(?:examples|benchmarks|tests)/[\w/]+\.py", text):
         assert (ROOT / script).exists(), script

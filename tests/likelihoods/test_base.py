@@ -153,13 +153,27 @@ def test_log_density_is_that_of_decoded_samples(kind):
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_densities_of_several_codes_are_those_of_repeated_cells(kind):
+    """Params of 3 codes for each row, or of 3 codes for all rows, without repeating cells."""
+    likelihood, columns = fitted_likelihood(kind)
+    cells = measured(likelihood, columns)
+    params = random_params(likelihood, 180).view(3, 60, -1)
+    for method in (likelihood.log_density, likelihood.surrogate, likelihood.surrogate_gradient):
+        for some in (params, params[:, :1]):
+            found = method(some, cells.unsqueeze(0))
+            every = some.expand(3, 60, -1).flatten(0, 1)
+            expected = method(every, cells.repeat(3, 1, 1)).view(3, 60, -1)
+            assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LIKELIHOODS)
 def test_surrogate_matches_its_gradient_and_fisher_factor_its_curvature(kind):
     likelihood, columns = fitted_likelihood(kind)
     cells = measured(likelihood, columns).double()
     likelihood = likelihood.double()
     params = random_params(likelihood, 60).double().requires_grad_()
-    value, gradient = likelihood.surrogate(params, cells)
-    (expected,) = torch.autograd.grad(value.sum(), params)
+    gradient = likelihood.surrogate_gradient(params, cells)
+    (expected,) = torch.autograd.grad(likelihood.surrogate(params, cells).sum(), params)
     assert_close(gradient, expected)
     assert (gradient[5] == 0).all()
     # The Fisher information is minus the expected second derivative, which for these kinds does
@@ -172,7 +186,7 @@ def test_surrogate_matches_its_gradient_and_fisher_factor_its_curvature(kind):
     for k in range(likelihood.n_params):
         moved = params.detach().clone()
         moved[:, k] += step
-        slope = (likelihood.surrogate(moved, cells)[1] - gradient.detach()) / step
+        slope = (likelihood.surrogate_gradient(moved, cells) - gradient.detach()) / step
         assert_close(information[:, k], -slope, atol=1e-3, rtol=1e-3)
 
 

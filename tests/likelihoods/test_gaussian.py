@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch.testing import assert_close
 
-from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian
+from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian, _log_normal_mass
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS
-from tests.helpers import fitted_likelihood, measured
+from tests.helpers import fitted_likelihood, measured, random_params
 
 
 def test_log_prob_is_the_normal_density():
@@ -188,3 +189,27 @@ def test_refitted_noise_excludes_the_noise_of_rounding():
         for _ in range(50):
             likelihood.refit_noise(params, torch.zeros_like(params), cells, 0.0)
     assert likelihood.deviation.item() == pytest.approx(deviation, abs=0.02)
+
+
+def test_interval_probabilities_are_exact_in_both_tails():
+    low = np.array([-300.0, -30, -9, -1, -0.02, 0, 0.5, 3, 8, 40, 300])
+    width = np.array([0.008, 0.3, 5.0])[:, None]  # narrow, usual and wide
+    parts = (torch.as_tensor(x).expand(3, 11).float() for x in (low, low + width, np.log(width)))
+    found = _log_normal_mass(torch.zeros(1, 11), torch.tensor(0.5).expand(11), *parts)
+    a, b = low / 0.5, (low + width) / 0.5
+    a, b = np.where(a + b > 0, -b, a), np.where(a + b > 0, -a, b)
+    log_b = norm.logcdf(b)
+    expected = log_b + np.log1p(-np.exp(norm.logcdf(a) - log_b))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_missing_and_impossible_cells_do_not_change_other_columns():
+    likelihood, columns = fitted_likelihood("gaussian")
+    cells, params = measured(likelihood, columns), random_params(likelihood, 60)
+    changed = cells.clone()
+    changed[::2, 1] = torch.nan
+    changed[1::4, 1, 3] = -torch.inf
+    found, expected = (likelihood.log_density(params, x) for x in (changed, cells))
+    assert torch.equal(found[:, 0], expected[:, 0])
+    assert (found[::2, 1] == 0).all()
+    assert torch.isfinite(found).all()

@@ -111,6 +111,36 @@ def test_only_one_value_per_column_in_a_dict(mixed):
         read_conditions(Table.fit(read(mixed)), {"age": [30, 40]})
 
 
+@pytest.mark.parametrize("value", [[1, [2, 3]], (), {"a": 1}, np.ones((2, 1)), pd.Series([1.0])])
+def test_nested_and_long_values_are_no_conditions(mixed, value):
+    message = rf"`conditions\['age'\]` must be a single value; got {len(value)} values"
+    with pytest.raises(ValueError, match=message):
+        read_conditions(Table.fit(read(mixed)), {"age": value})
+
+
+def frame_named(names):
+    X = pd.DataFrame({"a": np.arange(6.0), "b": np.arange(6.0) ** 2, "c": ["x", "y"] * 3})
+    return X.set_axis(pd.Index(names, dtype=object), axis=1)
+
+
+@pytest.mark.parametrize("names", [[10, 20, 30], ["a", "b", "c"]])
+@pytest.mark.parametrize("make", [dict, lambda given: pd.DataFrame(given, index=[0])])
+def test_columns_with_names_have_no_positions_in_conditions(names, make):
+    table = Table.fit(read(frame_named(names)))
+    with pytest.raises(ValueError, match=r"X has no column 1\. Columns of X"):
+        read_conditions(table, make({1: 4.0}))
+    frame = read_conditions(table, make({names[1]: 4.0}))
+    assert frame.columns[1].tolist() == [4.0]
+
+
+def test_two_conditions_of_one_column_raise():
+    table = Table.fit(read(frame_named(["a", "b", "c"]).to_numpy()))
+    with pytest.raises(ValueError, match="one value for each column; got -2 and another key"):
+        read_conditions(table, {1: 4.0, -2: 1.0})
+    with pytest.raises(ValueError, match="one column for each of X; got -2 and another name"):
+        read_conditions(table, pd.DataFrame({1: [4.0], -2: [1.0]}))
+
+
 def test_a_frame_needs_a_row(mixed):
     with pytest.raises(ValueError, match="must have at least one row; got 0 rows"):
         read_conditions(Table.fit(read(mixed)), mixed[["age"]][:0])

@@ -226,3 +226,11 @@ def test_sparse_and_big_endian_columns_of_pandas(dtype):
     layout = read(X).layout
     assert pandas_dtype(layout.dtype_of(0)) == dtype
     pd.testing.assert_frame_equal(write(layout, read(X).columns, read(X).types), X)
+
+
+def test_names_with_nan_are_equal_at_any_depth():
+    nan, other = float("nan"), float("nan")
+    assert is_same_name(("a", (nan, 1)), ("a", (other, 1)))
+    assert not is_same_name(("a", nan), ("b", other))
+    assert not is_same_name(("a", nan), ("a", nan, 1))
+    assert not is_same_name(("a",), "a")

@@ -10,7 +10,7 @@ import pytest
 
 from cmim_sklearn._tables.conditions import read_conditions
 from cmim_sklearn._tables.read import column_name, read
-from cmim_sklearn._tables.schema import Table, warn_of_empty
+from cmim_sklearn._tables.schema import Table, choose_kinds, warn_of_empty
 from tests.helpers import LIBRARIES, make_mixed
 
 
@@ -274,6 +274,17 @@ def test_encoded_names_are_in_block_order(mixed):
     assert names == [mixed.columns[p] for block in table.blocks for p in block.positions]
     assert sorted(names) == sorted(mixed.columns)
     assert Table.fit(read(mixed.to_numpy())).encoded_names() != names
+
+
+@pytest.mark.parametrize("parameter", ["categorical_features", "likelihoods"])
+def test_integers_are_names_where_columns_have_integer_names(parameter):
+    X = pd.DataFrame({10: [1, 2, 3], 20: [4, 5, 6], 30: ["x", "y", "x"]})
+    given = {20: "poisson"} if parameter == "likelihoods" else [20]
+    kinds = choose_kinds(read(X), **{parameter: given})
+    assert kinds[1] == ("poisson" if parameter == "likelihoods" else "categorical")
+    given = {1: "poisson"} if parameter == "likelihoods" else [1]
+    with pytest.raises(ValueError, match=rf"`{parameter}`: X has no column 1\. .*\[10, 20, 30\]"):
+        Table.fit(read(X), **{parameter: given})
 
 
 def test_negative_positions_count_from_the_end(mixed):

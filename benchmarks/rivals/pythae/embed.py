@@ -31,13 +31,9 @@ def fit(method, X, seed, folder):
     torch.manual_seed(seed)
     width = X.shape[1]
     model = VAE(VAEConfig(input_dim=(width,), latent_dim=LATENT_DIM), decoder=Decoder(width))
-    config = BaseTrainerConfig(
-        output_dir=str(folder / "pythae"),
-        per_device_train_batch_size=BATCH_SIZE,
-        num_epochs=max(EPOCHS, -(-MIN_UPDATES // -(-len(X) // BATCH_SIZE))),
-        seed=seed,
-        no_cuda=True,
-    )
+    n_epochs = max(EPOCHS, -(-MIN_UPDATES // -(-len(X) // BATCH_SIZE)))
+    length = {"per_device_train_batch_size": BATCH_SIZE, "num_epochs": n_epochs}
+    config = BaseTrainerConfig(output_dir=str(folder / "pythae"), seed=seed, no_cuda=True, **length)
     TrainingPipeline(model=model, training_config=config)(torch.as_tensor(X, dtype=torch.float32))
     return model.eval()
 

@@ -120,31 +120,20 @@ def fit(method, X, seed, folder):
     if method == "SubTab":
         settings["n_subsets"] = min(settings["n_subsets"], prepared.shape[1])
     embedding = IdentityEmbeddingConfig(input_dim=prepared.shape[1])
+    backbone = MLPBackboneConfig(input_dim=embedding.output_dim)
+    settings |= {"embedding_config": embedding, "backbone_config": backbone, "random_seed": seed}
+    # Task, loss and output belong to the second phase, which is not used.
     config = make_config(
-        # Task, loss and output belong to the second phase, which is not used.
-        task="classification",
-        loss_fn="CrossEntropyLoss",
-        output_dim=2,
-        embedding_config=embedding,
-        backbone_config=MLPBackboneConfig(input_dim=embedding.output_dim),
-        random_seed=seed,
-        **settings,
+        task="classification", loss_fn="CrossEntropyLoss", output_dim=2, **settings
     )
     module = getattr(pl_modules, f"{method}Lightning")(config)
     if method == "SCARF":
         module.contrastive_loss = PairwiseLoss(config.tau)
-    n_batches = max(1, len(X) // BATCH_SIZE)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=max(epochs, -(-MIN_UPDATES // n_batches)),
-        limit_val_batches=0,
-        callbacks=[Forget()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    n_epochs = max(epochs, -(-MIN_UPDATES // max(1, len(X) // BATCH_SIZE)))
+    where = {"accelerator": "cpu", "default_root_dir": folder, "limit_val_batches": 0}
+    outputs = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet = dict.fromkeys(outputs, False)
+    trainer = Trainer(max_epochs=n_epochs, callbacks=[Forget()], **where, **quiet)
     trainer.fit(module, datamodule(method, prepared, columns, config))
     network = module.model.eval()
     if method == "SubTab":

@@ -224,7 +224,9 @@ class FitSteps:
         if not one_cycle:
             net_params.pop("callbacks__schedule", None)  # there is no schedule to replace
         if "optimizer" not in net_params:
-            adamw = {"optimizer": torch.optim.AdamW, "optimizer__fused": device.type != "mps"}
+            adamw = {"optimizer": torch.optim.AdamW}
+            if not net_params.get("optimizer__foreach"):  # which excludes "fused"
+                adamw["optimizer__fused"] = device.type != "mps"
             net_params = adamw | net_params
         net = LatentNet(
             model,

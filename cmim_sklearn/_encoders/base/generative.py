@@ -8,6 +8,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array
 
+from cmim_sklearn._encoders.base import given_cells
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._encoders.base.parameters import isolated
@@ -15,12 +16,7 @@ from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
-from cmim_sklearn._models.row_posterior import (
-    CALIBRATION_ROWS,
-    SCORE_DRAWS,
-    RowPosterior,
-    calibrate,
-)
+from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
@@ -29,10 +25,7 @@ from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
 
-DRAWS_PER_COPY = 32
 USUAL_ROWS = 50
-ENCODER_TRUST = 0.7
-"""Weight of the encoder's reconstruction in an imputed value, for a row without missing values."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -236,9 +229,9 @@ class _GenerativeEncoder(_LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        model = self._model(exact=True)
-        generator = torch.Generator(model.device).manual_seed(seed)
         if conditions is None:
+            model = self._model(exact=True)
+            generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
             drawn = on_rows(
                 model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
@@ -246,7 +239,9 @@ class _GenerativeEncoder(_LatentEncoder):
             return self.table_.decode(drawn["x"], drawn=True)
         given = read_conditions(self.table_, conditions)
         rows = np.repeat(np.arange(given.n_rows), n_samples)
-        columns = self._draw_given(model, self.table_.measure(given), n_samples, generator)
+        columns = given_cells.draw(
+            self.table_, self._row_posterior(), self.table_.measure(given), n_samples, seed
+        )
         is_pandas = given.index is not None and self.table_.layout.library == "pandas"
         return write(
             self.table_.layout,
@@ -254,25 +249,6 @@ class _GenerativeEncoder(_LatentEncoder):
             self.table_.types,
             given.index[rows] if is_pandas else None,
         )
-
-    def _draw_given(self, model, cells, n_samples, generator):
-        """Raw columns of n_samples rows for each row of measured cells, adjacent."""
-        # More than 32 samples of a row come from copies of it, each with a new set of codes.
-        n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
-        n_copies = -(-n_samples // each)
-
-        def draw(draws, rows):
-            params = draws.resample(each, generator)
-            return {
-                "x": model.likelihood.sample(params.flatten(0, 1), generator).view(
-                    len(params), each, -1
-                )
-            }
-
-        posterior = RowPosterior(model, self._latents)
-        drawn = posterior.map(draw, np.repeat(cells, n_copies, axis=0), generator=generator)["x"]
-        drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
-        return self.table_.raw_columns(drawn.reshape(n_rows * n_samples, -1), drawn=True)
 
     @isolated()
     def impute(self, X, *, n_draws=None, random_state=None):
@@ -301,56 +277,28 @@ class _GenerativeEncoder(_LatentEncoder):
         -----
         The single estimate is a weighted mean of two: the expectation under the model of
         `score_samples`, and the encoder's reconstruction of the row. The more cells are observed,
-        the larger the weight of the latter. Samples come from the model alone.
+        the larger the weight of the latter. Samples come from the model alone. The first call after
+        a fit takes longer, see `score_samples`.
         """
         self._check_use()
         if n_draws is not None:
             check_at_least_one("n_draws", n_draws)
         frame = self._read(X, reset=False, min_rows=1)
-        table, model = self.table_, self._model(exact=True)
+        table = self.table_
         rows = table.incomplete(frame)
-        incomplete = frame.take(rows)
+        incomplete, columns = frame.take(rows), []
         if n_draws is None:
-            columns = self._guess(model, incomplete) if len(rows) else []
+            if len(rows):
+                columns = given_cells.guess(table, self._row_posterior(), incomplete)
             return fill(X, frame, table.layout, table.types, rows, columns)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        generator = torch.Generator(model.device).manual_seed(seed)
-        columns = []
         if len(rows):
-            columns = self._draw_given(model, table.measure(incomplete), n_draws, generator)
+            cells = table.measure(incomplete)
+            columns = given_cells.draw(table, self._row_posterior(), cells, n_draws, seed)
         return [
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)
         ]
-
-    def _guess(self, model, frame):
-        """Raw columns of expected values and most likely levels for the rows of a frame.
-
-        Columns without missing values are None.
-
-        There are two estimates of a missing value: the expectation over codes, which is exact for
-        the model but not for the data, and the reconstruction by the encoder, which was trained to
-        reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
-        fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
-        """
-        table, posterior = self.table_, RowPosterior(model, self._latents)
-        own = on_rows(
-            model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
-        )["params"]
-        missing = np.array([is_missing(values) for values in frame.columns])
-        own, trust = (
-            torch.as_tensor(part, dtype=posterior.dtype, device=posterior.device)
-            for part in (own, ENCODER_TRUST * np.mean(~missing, axis=0))
-        )
-        incomplete = np.flatnonzero(missing.any(1)[table.positions])
-
-        def guess(draws, rows):
-            draws = draws.moved_towards(own[rows], trust[rows])
-            expected = posterior.likelihood.expected(draws.params, draws.shares(), incomplete)
-            return dict(zip(incomplete, expected, strict=True))
-
-        guessed = posterior.map(guess, table.measure(frame))
-        return table.in_order([guessed.get(c) for c in range(len(table.positions))])
 
     @isolated()
     def score_samples(self, X, *, return_error=False):
@@ -379,15 +327,18 @@ class _GenerativeEncoder(_LatentEncoder):
 
         Notes
         -----
-        The integral over codes is computed by importance sampling, with 256 codes for each row
+        The integral over codes is computed by importance sampling, with 128 codes for each row
         from Gaussians fitted to its posterior. All rows and calls use the same noise: scores are
         reproducible, and a row's score does not depend on the other rows.
+
+        The first call after a fit, of this method or another one that searches for the codes of
+        rows, takes some tenths of a second more. It computes up to about 100 MB that later calls
+        use, until the next fit.
         """
         self._check_use()
         cells = self.table_.measure(self._read(X, reset=False, min_rows=1))
-        scores = RowPosterior(self._model(), self._latents).map(_score, cells, SCORE_DRAWS)
-        scores = {name: values.astype(np.float64) for name, values in scores.items()}
-        return (scores["score"], scores["error"]) if return_error else scores["score"]
+        score, error = given_cells.log_density(self._row_posterior(), cells)
+        return (score, error) if return_error else score
 
     @isolated()
     def score(self, X, y=None):
@@ -432,18 +383,13 @@ class _GenerativeEncoder(_LatentEncoder):
         frame = self._read(X, reset=False, min_rows=1)
         usual = read(self.sample(USUAL_ROWS, random_state=0))
         cells = np.concatenate([self.table_.measure(frame), self.table_.measure(usual)])
-        posterior = RowPosterior(self._model(), self._latents)
-        whole = posterior.map(_score, cells, SCORE_DRAWS)["score"]
-        out = np.zeros((frame.n_rows, len(frame.columns)))
-        for p, values in enumerate(frame.columns):
-            rest = cells.copy()
-            rest[:, self.table_.cells_of(p)] = np.nan
-            given_rest = (whole - posterior.map(_score, rest, SCORE_DRAWS)["score"]).astype(
-                np.float64
-            )
-            here, there = given_rest[: frame.n_rows], given_rest[frame.n_rows :]
-            out[:, p] = np.where(is_missing(values), 0.0, here - there.mean())
-        return out
+        scores = given_cells.log_density_of_each(self.table_, self._row_posterior(), cells)
+        scores = scores[: frame.n_rows] - scores[frame.n_rows :].mean(0)
+        is_absent = np.array([is_missing(values) for values in frame.columns]).T
+        return np.where(is_absent, 0.0, scores)
+
+    def _row_posterior(self):
+        return row_posterior(self._model(), self._latents)
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -456,7 +402,3 @@ class _GenerativeEncoder(_LatentEncoder):
         super().__setstate__(state)
         if "_net" in state:
             self._latents = LatentPrior(**self._latents)
-
-
-def _score(draws, rows):
-    return {"score": draws.log_density(), "error": draws.error()}

@@ -255,12 +255,15 @@ def test_files_of_every_format_version_load(version):
     with zipfile.ZipFile(path) as file:
         assert json.loads(file.read(archive.MANIFEST))["version"] == version
     expected = json.loads(file_of(version, "json").read_text())
-    found = outputs(CMIMEncoder.load(path, device="cpu"), make_table()[:8])
+    encoder, table = CMIMEncoder.load(path, device="cpu"), make_table()[:8]
+    found = outputs(encoder, table)
     assert found.keys() == expected.keys()
     assert found["loss_curve_"] == expected["loss_curve_"]
     # Other processors round differently.
-    for name in ("transform", "score_samples"):
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found["transform"], expected["transform"], rtol=1e-3, atol=1e-3)
+    # Other releases estimate scores with other codes.
+    scores, errors = encoder.score_samples(table, return_error=True)
+    assert (np.abs(scores - expected["score_samples"]) < 4 * errors).all()
     for name in ("reconstruct", "sample"):
         one, other = (
             pd.DataFrame(e[name]["data"], columns=e[name]["columns"]) for e in (found, expected)

@@ -1,13 +1,20 @@
 """Log-likelihoods of rows and of single cells."""
 
+import copy
+import gc
 import pickle
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._models import row_posterior
+from cmim_sklearn._models.row_posterior import RowPosterior
 from tests.helpers import LIBRARIES
 
 
@@ -78,6 +85,101 @@ def test_a_pickled_encoder_gives_the_same_scores(trained, mixed):
     again = pickle.loads(pickle.dumps(trained))
     np.testing.assert_array_equal(again.score_samples(mixed[:9]), trained.score_samples(mixed[:9]))
     pd.testing.assert_frame_equal(again.impute(mixed[:9]), trained.impute(mixed[:9]))
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """List with an entry for each `RowPosterior` that is built."""
+    entries = []
+
+    class Counted(RowPosterior):
+        def __init__(self, *parts):
+            entries.append(parts)
+            super().__init__(*parts)
+
+    monkeypatch.setattr(row_posterior, "RowPosterior", Counted)
+    return entries
+
+
+def test_the_row_posterior_is_built_once_for_each_fit(mixed, quick, built):
+    encoder = CMIMEncoder(**quick, warm_start=True)
+
+    def use():
+        """Scores, after a call of every other method that uses it."""
+        encoder.score_columns(mixed[:2])
+        encoder.impute(mixed[:9])
+        encoder.impute(mixed[:9], n_draws=2)
+        encoder.sample(2, conditions={"age": 40})
+        return encoder.score_samples(mixed[:9])
+
+    scores = []
+    for train in (encoder.fit, encoder.fit, encoder.partial_fit, encoder.partial_fit):
+        train(mixed)
+        scores.append(use())
+        assert len(built) == len(scores)
+    assert len({found.tobytes() for found in scores}) == 4
+    for again in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+        np.testing.assert_array_equal(again.score_samples(mixed[:9]), scores[-1])
+    assert len(built) == 6
+
+
+def test_a_large_row_posterior_is_not_kept(mixed, quick, built, monkeypatch):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    scores = encoder.score_samples(mixed[:9])
+    monkeypatch.setattr(row_posterior, "MAX_KEPT", 10)
+    for again in (copy.deepcopy(encoder), copy.deepcopy(encoder)):
+        for _ in range(2):
+            np.testing.assert_array_equal(again.score_samples(mixed[:9]), scores)
+    assert len(built) == 5
+
+
+@pytest.mark.parametrize("end", ["fit", "partial_fit", "fit_schema", "delete"])
+def test_a_row_posterior_is_freed_with_its_fit(mixed, quick, end):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    encoder.score_samples(mixed[:2])
+    kept = weakref.ref(row_posterior.row_posterior(encoder._model(), encoder._latents))
+    assert kept() is not None
+    if end == "delete":
+        del encoder
+    else:
+        getattr(encoder, end)(mixed)
+    gc.collect()
+    assert kept() is None
+
+
+def test_a_row_posterior_is_that_of_one_model_on_one_device(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    model = encoder._model()
+    kept = row_posterior.row_posterior(model, encoder._latents)
+    assert kept.is_for(model)
+    assert not kept.is_for(copy.deepcopy(model))
+    assert not kept.is_for(model.to("meta"))
+
+
+def test_scores_have_the_same_bits_on_two_threads(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    expected = encoder.score_samples(mixed[:9])
+    encoder.set_params(net_params={"n_threads": 2})
+    np.testing.assert_array_equal(copy.deepcopy(encoder).score_samples(mixed[:9]), expected)
+
+
+def test_use_does_not_change_the_state_of_an_encoder(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    encoder.transform(mixed[:5])
+    before, names = joblib.hash(encoder), set(vars(encoder))
+    encoder.score_samples(mixed[:5])
+    encoder.impute(mixed[:5])
+    assert joblib.hash(encoder) == before
+    assert set(vars(encoder)) == names
+
+
+def test_threads_share_a_row_posterior(mixed, quick):
+    encoder = CMIMEncoder(**quick).fit(mixed)
+    expected = copy.deepcopy(encoder).score_samples(mixed)
+    with ThreadPoolExecutor(4) as pool:
+        parts = [mixed[start : start + 40] for start in range(0, len(mixed), 40)]
+        found = np.concatenate(list(pool.map(encoder.score_samples, parts)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_grid_search_uses_the_scores(mixed):

@@ -142,3 +142,14 @@ def test_clones_are_unfitted_and_pipelines_can_cache(mixed, quick, tmp_path):
     fresh = clone(pipe.named_steps["cmim"])
     assert not hasattr(fresh, "net_")
     assert not hasattr(fresh, "table_")
+
+
+def test_names_with_nan_in_tuples_are_known_after_a_copy(mixed, quick):
+    X = pd.DataFrame({"a": range(20), "b": ["x", "y"] * 10})
+    X.columns = pd.MultiIndex.from_tuples([("a", np.nan), ("a", 2)])
+    encoder = CMIMEncoder(**quick).fit(X)
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(again.transform(X), encoder.transform(X))
+    again.transform(again.sample(3))
+    name = ("a", float("nan"))
+    assert again.sample(2, conditions={name: 7}).iloc[:, 0].tolist() == [7, 7]

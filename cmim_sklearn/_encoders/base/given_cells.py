@@ -1,0 +1,85 @@
+"""Samples, estimates and densities of cells, given the observed cells of their rows.
+
+Cells are measured, as `Table.measure` returns them. Rows have the order of the table.
+"""
+
+import numpy as np
+import torch
+
+from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._models.row_posterior import RowPosterior
+from cmim_sklearn._tables.read import is_missing
+from cmim_sklearn._tables.schema import Table
+
+DRAWS_PER_COPY = 32
+ENCODER_TRUST = 0.7
+"""Weight of the encoder's reconstruction in an imputed value, for a row without missing values."""
+
+
+def draw(table: Table, posterior: RowPosterior, cells, n_samples, seed):
+    """Raw columns of n_samples rows for each row of cells, adjacent."""
+    likelihood = posterior.likelihood
+    generator = torch.Generator(posterior.device).manual_seed(seed)
+    # More than 32 samples of a row come from copies of it, each with a new set of codes.
+    n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
+    n_copies = -(-n_samples // each)
+
+    def sample(draws, rows):
+        params = draws.resample(each, generator)
+        drawn = likelihood.sample(params.flatten(0, 1), generator)
+        return {"x": drawn.view(len(params), each, -1)}
+
+    drawn = posterior.map(sample, np.repeat(cells, n_copies, axis=0), generator=generator)["x"]
+    drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
+    return table.raw_columns(drawn.reshape(n_rows * n_samples, -1), drawn=True)
+
+
+def guess(table: Table, posterior: RowPosterior, frame):
+    """Raw columns of expected values and most likely levels for the rows of a frame.
+
+    Columns without missing values are None.
+
+    There are two estimates of a missing value: the expectation over codes, which is exact for
+    the model but not for the data, and the reconstruction by the encoder, which was trained to
+    reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
+    fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
+    """
+    model = posterior.model
+    own = on_rows(
+        model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
+    )["params"]
+    missing = np.array([is_missing(values) for values in frame.columns])
+    own, trust = (
+        torch.as_tensor(part, dtype=torch.float32, device=posterior.device)
+        for part in (own, ENCODER_TRUST * np.mean(~missing, axis=0))
+    )
+    incomplete = np.flatnonzero(missing.any(1)[table.positions])
+
+    def expect(draws, rows):
+        draws = draws.moved_towards(own[rows], trust[rows])
+        expected = posterior.likelihood.expected(draws.params, draws.shares(), incomplete)
+        return dict(zip(incomplete, expected, strict=True))
+
+    guessed = posterior.map(expect, table.measure(frame))
+    return table.in_order([guessed.get(c) for c in range(len(table.positions))])
+
+
+def log_density(posterior: RowPosterior, cells):
+    """Log p of the observed cells of each row, in nats, (n,), and its Monte-Carlo error, (n,)."""
+
+    def score(draws, rows):
+        return {"score": draws.log_density(), "error": draws.error()}
+
+    found = posterior.map(score, cells)
+    return found["score"], found["error"]
+
+
+def log_density_of_each(table: Table, posterior: RowPosterior, cells):
+    """Log p(cell | other cells of its row), in nats, (n, n_features)."""
+    whole, _ = log_density(posterior, cells)
+    out = np.empty((len(cells), len(table.positions)))
+    for p in range(out.shape[1]):
+        rest = cells.copy()
+        rest[:, table.cells_of(p)] = np.nan
+        out[:, p] = whole - log_density(posterior, rest)[0]
+    return out
