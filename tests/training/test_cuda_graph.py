@@ -511,8 +511,8 @@ def fits_on_gpu(X, name="CMIMEncoder", **parameters):
 
 def assert_close_weights(one, other, rtol=1e-5):
     for name, weight in one.net_.module.state_dict().items():
-        apart = weight - other.net_.module.state_dict()[name]
-        assert apart.norm() <= rtol * weight.norm(), name
+        apart = weight.double() - other.net_.module.state_dict()[name].double()
+        assert apart.norm() <= rtol * weight.double().norm(), name
 
 
 @on_gpu
