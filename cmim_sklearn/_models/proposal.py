@@ -37,7 +37,7 @@ from cmim_sklearn.latents import LOG_2PI
 LEAST_INFORMATION, MIN_INFORMED = 0.3, 8
 """Information of an informed coordinate, of which the prior has 1; number of informed coordinates
 in any case."""
-N_ANCHORS, N_CHOSEN, N_KEPT, N_REFINED = 32, 24, 6, 2
+N_ANCHORS, N_CHOSEN, N_KEPT, N_REFINED = 32, 16, 4, 2
 """Anchors of a single component; least number chosen for a row, and kept after the first step;
 largest number refined."""
 NEGLIGIBLE_WEIGHT, REFINED_WEIGHT = 1e-4, 0.2
