@@ -15,6 +15,7 @@ from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import shared_parameters
 from cmim_sklearn._encoders.vae import vae
 from cmim_sklearn._models.latent_model import Pass
+from cmim_sklearn._training.capture import CAPTURES
 from cmim_sklearn._training.critic import CriticNet, TrainCritic, critic_values
 from cmim_sklearn._training.net import ObjectiveLoss
 from cmim_sklearn._utils.device import resolve_device
@@ -181,12 +182,14 @@ class InfoMaxVAEEncoder(_GenerativeEncoder):
         sizes = torch.atleast_1d(torch.as_tensor(self.critic_hidden_layer_sizes)).tolist()
         n_in = model.likelihood.n_inputs + model.posterior.n_components
         critic = Critic(n_in, sizes, torch.Generator().manual_seed(seed))
+        device = resolve_device(self.device)
         net = CriticNet(
             critic,
             FDivergenceBound(),
             optimizer=torch.optim.Adam,
+            optimizer__fused=device.type in CAPTURES or None,  # as CUDA graphs need
             lr=self.critic_learning_rate_init,
-            device=resolve_device(self.device),
+            device=device,
             callbacks=None,
             verbose=0,
         )

@@ -6,13 +6,28 @@ import torch
 from cmim_sklearn._models.encoding_model import EncodingModel
 
 CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
+MAX_CUDA_ROWS, MAX_CUDA_NUMBERS = 2**16, 2**29
+"""Maximum number of rows of a chunk on a GPU, and of float32 numbers that it needs: 2 GB."""
+
+
+def chunk_rows(model: EncodingModel):
+    """Rows of a chunk: some thousands, or on a GPU as many as fill it, a table of usual size.
+
+    The number follows from the model alone: random numbers are drawn chunk by chunk.
+    """
+    if model.device.type != "cuda":
+        return CHUNK_ROWS
+    width = sum(len(weight) for weight in model.parameters() if weight.ndim > 1)
+    numbers_per_row = 4 * (model.likelihood.n_inputs + width)
+    return int(np.clip(MAX_CUDA_NUMBERS // numbers_per_row, CHUNK_ROWS, MAX_CUDA_ROWS))
 
 
 def on_rows(model: EncodingModel, function, rows, n_rows=None):
     """Apply a function of tensors to rows, in chunks on the model's device, without gradients.
 
-    Short chunks are padded. Matrix products of one or two rows are computed and rounded
-    differently, but a row's result must not depend on the other rows.
+    Each chunk moves to the device once, and its results move back once. Short chunks are padded:
+    matrix products of one or two rows are computed and rounded differently, but a row's result must
+    not depend on the other rows.
 
     Parameters
     ----------
@@ -30,11 +45,11 @@ def on_rows(model: EncodingModel, function, rows, n_rows=None):
     """
     parts = [rows] if n_rows is None else rows
     n_rows = len(rows) if n_rows is None else n_rows
-    device, outputs, start = model.device, {}, 0
+    device, outputs, start, step = model.device, {}, 0, chunk_rows(model)
     with torch.no_grad():
         for part in parts:
-            for first in range(0, len(part), CHUNK_ROWS):
-                chunk = torch.from_numpy(np.array(part[first : first + CHUNK_ROWS], np.float32))
+            for first in range(0, len(part), step):
+                chunk = torch.from_numpy(np.array(part[first : first + step], np.float32))
                 n = len(chunk)
                 if n < MIN_CHUNK_ROWS:
                     chunk = torch.cat([chunk, chunk.new_zeros(MIN_CHUNK_ROWS - n, chunk.shape[1])])
@@ -48,6 +63,8 @@ def _write(outputs, name, values, where, n_rows):
     """Write values (chunk, ...), or a list of them side by side, into some rows of an output."""
     if not isinstance(values, list):
         values = [values]
+    elif values[0].device.type != "cpu":
+        values = [torch.cat(values, 1)]  # one copy from the device
     widths = [v.shape[1] for v in values] if len(values) > 1 else values[0].shape[1:]
     if name not in outputs:
         shape = [sum(widths)] if len(values) > 1 else widths

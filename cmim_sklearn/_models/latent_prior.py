@@ -92,7 +92,7 @@ class LatentPrior:
         return u, component
 
 
-def normal_prior(means, noise, seed):
+def normal_prior(means, noise, seed, device="cpu"):
     """Return N(0, I), the anchor of the objective, for posterior means (n, d).
 
     It ignores the codes. It suits them only if training matched them to it: A-MIM leaves their
@@ -103,7 +103,7 @@ def normal_prior(means, noise, seed):
     return LatentPrior([1.0], np.zeros((1, len(identity))), factors, 0 * identity[0], identity)
 
 
-def mixture_prior(means, noise, seed):
+def mixture_prior(means, noise, seed, device="cpu"):
     """Fit a Gaussian mixture to the codes at inference, N(mean, noise) for each row.
 
     - Directions: codes vary in fewer than d directions. Principal directions in which the means
@@ -124,6 +124,8 @@ def mixture_prior(means, noise, seed):
         Posterior variance, averaged over rows.
     seed : int
         Seed of the initial centres.
+    device : torch.device or str, default="cpu"
+        Device of the model. The mixture is fitted there if it is a GPU, else on the CPU.
 
     Returns
     -------
@@ -131,15 +133,17 @@ def mixture_prior(means, noise, seed):
     """
     if len(means) == 1:
         return normal_prior(means, noise, seed)
-    means = torch.from_numpy(np.asarray(means[:MIXTURE_ROWS], np.float32))
-    centre = means.mean(0)
+    means = np.asarray(means[:MIXTURE_ROWS], np.float32)
     with one_blas_thread():
-        covariance = np.cov(means.numpy().T.astype(np.float64)).reshape(2 * means.shape[1:])
+        covariance = np.cov(means.T.astype(np.float64)).reshape(2 * means.shape[1:])
         values, vectors = np.linalg.eigh(covariance)
     noise = np.maximum(noise, MIN_NOISE_SHARE * max(values[-1], MIN_VARIANCE))
     kept = max(1, int((values > noise.mean()).sum()))
-    basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32))
-    noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)))
+    device = torch.device(device if torch.device(device).type == "cuda" else "cpu")
+    means = torch.from_numpy(means).to(device)
+    centre = means.mean(0)
+    basis = torch.from_numpy(vectors[:, ::-1][:, :kept].astype(np.float32)).to(device)
+    noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)).to(device))
     noise = basis.T @ noise @ basis
     u = (means - centre) @ basis
     n_held_out = len(u) // 5
@@ -153,12 +157,13 @@ def mixture_prior(means, noise, seed):
         if score < best_score:
             break
         best, best_score = mixture, score
-    weights, centres, factors = (part.double().numpy() for part in best)
+    weights, centres, factors = (part.cpu().double().numpy() for part in best)
     low, high = HALF_RANGE
     diagonal = np.diagonal(factors, axis1=1, axis2=2)
     is_half = (diagonal > low).all() and (np.abs(factors) < high).all()
     factors = factors.astype(np.float16 if is_half else np.float32)
-    return LatentPrior(weights / weights.sum(), centres, factors, centre.numpy(), basis.numpy())
+    plane = centre.cpu().numpy(), basis.cpu().numpy()
+    return LatentPrior(weights / weights.sum(), centres, factors, *plane)
 
 
 def _fit_mixture(u, noise, size, seed):
@@ -168,9 +173,10 @@ def _fit_mixture(u, noise, size, seed):
 
     n, r = u.shape
     with one_blas_thread():
-        centres, _ = kmeans_plusplus(u.numpy(), size, random_state=seed)
+        centres, _ = kmeans_plusplus(u.cpu().numpy(), size, random_state=seed)
+    nearest = torch.cdist(u, torch.from_numpy(centres).to(u.device)).argmin(1)
     share = u.new_zeros(n, size)
-    share[torch.arange(n), torch.cdist(u, torch.from_numpy(centres)).argmin(1)] = 1.0
+    share[torch.arange(n, device=u.device), nearest] = 1.0
     bound = -np.inf
     for _ in range(MIXTURE_EM_STEPS):
         counts = share.sum(0)
@@ -178,7 +184,8 @@ def _fit_mixture(u, noise, size, seed):
         means = (share.T @ u) / counts.clamp(min=1e-6)[:, None]
         squares = u.new_zeros(size, r, r)
         for k in range(size):
-            rows = share[:, k] > 1e-3
+            # A CPU saves time without the other rows; a GPU would wait for their number.
+            rows = share[:, k] > 1e-3 if u.device.type == "cpu" else slice(None)
             offset = u[rows] - means[k]
             squares[k] = offset.T @ (offset * share[rows, k, None])
         within = squares.sum(0) / n
@@ -212,4 +219,4 @@ def mixture_log_prob(u, weights, means, factors):
 
 
 LATENT_PRIORS = {"normal": normal_prior, "mixture": mixture_prior}
-"""Functions that return a `LatentPrior` for posterior means, posterior variance and a seed."""
+"""Functions that return a `LatentPrior` for posterior means, their variance, a seed, a device."""

@@ -40,9 +40,9 @@ def obstacle(net: LatentNet, data):
 
 
 def _has_defaults(optimizer):
-    """Whether an AdamW has one group of parameters, and options of its own for rates only."""
+    """Whether an AdamW has one group of parameters, and sets no option but rates and kernels."""
     expected = torch.optim.AdamW([torch.zeros(1)]).defaults
-    free = {"lr", "weight_decay", "fused"}
+    free = {"lr", "weight_decay", "fused", "foreach", "capturable"}
     (group, *others) = optimizer.param_groups
     return not others and all(group[k] == v for k, v in expected.items() if k not in free)
 

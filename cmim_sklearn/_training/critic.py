@@ -1,5 +1,7 @@
 """Critic: a second net that is trained together with a model, for `InfoMaxVAEEncoder`."""
 
+import functools
+
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -43,13 +45,19 @@ def critic_values(critic, inputs, z):
 
     There must be at least two rows.
     """
+    return critic(inputs, z), critic(inputs, z[_partners(len(z), z.device)])
+
+
+@functools.cache  # A CUDA graph reads the tensor again in each replay, so it must stay.
+def _partners(n, device):
+    """Another row for each of n rows, (n,), on a device."""
     # Each row is paired with the next row of a random cycle, so never with itself. The cycle is
     # random because held-out rows are not shuffled, and neighbours may be similar. It is the same
     # for every batch.
-    circle = torch.randperm(len(z), generator=torch.Generator().manual_seed(CIRCLE_SEED))
+    circle = torch.randperm(n, generator=torch.Generator().manual_seed(CIRCLE_SEED))
     other = torch.empty_like(circle)
     other[circle] = circle.roll(1)
-    return critic(inputs, z), critic(inputs, z[other.to(z.device)])
+    return other.to(device)
 
 
 class TrainCritic(Callback):
@@ -66,7 +74,7 @@ class TrainCritic(Callback):
 
     def on_batch_end(self, net, training=False, passed=None, **kwargs):
         """Train the critic on the inputs and latent codes of the model's batch, if it has pairs."""
-        if training and len(passed.z) > 1:
+        if training and passed is not None and len(passed.z) > 1:  # None: a graph trained both
             self.critic.train_step((passed.inputs.detach(), passed.z.detach()))
 
     def scale_learning_rate(self, factor):

@@ -14,8 +14,10 @@ from cmim_sklearn._training.batches import (
     ShuffledBatches,
     StreamedTable,
     WholeBatches,
+    count_batches,
 )
 from cmim_sklearn._training.callbacks import EpochTasks, OneCycle, Progress, StopTraining
+from cmim_sklearn._training.cuda_graph import StepGraphs, Sums
 from cmim_sklearn._training.state import (
     bound_gradients,
     copy_optimizer_state,
@@ -91,6 +93,8 @@ class LatentNet(NeuralNet):
     autocast : {"bfloat16", "float16"} or None, default=None
         Data type of the forward pass in mixed precision; None trains in float32. There is no
         gradient scaling for "float16".
+    cuda_graph : bool, default=True
+        Whether to train by CUDA graphs on a GPU, see `StepGraphs`.
     title : str, default="LatentNet"
         Name of the model in progress lines.
     one_cycle : bool, default=True
@@ -118,6 +122,7 @@ class LatentNet(NeuralNet):
         *,
         seed=0,
         autocast=None,
+        cuda_graph=True,
         title="LatentNet",
         fit_spec=None,
         one_cycle=True,
@@ -125,7 +130,7 @@ class LatentNet(NeuralNet):
     ):
         super().__init__(module, criterion, **kwargs)
         self.seed, self.autocast, self.title = seed, autocast, title
-        self.fit_spec, self.one_cycle = fit_spec, one_cycle
+        self.fit_spec, self.one_cycle, self.cuda_graph = fit_spec, one_cycle, cuda_graph
 
     def __repr__(self):
         """Short text, as scikit-learn's HTML shows it in a table of fitted attributes."""
@@ -229,14 +234,19 @@ class LatentNet(NeuralNet):
         shared = self.generator_
         if not training:
             self.generator_ = torch.Generator(shared.device).manual_seed(VALIDATION_SEED)
+        else:
+            if not self.module_.training:
+                self._set_training(True)
+            self.graphs_.begin_epoch()
         total, names, n_rows = None, (), 0
         for batch in iterator:
             self.notify("on_batch_begin", batch=(batch, None), training=training)
-            step = step_fn(batch, **fit_params)
-            names = tuple(step["y_pred"])
-            n_rows += len(next(iter(step["y_pred"].values())))
-            sums = torch.stack([term.detach().sum() for term in step["y_pred"].values()])
-            total = sums if total is None else total + sums
+            sums, step = self.graphs_.step(batch) if training else None, {}
+            if sums is None:
+                step = step_fn(batch, **fit_params)
+                sums = Sums.of(step["y_pred"])
+            names, n_rows = sums.names, n_rows + sums.n_rows
+            total = sums.values.clone() if total is None else total + sums.values
             self.notify("on_batch_end", batch=(batch, None), training=training, **step)
         self.generator_ = shared
         if training:
@@ -317,6 +327,7 @@ class LatentNet(NeuralNet):
         end = len(self.history) + self.max_epochs
         self.begin_training(X, y)
         n_left = self.max_epochs - self.n_resumed_
+        self.graphs_ = StepGraphs(self, n_left * count_batches(len(X), self.batch_size))
         try:
             while not self.has_ended_:
                 try:
@@ -332,7 +343,9 @@ class LatentNet(NeuralNet):
                 restore(self, self.last_good_state_)
             raise
         finally:
+            self.graphs_.close()
             self.end_training(X, y)
+            del self.graphs_
         return self
 
     def begin_training(self, X, y=None):

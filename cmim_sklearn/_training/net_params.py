@@ -46,6 +46,7 @@ PARTS = ("optimizer", "callbacks", "compile")
 VALUES = {
     "autocast": (("bfloat16", "float16", None), "'bfloat16', 'float16' or None"),
     "compile": ((True, False), "True or False"),
+    "cuda_graph": ((True, False), "True or False"),
     "use_caching": (("auto", True, False), "'auto', True or False"),
 }
 """Values that a parameter may have, and the same in words."""

@@ -6,6 +6,7 @@ Levels that doubles cannot hold are strings. Numbers are counted from the origin
 import numpy as np
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
+from cmim_sklearn._likelihoods.scaling import MAX_SIZE
 from cmim_sklearn._tables.origins import Origin
 from cmim_sklearn._tables.read import CATEGORY, column_name
 from cmim_sklearn._tables.wide import decimals_of
@@ -21,7 +22,8 @@ def tensor_types(table):
         for c, p in enumerate(block.positions):
             if kind.has_levels and types[p] != CATEGORY:
                 levels = [level for level in kind.levels_of(c) if level is not None]
-                if Origin.fit(levels, decimals_of(levels)) is not None:
+                is_large = max(map(abs, levels), default=0) > MAX_SIZE
+                if is_large or Origin.fit(levels, decimals_of(levels)) is not None:
                     types[p] = CATEGORY
     return types
 

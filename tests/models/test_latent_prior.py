@@ -149,3 +149,14 @@ def test_components_of_few_codes_do_not_collapse():
     codes = torch.from_numpy(np.random.RandomState(0).randn(100, 8).astype(np.float32))
     _, _, factors = _fit_mixture(codes, 1e-6 * torch.eye(8), 10, 0)
     assert torch.linalg.svdvals(factors).min() > 0.2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_a_mixture_is_that_of_the_cpu():
+    rng = np.random.default_rng(0)
+    codes = (rng.normal(size=(2000, 6)) + 4 * rng.integers(3, size=(2000, 1))).astype(np.float32)
+    priors = [mixture_prior(codes, np.full(6, 0.01), 0, device) for device in ("cpu", "cuda")]
+    for name in ("weights", "means", "centre"):
+        parts = [getattr(prior, name) for prior in priors]
+        np.testing.assert_allclose(*parts, rtol=0.01, atol=0.01)

@@ -275,6 +275,7 @@ def large_numbers(n=60):
             "cents": [Decimal(i % 9) / 4 for i in range(n)],
             "long": [Decimal("12345678901234567.25") + i % 2 for i in range(n)],
             "time": 1790123456789012345 + 10**12 * np.arange(n),
+            "huge": pd.Series([10**400, 5, 10**306] * (n // 3), dtype=object),
         }
     )
     frame.loc[::7, "id"] = pd.NA
@@ -283,8 +284,8 @@ def large_numbers(n=60):
 
 def test_levels_that_doubles_cannot_hold_are_strings():
     X = large_numbers()
-    encoder = CMIMEncoder(**QUICK, categorical_features=["id"]).fit(X)
-    strings, feeds = ["id", "two", "long"], {}
+    encoder = CMIMEncoder(**QUICK, categorical_features=["id", "huge"]).fit(X)
+    strings, feeds = ["id", "two", "long", "huge"], {}
     for name, values in X.items():
         is_string = name in strings
         texts = values.astype(str).where(values.notna(), "")

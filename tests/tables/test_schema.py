@@ -6,8 +6,10 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from cmim_sklearn._likelihoods.summary import ColumnSummary
 from cmim_sklearn._tables.conditions import read_conditions
 from cmim_sklearn._tables.read import column_name, read
 from cmim_sklearn._tables.schema import Table, choose_kinds, warn_of_empty
@@ -339,3 +341,12 @@ def test_columns_with_names_other_than_strings_need_the_order_of_fit(names):
         table.check_names(read(frame.iloc[:, [0, 2, 1]]))
     frame = read_conditions(table, {names[1]: 4})
     assert frame.columns[1].tolist() == [4]
+
+
+def test_a_table_with_decimals_has_the_schema_of_its_stream():
+    values = [Decimal("0.1"), Decimal("12345678901234567.1"), Decimal("8.1")]
+    frame = read(pa.table({"k": pa.array(values, pa.decimal128(20, 1))}))
+    whole = Table.fit(frame)
+    streamed = Table.fit(frame, summaries=[ColumnSummary().add(frame.columns[0])])
+    assert whole.likelihood.blocks[0].decimals == [1]
+    assert repr(whole.state()) == repr(streamed.state())

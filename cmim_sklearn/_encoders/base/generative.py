@@ -105,7 +105,7 @@ class _GenerativeEncoder(_LatentEncoder):
 
         values = on_rows(model, codes_and_noise, rows.encoded[order])
         codes, noise = values["codes"], values["noise"].mean(0)
-        prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed)
+        prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed, model.device)
         some = order[:CALIBRATION_ROWS]
         cells = rows.measure(some)
         calibrate(model, prior, codes[: len(some)], cells, len(rows.encoded))

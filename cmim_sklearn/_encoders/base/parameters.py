@@ -252,7 +252,8 @@ SHARED = {
         "dict",
         """Further parameters of the skorch net: ``callbacks`` (such as `Checkpoint`),
         ``optimizer``, ``autocast="bfloat16"`` for mixed precision, ``compile=True`` for
-        `torch.compile` (on a CPU it takes a minute and gains nothing), ``n_threads`` for the number
+        `torch.compile` (on a CPU it takes a minute and gains nothing), ``cuda_graph=False`` for
+        plain training steps on a GPU instead of CUDA graphs, ``n_threads`` for the number
         of CPU threads of torch in training and use, 1 by default. More threads, at most those that
         the process may use, are faster on idle cores only, and results then depend on their number
         in the last bits. Parameters that the encoder sets itself raise an error.""",
