@@ -32,6 +32,11 @@ class Categorical(Likelihood):
         Relative frequency of each level in the rare bin; [1.0] without one.
     n_seen : array of shape (C,)
         Number of observed training values.
+
+    Raises
+    ------
+    ValueError
+        If a column has more classes than levels, or none.
     """
 
     takes = "category"
@@ -39,6 +44,11 @@ class Categorical(Likelihood):
     has_levels = True
 
     def __init__(self, levels, n_classes, rare_shares, n_seen):
+        for column, k in zip(levels, n_classes, strict=True):
+            if not 1 <= k <= len(column):  # of a file: the sizes of tensors follow from it
+                raise ValueError(
+                    f"n_classes must be 1 to {len(column)} for as many levels; got {k}."
+                )
         super().__init__(len(levels), sum(n_classes), sum(n_classes))
         self.levels = [[level_of(level) for level in column] for column in levels]
         self.n_classes = [int(k) for k in n_classes]

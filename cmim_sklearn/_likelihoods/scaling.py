@@ -65,6 +65,12 @@ class ScalingMap:
         """Return the constructor's arguments."""
         return {"x": self.x, "y": self.y, "below": self.below, "above": self.above}
 
+    def __getstate__(self):
+        return self.state()
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
     def forward(self, values):
         """Map values of shape (n,) to standardised units; NaN stays NaN."""
         values = np.asarray(values, dtype=np.float64)

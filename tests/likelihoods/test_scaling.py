@@ -1,5 +1,7 @@
 """Scaling maps: inverse, slope, atoms, unbiased densities."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -158,3 +160,14 @@ def test_without_atoms_removes_all_intervals():
     low, high = plain.interval(np.linspace(-1, 5, 50))
     np.testing.assert_array_equal(low, high)
     assert (plain.slope(np.linspace(0, 5, 50)) > 0).all()
+
+
+def test_a_pickled_map_holds_its_knots_only():
+    values = np.random.default_rng(0).normal(size=3000).round(1)
+    scaling = quantile_map(values)
+    size = len(pickle.dumps(scaling))
+    scaling.without_atoms()  # which is kept
+    assert len(pickle.dumps(scaling)) == size
+    again = pickle.loads(pickle.dumps(scaling))
+    np.testing.assert_array_equal(again.forward(values), scaling.forward(values))
+    np.testing.assert_array_equal(again.interval(values), scaling.interval(values))
