@@ -15,6 +15,7 @@ from torch.func import functional_call, vmap
 from cmim_sklearn._models.latent_model import Noise
 from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._training.callbacks import OneCycle, StopTraining
+from cmim_sklearn._training.capture import TensorStep
 from cmim_sklearn._training.net import VALIDATION_SEED, NotFinite
 from cmim_sklearn._training.state import MAX_GRADIENT, callback_states, restore_callbacks
 from cmim_sklearn._utils.hashing import hash_of
@@ -105,6 +106,8 @@ class _Group:
         ``rates`` (k, S, 3); position ``at`` (k,) in these; ``sums`` (k, T) of T loss terms.
     noise : dict of str to Tensor
         Noise of the next step, which also stays in place.
+    take_step : TensorStep
+        `step`, as a CUDA graph on a GPU.
     good : dict of str to Tensor
         Weights and moments before the current epoch of each member.
     """
@@ -125,6 +128,7 @@ class _Group:
             member.start, member.sizes = start, sizes
             member.places = places.to(self.device)
         self.good, self.noise = {}, {}
+        self.take_step = TensorStep(self.step, self.device)
         self._find_terms()
         self._stack()
 
@@ -252,7 +256,7 @@ class _Group:
                     sizes = [m.sizes[m.batch] for m in self.members]
                     generators = [m.net.generator_ for m in self.members]
                     self._draw(self.members, generators, sizes, self.width, self.noise)
-                    self.step()
+                    self.take_step(self.tensors)
                     for member in self.members:
                         member.batch += 1
                 self._end_epochs([i for i, m in enumerate(self.members) if m.batch == m.n_batches])
@@ -369,6 +373,7 @@ class _Group:
         for i, member in enumerate(leaving):
             self._hand_over(member, *(moments[name][i] for name in ("mean", "square")))
         stay = [i for i in range(len(self.members)) if i not in rows]
+        self.take_step.drop()
         self.members = [self.members[i] for i in stay]
         for group in (self.tensors, self.buffers, self.options, self.good, self.noise):
             group.update({name: values[stay] for name, values in group.items()})

@@ -1,4 +1,4 @@
-"""Capture of functions as CUDA graphs, and a copy of what a training step changes."""
+"""Capture of functions as CUDA graphs, and copies of what a training step changes."""
 
 import threading
 from contextlib import suppress
@@ -8,6 +8,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cmim_sklearn._utils.forking import fork_safe_lock
+
+CAPTURING = fork_safe_lock()
+"""Held during a capture: one at a time in a process."""
 WAITING = {
     "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique_dim",
     "_unique2", "unique_consecutive", "bincount", "lift_fresh",
@@ -210,3 +214,68 @@ def agree(wanted, found, before):
     # Adam moves a weight whose gradient is nearly zero up or down, depending on rounding.
     differs = (error > 1e-3 * scale) | (apart > 0.1 * moved + 1e-6 * before.norm())
     return not bool(differs)
+
+
+class TensorStep:
+    """Training step that changes tensors in place: on a GPU it is captured, and then replayed.
+
+    If the capture fails, the function is called instead, from the state that there was.
+
+    Parameters
+    ----------
+    function : callable
+        Without arguments. It draws no random numbers.
+    device : torch.device
+    """
+
+    def __init__(self, function, device):
+        self._function, self._replay, self._capture = function, None, None
+        if device.type in CAPTURES:
+            self._capture = CAPTURES[device.type](device, torch.Generator(device))
+
+    def __call__(self, tensors):
+        """Take the step, which changes some of these tensors: a dict with weights and sums."""
+        if self._replay is not None:
+            self._replay()
+        elif self._capture is None or not self._record(tensors):
+            self._function()
+
+    def drop(self):
+        """Free the graph, because its tensors are replaced."""
+        if self._replay is not None:
+            self._replay = None
+            with CAPTURING:
+                self._capture.drop()
+
+    def _record(self, tensors):
+        """Capture the function, and take the step; returns whether that was possible."""
+        before = {name: tensor.clone() for name, tensor in tensors.items()}
+        with CAPTURING:
+            try:
+                with NoWaiting():
+                    self._capture.run(self._function)
+                wanted = _result(tensors)
+                self._capture.run(self._function)
+                _copy(before, tensors)
+                _, replay = self._capture.record(self._function)
+                replay()
+                if not agree(wanted, _result(tensors), _result(before)[1]):
+                    raise ValueError("the replay differs from the step")
+            except BaseException as error:
+                _copy(before, tensors)
+                if not isinstance(error, Exception):
+                    raise
+                self._capture.drop()
+                self._capture = None
+                return False
+        self._replay = replay
+        return True
+
+
+def _result(tensors):
+    return tensors["sums"].clone(), tensors["weights"].flatten().double()
+
+
+def _copy(values, tensors):
+    for name, value in values.items():
+        tensors[name].copy_(value)

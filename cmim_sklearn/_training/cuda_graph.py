@@ -25,9 +25,15 @@ from torch import Tensor
 from torch.optim import Adam, AdamW
 
 from cmim_sklearn._training.callbacks import OneCycle
-from cmim_sklearn._training.capture import CAPTURES, NoWaiting, StepState, agree, optimizer_tensors
+from cmim_sklearn._training.capture import (
+    CAPTURES,
+    CAPTURING,
+    NoWaiting,
+    StepState,
+    agree,
+    optimizer_tensors,
+)
 from cmim_sklearn._training.critic import TrainCritic
-from cmim_sklearn._utils.forking import fork_safe_lock
 
 MIN_STEPS = 20
 """Number of steps below which a capture, which costs some five steps, does not pay."""
@@ -36,8 +42,6 @@ MAX_SIZES = 2
 MAX_CHEAP_DROPS = 4
 """Number of times that graphs are dropped, as after a non-finite loss, before it must pay."""
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
-
-_CAPTURING = fork_safe_lock()
 
 
 class Sums(NamedTuple):
@@ -120,7 +124,7 @@ class StepGraphs:
         self._graphs.clear()
         for net in self._nets:
             net.optimizer_.zero_grad(set_to_none=True)
-        with _CAPTURING:
+        with CAPTURING:
             self._capture.drop()
 
     def _give_up(self, reason):
@@ -131,7 +135,7 @@ class StepGraphs:
 
     def _capture_step(self, batch):
         """Capture the step for the size of a batch, and take it; None if that fails."""
-        with _CAPTURING:
+        with CAPTURING:
             before = StepState(self._nets, self._net.generator_)
             try:
                 return self._captured_step(batch, before)

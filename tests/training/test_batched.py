@@ -15,12 +15,13 @@ from cmim_sklearn import (
     VAEEncoder,
 )
 from cmim_sklearn._encoders.base.joint_fit import start_fit
-from cmim_sklearn._training import batched
+from cmim_sklearn._training import batched, capture
 from cmim_sklearn._training.batchable import obstacle, structure
 from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.callbacks import KeepBest
 from cmim_sklearn._training.net import MAX_BACK_OFFS, NotFinite
 from tests.helpers import make_mixed
+from tests.training.recorder import Recorder
 
 SMALL = {
     "max_iter": 8, "hidden_layer_sizes": (8,), "n_components": 3, "batch_size": 25,
@@ -142,6 +143,48 @@ def test_one_hundred_steps():
     for one, other in zip(alone, together, strict=True):
         assert one.optimizer_.state_dict()["state"][0]["step"] >= 100
         assert_equal_training(one, other)
+
+
+def graph_cases():
+    """Encoders that differ in everything a graph must read from tensors, and their tables."""
+    table = mixed()
+    folds = [table[::2], table[1::2][:-1]] * 2
+    ends = [{"max_iter": 3}, {"early_stopping": True}, {"input_masking": 0.5}, {"alpha": 0.1}]
+    encoders = [
+        CMIMEncoder(**SMALL | {"random_state": i, "learning_rate_init": 1e-3 * (i + 1)} | own)
+        for i, own in enumerate(ends)
+    ]
+    return encoders, folds
+
+
+def trained_weights():
+    nets, data = nets_and_data(*graph_cases())
+    assert train_batched(nets, data) == [None] * len(nets)
+    return [weight.detach() for net in nets for weight in net.module_.parameters()]
+
+
+@pytest.mark.parametrize("fails", [None, "record", "replay"])
+def test_a_captured_step_trains_as_the_plain_one(monkeypatch, fails):
+    """A member that ends replaces the tensors, so the step is captured again."""
+    plain = trained_weights()
+
+    class Counting(Recorder):
+        def record(self, function):
+            if fails == "record":
+                raise RuntimeError("no capture")
+            result, replay = super().record(function)
+            return (result, lambda: None) if fails == "replay" else (result, replay)
+
+    monkeypatch.setitem(capture.CAPTURES, "cpu", Counting)
+    captured = trained_weights()
+    for ours, theirs in zip(captured, plain, strict=True):
+        assert torch.equal(ours, theirs)
+    if fails is None:
+        assert Counting.n_records >= 2
+        assert Counting.n_drops >= 2
+        assert Counting.n_replays > 10
+    else:
+        assert Counting.n_drops == 1
 
 
 @pytest.mark.gpu
