@@ -403,6 +403,29 @@ def test_prepared_fits_are_for_equal_encoders_and_rows():
         joint_fit.withdraw_prepared()
 
 
+def test_a_prepared_fit_leaves_the_output_and_a_warm_start_alone():
+    X, _ = titled(40)
+    encoder = CMIMEncoder(**SMALL | {"max_iter": 1, "warm_start": True})
+    fitted = clone(encoder).set_output(transform="pandas").fit(X)
+    key = joint_fit.fit_key(encoder, joint_fit.hash_of_table(X))
+    again = clone(encoder).fit(X)
+    fits = joint_fit.PreparedFits()
+    fits.add(key, fitted)
+    fits.offer()
+    try:
+        assert len(again.fit(X).loss_curve_) == 2  # continued from its own weights
+        taken = clone(encoder).fit(X)
+        assert taken.net_ is fitted.net_
+        assert isinstance(taken.transform(X), np.ndarray)
+    finally:
+        joint_fit.withdraw_prepared()
+
+
+def test_a_class_of_the_same_name_takes_no_prepared_fit():
+    other = type("CMIMEncoder", (CMIMEncoder,), {"__module__": __name__})
+    assert joint_fit.fit_key(other(), "t") != joint_fit.fit_key(CMIMEncoder(), "t")
+
+
 @pytest.mark.parametrize("library", [*SEARCHED, "array", "list"])
 def test_tables_have_one_hash_in_every_process(library):
     table = make_mixed(40)

@@ -23,9 +23,9 @@ from cmim_sklearn._utils.sklearn_compat import has_callbacks
 def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
     """Fit several encoders at once, each as by its own `fit`.
 
-    In batched training, one step trains all encoders of a group. On a GPU, a step of many encoders
-    takes little longer than a step of one. Weights and features equal those of separate fits up to
-    rounding.
+    In batched training, one step trains all encoders of a group. This is meant for GPUs, where most
+    of the time of a step does not depend on the number of encoders. Weights and features equal
+    those of separate fits up to rounding.
 
     Parameters
     ----------
@@ -161,6 +161,8 @@ def _reason_to_fit_alone(encoder, batched):
         return "batched training pays on a CUDA GPU only"
     if has_callbacks(encoder):
         return "it has callbacks of scikit-learn"
+    if type(encoder).fit is not _LatentEncoder.fit:
+        return "its class has its own fit"
     return None
 
 

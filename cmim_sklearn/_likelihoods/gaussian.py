@@ -327,6 +327,16 @@ def _log_interval(mean, deviation, low, high, log_width):
     inside = (0.5 * (torch.special.erfc(a) - torch.special.erfc(b))).log()
     is_far = a > FAR
     if is_far.any():  # erfc is 0 there; its logarithm takes ten times as long
-        log_a, log_b = (torch.special.log_ndtr(end[is_far] * -(2**0.5)) for end in (a, b))
-        inside[is_far] = log_a + torch.log1p(-torch.exp(log_b - log_a))
+        parts = torch.broadcast_tensors(mean, deviation, low, high, log_width)
+        inside[is_far] = _log_far_interval(*(x[is_far].double() for x in parts)).to(inside.dtype)
     return torch.where(torch.isneginf(log_width), log_width, inside)
+
+
+def _log_far_interval(mean, deviation, low, high, log_width):
+    """As `_log_interval`, in double precision, for both ends in one tail."""
+    ends = [((end - mean) / deviation).abs() for end in (low, high)]
+    log_near = torch.special.log_ndtr(-torch.minimum(*ends))
+    log_far = torch.special.log_ndtr(-torch.maximum(*ends))
+    inside = log_near + torch.log1p(-torch.exp(log_far - log_near))
+    narrow = _log_density_times_width(mean, deviation, low, high, log_width)
+    return torch.where(log_far < log_near, inside, narrow)

@@ -6,12 +6,12 @@ import torch
 from cmim_sklearn._models.encoding_model import EncodingModel
 
 CHUNK_ROWS, MIN_CHUNK_ROWS = 4096, 32
-MAX_CUDA_ROWS, MAX_CUDA_NUMBERS = 2**16, 2**29
-"""Maximum number of rows of a chunk on a GPU, and of float32 numbers that it needs: 2 GB."""
+MAX_CUDA_ROWS, MAX_CUDA_NUMBERS = 2**16, 2**27
+"""Maximum number of rows of a chunk on a GPU, and of float32 numbers that it needs: 512 MB."""
 
 
 def chunk_rows(model: EncodingModel):
-    """Rows of a chunk: some thousands, or on a GPU as many as fill it, a table of usual size.
+    """Rows of a chunk: some thousands, on a GPU up to 65,536.
 
     The number follows from the model alone: random numbers are drawn chunk by chunk.
     """

@@ -184,10 +184,12 @@ def _fit_mixture(u, noise, size, seed):
         means = (share.T @ u) / counts.clamp(min=1e-6)[:, None]
         squares = u.new_zeros(size, r, r)
         for k in range(size):
-            # A CPU saves time without the other rows; a GPU would wait for their number.
-            rows = share[:, k] > 1e-3 if u.device.type == "cpu" else slice(None)
+            own = share[:, k]
+            rows = own > 1e-3
+            if u.device.type != "cpu":  # which saves time; a GPU would wait for their number
+                own, rows = own * rows, slice(None)
             offset = u[rows] - means[k]
-            squares[k] = offset.T @ (offset * share[rows, k, None])
+            squares[k] = offset.T @ (offset * own[rows, None])
         within = squares.sum(0) / n
         covariances = (squares + r * within) / (counts + r)[:, None, None] + noise
         mixture = weights, means, torch.linalg.cholesky(covariances)

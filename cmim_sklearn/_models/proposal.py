@@ -207,7 +207,8 @@ class Proposal:
     def _cholesky(self, information):
         """Cholesky factors; those of the prior where the information is not finite."""
         factor, failed = torch.linalg.cholesky_ex(information)
-        return torch.where((failed > 0)[:, None, None], self.identity, factor)
+        is_sound = (failed == 0) & factor.isfinite().flatten(1).all(1)
+        return torch.where(is_sound[:, None, None], factor, self.identity)
 
     def _log_prior(self, component, t):
         """Log density of informed coordinates t (..., q), up to a constant, weighted."""

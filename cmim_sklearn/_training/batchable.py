@@ -64,7 +64,7 @@ def structure(net: LatentNet):
 
 
 def n_at_once(net: LatentNet, data: EncodedTable):
-    """Number of nets like this one, each with data of its own, that fit into memory; at least 1.
+    """Number of nets like this one, each with separate data, that fit into memory; at least 1.
 
     A net takes ten copies of its weights, its rows twice, and for a batch 24 numbers for each row
     and unit of a layer, and 8 for each pair of rows. All nets may take `CPU_MEMORY`, or `GPU_SHARE`

@@ -115,7 +115,7 @@ class _Group:
     def __init__(self, members):
         self.members = members
         first = members[0].net
-        self.model, self.device = first.module_, torch.device(first.device)
+        self.net, self.model, self.device = first, first.module_, torch.device(first.device)
         self.objective = first.criterion_.objective
         self.names = [name for name, _ in self.model.named_parameters()]
         self.shapes = [p.shape for _, p in self.model.named_parameters()]
@@ -267,6 +267,9 @@ class _Group:
                 member.error = interruption
         finally:
             self._leave(range(len(self.members)))
+            if self.net.verbose and self.take_step.reason:
+                reason = self.take_step.reason
+                print(f"[{self.net.title}] trains without a CUDA graph: {reason}", flush=True)
 
     def _finite(self):
         """Whether all weights of each member are finite, (k,)."""

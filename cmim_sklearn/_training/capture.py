@@ -51,11 +51,11 @@ class CudaCapture:
         The result is valid after a replay, until the next one of any of the captures.
         """
         graph, states = torch.cuda.CUDAGraph(), [g.clone_state() for g in self.generators]
-        graph.register_generator_state(self.generators[0])
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         self._wait()
         try:
-            with torch.cuda.stream(self.stream):
+            with torch.cuda.stream(self.stream):  # which makes its device the current one
+                graph.register_generator_state(self.generators[0])
                 # Other threads may allocate memory, as for their own fits, during the capture.
                 graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
                 try:
@@ -226,7 +226,14 @@ class TensorStep:
     function : callable
         Without arguments. It draws no random numbers.
     device : torch.device
+
+    Attributes
+    ----------
+    reason : str or None
+        Reason why a capture failed, after which there is none.
     """
+
+    reason = None
 
     def __init__(self, function, device):
         self._function, self._replay, self._capture = function, None, None
@@ -255,6 +262,7 @@ class TensorStep:
                 with NoWaiting():
                     self._capture.run(self._function)
                 wanted = _result(tensors)
+                _copy(before, tensors)  # a second step from there may be beyond the epoch
                 self._capture.run(self._function)
                 _copy(before, tensors)
                 _, replay = self._capture.record(self._function)
@@ -267,6 +275,8 @@ class TensorStep:
                     raise
                 self._capture.drop()
                 self._capture = None
+                message = (str(error).splitlines() or [""])[0]
+                self.reason = f"the capture failed, {type(error).__name__}: {message}"
                 return False
         self._replay = replay
         return True

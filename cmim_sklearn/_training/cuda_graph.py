@@ -1,8 +1,8 @@
 """CUDA graphs of training steps: each step is captured once per batch size, and then replayed.
 
-On a GPU, a step of a small network takes the time of its some 700 kernel launches, whatever the
-batch. A graph launches them as one. `StepGraphs` captures the same `train_step` that a net takes
-without a graph, with the critic's step in `InfoMaxVAEEncoder`; all encoders go through it.
+On a GPU, a step of a small network takes the time of its kernel launches, about 700. A graph
+launches them as one. `StepGraphs` captures the same `train_step` that a net takes without a graph,
+with the critic's step in `InfoMaxVAEEncoder`; all encoders go through it.
 
 A graph repeats its kernels on the same memory, with the same numbers from Python. Therefore:
 

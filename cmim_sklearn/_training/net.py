@@ -42,7 +42,7 @@ class ObjectiveLoss(nn.Module):
     objective : callable
         From a `Pass` and the options to named per-row terms.
     takes_rows : bool, default=False
-        Whether the objective heeds ``rows`` of a `Pass`, and takes options that are Tensors
+        Whether the objective uses ``rows`` of a `Pass`, and takes options that are Tensors
         instead of numbers: fits can then be trained together. True for an objective that never
         compares rows.
     **options : dict

@@ -137,6 +137,18 @@ def test_a_cpu_fits_one_after_the_other_to_the_bit(monkeypatch, capsys):
     )
 
 
+def test_a_subclass_with_its_own_fit_is_fitted_by_it(capsys):
+    class Noted(CMIMEncoder):
+        def fit(self, X, y=None, **kwargs):
+            self.noted_ = True
+            return super().fit(X, y, **kwargs)
+
+    encoders = [Noted(**small().get_params()), Noted(**small(random_state=1).get_params())]
+    fit_together(encoders, make_mixed(40), batched=True, verbose=1)
+    assert all(encoder.noted_ for encoder in encoders)
+    assert "its class has its own fit" in capsys.readouterr().out
+
+
 def test_early_stopping_and_rows_of_one_s_own():
     table = make_mixed(120)
     encoders = [

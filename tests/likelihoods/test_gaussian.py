@@ -203,6 +203,17 @@ def test_interval_probabilities_are_exact_in_both_tails():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("low", [1e3, 1e6, -1e6, 3e8, 1e12])
+def test_intervals_far_from_the_mean_have_a_probability(low):
+    """In single precision both ends may be one number."""
+    width, deviation = 0.0625, 1.0
+    parts = (torch.tensor([[x]]).float() for x in (low, low + width, np.log(width)))
+    low, high, log_width = parts
+    found = _log_normal_mass(torch.zeros(1, 1), torch.full((1,), deviation), low, high, log_width)
+    nearest = min(abs(float(low)), abs(float(high)))
+    assert float(found) == pytest.approx(-0.5 * nearest**2, rel=1e-3)
+
+
 def test_missing_and_impossible_cells_do_not_change_other_columns():
     likelihood, columns = fitted_likelihood("gaussian")
     cells, params = measured(likelihood, columns), random_params(likelihood, 60)

@@ -187,6 +187,39 @@ def test_a_captured_step_trains_as_the_plain_one(monkeypatch, fails):
         assert Counting.n_drops == 1
 
 
+@pytest.mark.parametrize("sizes", [(60, 60), (60, 150, 150)])
+def test_a_step_is_captured_at_the_last_batch_of_an_epoch(monkeypatch, sizes):
+    """The steps before a capture must not read batches beyond the epoch."""
+
+    class Counting(Recorder):
+        pass
+
+    monkeypatch.setitem(capture.CAPTURES, "cpu", Counting)
+    monkeypatch.setattr(capture, "agree", must_agree)
+    table, shared = mixed(150), SMALL | {"batch_size": 64}
+    encoders = [CMIMEncoder(**shared | {"max_iter": 2 + (n > 60)}) for n in sizes]
+    alone, together, errors = both(encoders, [table[:n] for n in sizes])
+    assert errors == [None] * len(sizes)
+    for one, other in zip(alone, together, strict=True):
+        assert_equal_training(one, other)
+    assert Counting.n_records == len(set(sizes))
+    assert Counting.n_drops == Counting.n_records
+
+
+def must_agree(wanted, found, before):
+    torch.testing.assert_close(found, wanted)
+    return True
+
+
+def test_a_failed_capture_says_why(monkeypatch, capsys):
+    monkeypatch.setitem(capture.CAPTURES, "cpu", Recorder)
+    monkeypatch.setattr(Recorder, "record", lambda self, function: 1 / 0)
+    nets, data = nets_and_data([CMIMEncoder(**SMALL, verbose=1)] * 2, [mixed()] * 2)
+    train_batched(nets, data)
+    expected = "[CMIMEncoder] trains without a CUDA graph: the capture failed, ZeroDivisionError: "
+    assert capsys.readouterr().out.count(expected) == 1
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_trains_nets_together_as_alone():

@@ -188,7 +188,7 @@ class _LatentEncoder(
         self._check_params()
         self._warn_of_parameters()
         with self._names_restored_on_error():
-            if X_val is not None or not take_prepared(self, X):
+            if X_val is not None or self._is_warm() or not take_prepared(self, X):
                 self._fit_in_memory(X, y, X_val)
         return self
 

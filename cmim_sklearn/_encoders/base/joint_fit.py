@@ -12,6 +12,9 @@ from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._tables.read import read
 from cmim_sklearn._utils.sklearn_compat import has_callbacks
 
+CONFIGURATION = "_sklearn_output_config", "_metadata_request"
+"""Attributes of scikit-learn that configure an encoder, and are neither parameters nor fitted."""
+
 
 def names_restored_on_error(encoder):
     """Context that restores the column names of an encoder that was not fitted in it."""
@@ -144,7 +147,7 @@ def hash_of_table(X):
 
 def fit_key(encoder, of_table):
     """Hash of the class and the parameters of an encoder, and of its table by `hash_of_table`."""
-    return hash_of_values([type(encoder).__qualname__, encoder.get_params(deep=False), of_table])
+    return hash_of_values([type(encoder), encoder.get_params(deep=False), of_table])
 
 
 def take_prepared(encoder, X):
@@ -156,8 +159,8 @@ def take_prepared(encoder, X):
     found = None if of_table is None else fits.take(fit_key(encoder, of_table))
     if found is None:
         return False
-    parameters = encoder.get_params(deep=False)
-    vars(encoder).update({k: v for k, v in vars(found).items() if k not in parameters})
+    own = {*encoder.get_params(deep=False), *CONFIGURATION}
+    vars(encoder).update({k: v for k, v in vars(found).items() if k not in own})
     if os.getpid() != fits.process:
         # Each process that uses a GPU takes seconds to start, and half a gigabyte of the GPU.
         encoder.device = "cpu"
