@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmim_sklearn._models.inference import CHUNK_ROWS, chunk_rows, on_rows
+from cmim_sklearn._models.inference import CHUNK_ROWS, MAX_CUDA_NUMBERS, chunk_rows, on_rows
 from tests.helpers import make_latent_model
 
 
@@ -54,7 +54,7 @@ def test_chunks_of_a_gpu_depend_on_the_width_of_the_network():
             return self.weights
 
     assert chunk_rows(OnGPU(100)) == 2**16
-    assert CHUNK_ROWS < chunk_rows(OnGPU(2**13)) <= 2**29 // (4 * 2**13)
+    assert CHUNK_ROWS < chunk_rows(OnGPU(2**11)) <= MAX_CUDA_NUMBERS // (4 * 2**11)
     assert chunk_rows(OnGPU(2**20)) == CHUNK_ROWS
 
 
