@@ -2,7 +2,7 @@
 
 The weights of k nets are the rows of one tensor (k, P), so that a training step is one forward and
 backward pass by `torch.vmap` and one update. Each member sees the batches, the noise and the
-learning rates of its own training: indices and noise come from its own generator, in the same
+learning rates that it would see alone: indices and noise come from its generator, in the same
 order. Members may have different numbers of rows, batches and epochs. Batches are filled up to
 equal sizes with rows that do not count. A member that ends leaves the others.
 
@@ -28,7 +28,7 @@ def train_batched(nets, tables):
     ----------
     nets : list of LatentNet
         Without `obstacle`, see `batchable`. Each ends with the weights, the optimizer, the history
-        and the callbacks of its own training, up to rounding.
+        and the callbacks that it would have alone, up to rounding.
     tables : list of EncodedTable
         Rows of each net.
 
