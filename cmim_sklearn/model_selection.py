@@ -1,4 +1,4 @@
-"""Hyper-parameter searches of scikit-learn that train the encoders of all candidates at once.
+"""Hyper-parameter searches of scikit-learn that train the encoders of candidates at once.
 
 Each class has the signature, the methods and the attributes of the class in
 `sklearn.model_selection` with the same name. If the estimator is an encoder with a decoder, or a
@@ -201,7 +201,7 @@ class _EncoderInputs:
 
 
 class GridSearchCV(_TrainsTogether, model_selection.GridSearchCV):
-    """Search over a grid of parameters; on a GPU all encoders are trained at once.
+    """Search over a grid of parameters; on a GPU, equal networks are trained at once.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class GridSearchCV(_TrainsTogether, model_selection.GridSearchCV):
 
 
 class RandomizedSearchCV(_TrainsTogether, model_selection.RandomizedSearchCV):
-    """Search over random parameters; on a GPU all encoders are trained at once.
+    """Search over random parameters; on a GPU, equal networks are trained at once.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ class RandomizedSearchCV(_TrainsTogether, model_selection.RandomizedSearchCV):
 
 
 class HalvingGridSearchCV(_TrainsTogether, model_selection.HalvingGridSearchCV):
-    """Search over a grid with successive halving; on a GPU encoders are trained at once.
+    """Search over a grid with successive halving; on a GPU, equal networks train at once.
 
     Parameters
     ----------
