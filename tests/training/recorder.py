@@ -10,9 +10,12 @@ from cmim_sklearn._training.capture import NoWaiting, tensors_in
 
 
 class Recorder:
-    """Captures with the interface of `CudaCapture`; the class counts them."""
+    """Captures with the interface of `CudaCapture`; each subclass counts its own."""
 
     n_records = n_replays = n_drops = 0
+
+    def __init_subclass__(cls):
+        cls.n_records = cls.n_replays = cls.n_drops = 0
 
     def __init__(self, device, generator):
         self.generators = [generator, torch.default_generator]
