@@ -1,10 +1,9 @@
 """Critic: a second net that is trained together with a model, for `InfoMaxVAEEncoder`."""
 
-import functools
-
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from torch import nn
 
 from cmim_sklearn._training.state import (
     bound_gradients,
@@ -45,10 +44,14 @@ def critic_values(critic, inputs, z):
 
     There must be at least two rows.
     """
-    return critic(inputs, z), critic(inputs, z[_partners(len(z), z.device)])
+    # A CUDA graph reads the tensor again in each replay, so a network keeps it.
+    known = vars(critic).setdefault("partners", {}) if isinstance(critic, nn.Module) else {}
+    place = len(z), z.device
+    if place not in known:
+        known[place] = _partners(*place)
+    return critic(inputs, z), critic(inputs, z[known[place]])
 
 
-@functools.cache  # A CUDA graph reads the tensor again in each replay, so it must stay.
 def _partners(n, device):
     """Another row for each of n rows, (n,), on a device."""
     # Each row is paired with the next row of a random cycle, so never with itself. The cycle is

@@ -33,6 +33,14 @@ def test_each_row_is_paired_with_a_distant_row():
     assert (other - own).abs().median() > 5
 
 
+def test_a_critic_keeps_the_partners_that_a_graph_reads():
+    net, (x, z) = make_net(), correlated_pairs()
+    for _ in range(2):
+        critic_values(net.module_, x, z)
+        critic_values(net.module_, x[:7], z[:7])
+    assert [n for n, _ in net.module_.partners] == [256, 7]
+
+
 def test_steps_raise_the_bound():
     net, pairs = make_net(), correlated_pairs()
     bounds = [-float(net.train_step(pairs)["loss"].detach()) for _ in range(200)]
