@@ -165,7 +165,8 @@ class StepState:
         self._moments = {
             id(tensor): tensor.detach().clone() for net in nets for tensor in optimizer_tensors(net)
         }
-        generators = generator, default_generator(generator.device), torch.default_generator
+        # Layers such as dropout draw from the default generator of the device.
+        generators = generator, default_generator(generator.device)
         self._random = [(each, each.get_state()) for each in generators]
 
     @torch.no_grad()
