@@ -3,17 +3,14 @@
 from numbers import Real
 
 import torch
-from skorch.callbacks import EpochTimer
 from torch.nn import Linear
 
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._training.batches import EncodedTable
-from cmim_sklearn._training.callbacks import KeepBest, OneCycle, Progress
+from cmim_sklearn._training.callbacks import PLAIN_CALLBACKS, OneCycle
 from cmim_sklearn._training.net import LatentNet
 from cmim_sklearn.networks import MLP
 
-CALLBACKS = EpochTimer, OneCycle, Progress, KeepBest
-"""Callbacks that look at a net at the beginning and end of epochs only."""
 CPU_MEMORY, GPU_SHARE = 2**31, 0.5
 """Memory that members may take together: 2 GiB on a CPU, on a GPU a share of what is free."""
 
@@ -34,7 +31,7 @@ def obstacle(net: LatentNet, data):
     if type(optimizer) is not torch.optim.AdamW or not _has_defaults(optimizer):
         return "net_params changes the optimizer"
     kinds = [type(callback) for _, callback in net.callbacks_]
-    if not set(kinds) <= set(CALLBACKS) or kinds.count(OneCycle) != 1:
+    if not set(kinds) <= set(PLAIN_CALLBACKS) or kinds.count(OneCycle) != 1:
         return "net_params changes the callbacks"
     return None
 

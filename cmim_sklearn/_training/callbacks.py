@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochTimer, LRScheduler
 
 from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._training.state import copy_tensors
@@ -13,6 +13,9 @@ from cmim_sklearn._training.state import copy_tensors
 
 class StopTraining(Exception):
     """Exception by which a callback ends training without an error."""
+
+
+BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 class OneCycle(Callback):
@@ -247,3 +250,17 @@ class EpochTasks(Callback):
             **self.arguments, reconstruction_attributes=lambda: self.fitted(net)
         ):
             raise StopTraining
+
+
+PLAIN_CALLBACKS = EpochTimer, OneCycle, Progress, KeepBest
+"""Callbacks of a net without `net_params`."""
+
+
+def needs_batches(callback):
+    """Whether a callback may use each batch or its gradients, and not only the end of epochs."""
+    if isinstance(callback, OneCycle):  # which sets a rate, and that is a tensor of a graph
+        return False
+    if type(callback) is LRScheduler:
+        return callback.step_every == "batch"
+    hooks = [(getattr(type(callback), name, None), getattr(Callback, name)) for name in BATCH_HOOKS]
+    return any(own is not default for own, default in hooks)

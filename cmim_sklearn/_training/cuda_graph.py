@@ -20,11 +20,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor
 from torch.optim import Adam, AdamW
 
-from cmim_sklearn._training.callbacks import OneCycle
+from cmim_sklearn._training.callbacks import needs_batches
 from cmim_sklearn._training.capture import (
     CAPTURES,
     CAPTURING,
@@ -41,7 +40,6 @@ MAX_SIZES = 2
 """Number of batch sizes that are captured; batches of a table differ by at most one row."""
 MAX_CHEAP_DROPS = 4
 """Number of times that graphs are dropped, as after a non-finite loss, before it must pay."""
-BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
 class Sums(NamedTuple):
@@ -220,21 +218,11 @@ def _reason_against(nets, n_steps):
         if not all(group["fused"] for group in part.optimizer_.param_groups):
             return "net_params['optimizer__fused'] is not True"
     for _, callback in net.callbacks_:
-        if _needs_batches(callback):
+        if not isinstance(callback, TrainCritic) and needs_batches(callback):
             return f"the callback {type(callback).__name__} may use each batch or its gradients"
     if n_steps < MIN_STEPS:
         return f"a capture does not pay for {n_steps} steps"
     return None
-
-
-def _needs_batches(callback):
-    """Whether a callback has hooks of batches that a replay does not serve."""
-    if isinstance(callback, OneCycle | TrainCritic):
-        return False
-    if type(callback) is LRScheduler:
-        return callback.step_every == "batch"
-    hooks = [(getattr(type(callback), name, None), getattr(Callback, name)) for name in BATCH_HOOKS]
-    return any(own is not default for own, default in hooks)
 
 
 def _plain(values, depth=1):
