@@ -416,7 +416,11 @@ def _places(n_rows, n_batches, width):
 def _joined(tables, device):
     """Rows of tables in one tensor on a device, equal tables once, and the start of each table."""
     starts, parts, n_rows = {}, [], 0
-    keys = [hash_of({"x": x}) for x in tables]
+    places = [(x.data_ptr(), x.shape, x.stride()) for x in tables]
+    hashes = {
+        place: hash_of({"x": x}) for place, x in dict(zip(places, tables, strict=True)).items()
+    }
+    keys = [hashes[place] for place in places]
     for key, x in zip(keys, tables, strict=True):
         if key not in starts:
             starts[key] = n_rows

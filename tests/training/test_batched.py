@@ -20,6 +20,7 @@ from cmim_sklearn._training.batchable import obstacle, structure
 from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.callbacks import KeepBest
 from cmim_sklearn._training.net import MAX_BACK_OFFS, NotFinite
+from cmim_sklearn._utils.hashing import hash_of
 from tests.helpers import make_mixed
 from tests.training.recorder import Recorder
 
@@ -361,9 +362,11 @@ def test_steps_read_and_change_tensors_in_place(monkeypatch):
     assert all(of_step == places[0] for of_step in places)
 
 
-def test_equal_rows_are_in_memory_once():
-    x = torch.randn(7, 3)
+def test_equal_rows_are_in_memory_once(monkeypatch):
+    hashed, x = [], torch.randn(7, 3)
+    monkeypatch.setattr(batched, "hash_of", lambda of: hashed.append(of) or hash_of(of))
     joined, starts = batched._joined([x, x[:2], x.clone(), x[:2]], "cpu")
+    assert len(hashed) == 3, "each table once, not for each member"
     assert starts == [0, 7, 0, 7]
     assert torch.equal(joined, torch.cat([x, x[:2]]))
 
