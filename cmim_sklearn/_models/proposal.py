@@ -32,6 +32,7 @@ from torch.nn.functional import pad
 from cmim_sklearn._models.inference import MIN_CHUNK_ROWS
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
+from cmim_sklearn._utils.device import cumulative_sum
 from cmim_sklearn.latents import LOG_2PI
 
 LEAST_INFORMATION, MIN_INFORMED = 0.3, 8
@@ -373,4 +374,4 @@ def _likely(log_p, at_least):
 def _covers(log_p):
     """Whether sorted choices (n, A) are among the likeliest, which cover nearly all."""
     p = log_p.exp()
-    return p.cumsum(1) - p < 1 - NEGLIGIBLE_WEIGHT
+    return cumulative_sum(p, 1) - p < 1 - NEGLIGIBLE_WEIGHT

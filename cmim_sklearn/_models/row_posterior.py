@@ -23,7 +23,7 @@ from torch import Tensor
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
 from cmim_sklearn._models.proposal import MAX_NUMBERS, Proposal
-from cmim_sklearn._utils.device import exact_device
+from cmim_sklearn._utils.device import cumulative_sum, exact_device
 
 N_DRAWS = 128
 """Number of codes for each row."""
@@ -131,7 +131,7 @@ class RowPosterior:
         axes = torch.cat([axes[..., :q] @ spread.float(), axes[..., q:]], 3).flatten(1, 2)
         # The same noise for all Gaussians, of which one is chosen for each code.
         codes = (axes @ noise).unflatten(1, (g, -1)) + (centres - centres[:, :1]).unsqueeze(3)
-        sums = gaussians.log_weight.exp().cumsum(1)
+        sums = cumulative_sum(gaussians.log_weight.exp(), 1)
         chosen = torch.searchsorted(sums, places.to(sums).expand(n, -1).contiguous())
         chosen = chosen.clamp(max=g - 1)[:, None, None].expand(-1, -1, codes.shape[2], -1)
         return codes.gather(1, chosen).squeeze(1)

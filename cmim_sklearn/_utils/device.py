@@ -41,3 +41,10 @@ def resolve_device(device):
             f"type {resolved.type!r}. Set device='auto' to use an available device."
         )
     return resolved
+
+
+def cumulative_sum(values, dim):
+    """Cumulative sum of floats, which on a GPU is not deterministic in torch."""
+    if torch.are_deterministic_algorithms_enabled():
+        return values.cpu().cumsum(dim).to(values.device)
+    return values.cumsum(dim)
