@@ -7,12 +7,20 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.validation import _num_samples
 
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
-from cmim_sklearn._encoders.base.joint_fit import finish_fits, names_restored_on_error, start_fit
+from cmim_sklearn._encoders.base.joint_fit import (
+    finish_fits,
+    leave_device,
+    names_restored_on_error,
+    restart,
+    schema_weights,
+    start_fit,
+)
 from cmim_sklearn._training.batchable import n_at_once, obstacle, structure
 from cmim_sklearn._training.train import train_at_once, train_one
 from cmim_sklearn._utils.device import resolve_device
@@ -124,10 +132,10 @@ def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
         except Exception as error:  # any that `fit` may raise
             errors[i] = error
     groups = _groups(encoders, starts, alone)
-    _report(encoders, groups, alone, verbose)
-    _train(encoders, starts, groups, errors, features_only=not needs_all)
-    fitted = {i for group in groups for i in group}
-    return [i in fitted and errors[i] is None for i in range(len(encoders))]
+    _report(encoders, alone, verbose)
+    _train(encoders, starts, groups, errors, verbose, leave_device, features_only=not needs_all)
+    fitted = {i for group in groups for i in group if errors[i] is None}
+    return [i in fitted for i in range(len(encoders))]
 
 
 def _fit(encoders, tables, batched, verbose):
@@ -140,8 +148,8 @@ def _fit(encoders, tables, batched, verbose):
         else:
             starts[i] = start_fit(encoder, tables[i].take, known[tables[i].key])
     groups = _groups(encoders, starts, alone)
-    _report(encoders, groups, alone, verbose)
-    _train(encoders, starts, groups, errors)
+    _report(encoders, alone, verbose)
+    _train(encoders, starts, groups, errors, verbose)
     for i in alone:
         try:
             if i in starts:
@@ -174,7 +182,7 @@ def _is_on_gpu(device):
 
 
 def _groups(encoders, starts, alone):
-    """Groups of started fits to train at once; reasons for all others are added to `alone`."""
+    """Groups of started fits with one structure; reasons for all others are added to `alone`."""
     by_structure = defaultdict(list)
     for i, start in starts.items():
         if reason := obstacle(start.net, start.rows.data):
@@ -182,37 +190,57 @@ def _groups(encoders, starts, alone):
         else:
             n_threads = (encoders[i].net_params or {}).get("n_threads", 1)
             by_structure[structure(start.net), n_threads].append(i)
-    groups = []
     for members in by_structure.values():
         if len(members) == 1:
             alone[members[0]] = "no other encoder has its network and columns"
-            continue
-        first = starts[members[0]]
-        n_groups = -(-len(members) // n_at_once(first.net, first.rows.data))
-        groups += [part.tolist() for part in np.array_split(members, n_groups)]
-    return groups
+    return [members for members in by_structure.values() if len(members) > 1]
 
 
-def _train(encoders, starts, groups, errors, *, features_only=False):
-    """Train groups; errors are noted."""
+def _train(encoders, starts, groups, errors, verbose, finished=None, *, features_only=False):
+    """Train groups, as many members at once as fit into memory; errors are noted.
+
+    `finished` is called with each encoder that was fitted.
+    """
     for group in groups:
-        own = [encoders[i] for i in group]
-        # The nets hold the rows, so a group that has been trained is dropped.
-        started = [starts.pop(i) for i in group]
-        try:
-            found = finish_fits(own[0], own, started, train_at_once, features_only=features_only)
-        except Exception as error:  # for example of memory
-            found = [error] * len(group)
-        for i, error in zip(group, found, strict=True):
-            errors[i] = error
+        left, most = list(group), len(group)
+        while left:
+            first = starts[left[0]]
+            most = min(most, n_at_once(first.net, first.rows.data))
+            now = left[: -(-len(left) // -(-len(left) // most))]  # of nearly equal sizes
+            if verbose:
+                name = type(encoders[now[0]]).__name__
+                print(f"[fit_together] {len(now)} fits of {name} at once", flush=True)
+            # The nets hold the rows, so those that are trained are dropped.
+            started = [starts.pop(i) for i in now]
+            weights = list(map(schema_weights, started))
+            found = _outcomes([encoders[i] for i in now], started, features_only)
+            if found is None:
+                most = len(now) // 2
+                for i, *start in zip(now, started, weights, strict=True):
+                    starts[i] = restart(encoders[i], *start)
+                continue
+            left = left[len(now) :]
+            for i, error in zip(now, found, strict=True):
+                errors[i] = error
+                if error is None and finished:
+                    finished(encoders[i])
 
 
-def _report(encoders, groups, alone, verbose):
+def _outcomes(encoders, started, features_only):
+    """Error in the training of each encoder or None; None alone if fewer may fit into memory."""
+    try:
+        return finish_fits(
+            encoders[0], encoders, started, train_at_once, features_only=features_only
+        )
+    except torch.cuda.OutOfMemoryError as error:
+        return None if len(encoders) > 1 else [error]
+    except Exception as error:
+        return [error] * len(encoders)
+
+
+def _report(encoders, alone, verbose):
     if not verbose:
         return
-    for group in groups:
-        names = sorted({type(encoders[i]).__name__ for i in group})
-        print(f"[fit_together] {len(group)} fits of {', '.join(names)} at once", flush=True)
     by_reason = defaultdict(list)
     for i, reason in sorted(alone.items()):
         by_reason[type(encoders[i]).__name__, reason].append(i)

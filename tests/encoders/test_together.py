@@ -123,6 +123,53 @@ def test_groups_are_split_by_memory(monkeypatch, capsys):
         check_is_fitted(encoder)
 
 
+def test_the_memory_is_read_before_each_group(monkeypatch, capsys):
+    free = iter([4, 3, 1, 1])  # of 5 encoders: 3, then 2 that no longer fit together
+    monkeypatch.setattr(together, "n_at_once", lambda net, data: next(free))
+    fit_together(
+        [small(random_state=i, max_iter=1) for i in range(5)], make_mixed(40), batched=True,
+        verbose=1,
+    )  # fmt: skip
+    sizes = re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out)
+    assert sizes == ["3", "2"]
+
+
+@pytest.mark.parametrize(("at_most", "sizes"), [(2, ["5", "2", "2", "1"]), (0, ["2", "1", "1"])])
+def test_fewer_are_trained_at_once_after_a_lack_of_memory(at_most, sizes, monkeypatch, capsys):
+    plain, n = training.train_batched, 5 if at_most else 2
+
+    def lacking(nets, tables):
+        if len(nets) > at_most:
+            for net in nets:
+                for weight in net.module_.parameters():
+                    weight.data.fill_(torch.nan)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(nets, tables)
+
+    monkeypatch.setattr(training, "train_batched", lacking)
+    table = make_mixed(60)
+    encoders = [small(random_state=i) for i in range(n)]
+    if at_most:
+        fit_together(encoders, table, batched=True, verbose=1)
+        for encoder in encoders:
+            assert_equal_fits(encoder, clone(encoder).fit(table), table)
+    else:
+        with pytest.raises(torch.cuda.OutOfMemoryError, match="CUDA out of memory"):
+            fit_together(encoders, table, batched=True, verbose=1)
+    assert re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out) == sizes
+
+
+def test_encoders_of_a_search_do_not_stay_on_the_device():
+    table = make_mixed(60)
+    encoders = [small(random_state=i) for i in range(2)]
+    own = [clone(encoder).fit(table) for encoder in encoders]
+    assert together.fit_for_features(encoders, [table] * 2) == [True, True]
+    for encoder, other in zip(encoders, own, strict=True):
+        weights = vars(encoder)["_net"]["weights"]
+        assert all(isinstance(weight, np.ndarray) for weight in weights.values())
+        np.testing.assert_allclose(encoder.transform(table), other.transform(table), atol=1e-3)
+
+
 def test_a_cpu_fits_one_after_the_other_to_the_bit(monkeypatch, capsys):
     monkeypatch.setattr(training, "train_batched", None)
     table = make_mixed(40)

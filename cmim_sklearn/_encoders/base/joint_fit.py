@@ -10,6 +10,7 @@ import numpy as np
 from cmim_sklearn._encoders.base.fit import COLUMN_PARAMETERS, Start
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._tables.read import read
+from cmim_sklearn._training.net import net_state
 from cmim_sklearn._utils.sklearn_compat import has_callbacks
 
 CONFIGURATION = "_sklearn_output_config", "_metadata_request"
@@ -46,6 +47,26 @@ def start_fit(encoder, take, known) -> Start:
         known[key] = encoder._learn(take())
     # Training changes the schema's likelihoods.
     return encoder._start(known[key]._replace(table=copy.deepcopy(known[key].table)))
+
+
+def schema_weights(start):
+    """Copy of the weights of a started fit that belong to its schema, in main memory."""
+    weights = start.table.likelihood.state_dict()
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+
+
+@isolated()
+def restart(encoder, start, weights) -> Start:
+    """A started fit with a new net, after a training that failed; see `schema_weights`."""
+    start.table.likelihood.load_state_dict(weights)
+    return start._replace(net=encoder._make_net(start.built, start.rows))
+
+
+@isolated()
+def leave_device(encoder):
+    """Keep the weights of a fitted encoder in main memory; its network is built at first use."""
+    encoder._net = net_state(encoder._net)
+    encoder.table_.likelihood.to("cpu")
 
 
 @isolated()
