@@ -104,10 +104,8 @@ class _Group:
         State that `step` reads and changes in place: ``weights``, ``mean`` and ``square`` of AdamW,
         each (k, P); ``index`` (k, S, B) of the epoch's batches in ``x``, their ``sizes`` (k, S) and
         ``rates`` (k, S, 3); position ``at`` (k,) in these; ``sums`` (k, T) of T loss terms.
-    noise : dict of str to Tensor
-        Noise of the next step, which also stays in place.
     take_step : TensorStep
-        `step`, as a CUDA graph on a GPU.
+        `step`, as CUDA graphs on a GPU.
     good : dict of str to Tensor
         Weights and moments before the current epoch of each member.
     """
@@ -127,8 +125,7 @@ class _Group:
             places, sizes = _places(len(member.train), member.n_batches, self.width)
             member.start, member.sizes = start, sizes
             member.places = places.to(self.device)
-        self.good, self.noise = {}, {}
-        self.take_step = TensorStep(self.step, self.device)
+        self.good, self.take_step = {}, TensorStep(self.device)
         self._find_terms()
         self._stack()
 
@@ -184,13 +181,17 @@ class _Group:
 
     # -- one step ----------------------------------------------------------------------------------
 
-    def step(self):
-        """Make an update of all members. There are only operations on tensors of fixed shapes."""
+    def step(self, sizes):
+        """Make an update of all members, with batches of these sizes.
+
+        There are only operations on tensors of fixed shapes. Each member draws its own noise.
+        """
+        noise = self._draw(self.members, self._generators(), sizes, self.width)
         t = self.tensors
         k = torch.arange(len(t["at"]), device=self.device)
         x, sizes = self.x[t["index"][k, t["at"]]], t["sizes"][k, t["at"]]
         weights = t["weights"].detach().requires_grad_()
-        sums = self._sums(weights, self.buffers, self.options, x, sizes, self.noise)
+        sums = self._sums(weights, self.buffers, self.options, x, sizes, noise)
         (gradient,) = torch.autograd.grad((sums.sum(1) / sizes).sum(), weights)
         with torch.no_grad():
             self._update(gradient, *t["rates"][k, t["at"]].split(1, 1))
@@ -224,8 +225,11 @@ class _Group:
         square.mul_(self.betas[1]).addcmul_(gradient, gradient, value=1 - self.betas[1])
         weights -= step_size * mean / (square.sqrt() / correction + self.eps)
 
-    def _draw(self, members, generators, sizes, width, out):
-        """Noise of one batch of each member, written to `out`; padding repeats the first row."""
+    def _generators(self):
+        return [member.net.generator_ for member in self.members]
+
+    def _draw(self, members, generators, sizes, width):
+        """Noise of one batch of each member; padding repeats the first row."""
         drawn = []
         for member, generator, size in zip(members, generators, sizes, strict=True):
             like = self.x[:1].expand(max(1, size), -1)
@@ -234,16 +238,10 @@ class _Group:
         if any(n.mask is not None for n in drawn):
             none = self.x.new_zeros(1, self.x.shape[1], dtype=torch.bool)
             noise["mask"] = [none if n.mask is None else n.mask for n in drawn]
-        for name, values in noise.items():
-            filled = [
-                torch.cat([v, v[:1].expand(width - len(v), -1)]) if len(v) < width else v
-                for v in values
-            ]
-            if name in out:
-                torch.stack(filled, out=out[name])
-            else:
-                out[name] = torch.stack(filled)
-        return out
+        return {
+            name: torch.stack([torch.cat([v, v[:1].expand(width - len(v), -1)]) for v in values])
+            for name, values in noise.items()
+        }
 
     # -- epochs ------------------------------------------------------------------------------------
 
@@ -253,10 +251,8 @@ class _Group:
             self._begin_epochs(range(len(self.members)))
             while self.members:
                 for _ in range(min(m.n_batches - m.batch for m in self.members)):
-                    sizes = [m.sizes[m.batch] for m in self.members]
-                    generators = [m.net.generator_ for m in self.members]
-                    self._draw(self.members, generators, sizes, self.width, self.noise)
-                    self.take_step(self.tensors)
+                    sizes = tuple(m.sizes[m.batch] for m in self.members)
+                    self.take_step(self.step, sizes, self.tensors, self._generators())
                     for member in self.members:
                         member.batch += 1
                 self._end_epochs([i for i, m in enumerate(self.members) if m.batch == m.n_batches])
@@ -352,7 +348,7 @@ class _Group:
             # A member without further batches has one without rows.
             index = [places[min(s, len(places) - 1)] for places, _ in batches]
             sizes = [sizes[s] if s < len(sizes) else 0 for _, sizes in batches]
-            noise = self._draw(members, generators, sizes, width, {})
+            noise = self._draw(members, generators, sizes, width)
             with torch.no_grad():
                 total = total + self._sums(
                     state, buffers, options, x[torch.stack(index)],
@@ -378,7 +374,7 @@ class _Group:
         stay = [i for i in range(len(self.members)) if i not in rows]
         self.take_step.drop()
         self.members = [self.members[i] for i in stay]
-        for group in (self.tensors, self.buffers, self.options, self.good, self.noise):
+        for group in (self.tensors, self.buffers, self.options, self.good):
             group.update({name: values[stay] for name, values in group.items()})
         self._point_modules()
         for member in leaving:

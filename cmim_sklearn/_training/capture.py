@@ -18,6 +18,9 @@ WAITING = {
 }  # fmt: skip
 """Operations of torch for which the program waits for the GPU, or that move data to it."""
 
+MAX_KEYS = 32
+"""Number of graphs of a `TensorStep`; there are as many as combinations of batch sizes."""
+
 _of_thread = threading.local()
 
 
@@ -27,14 +30,14 @@ class CudaCapture:
     Parameters
     ----------
     device : torch.device
-    generator : torch.Generator
-        Generator on the device that the functions use, in addition to the default one.
+    generators : list of torch.Generator
+        Generators on the device that the functions use, in addition to the default one.
     """
 
-    def __init__(self, device, generator):
+    def __init__(self, device, generators):
         index = torch.cuda.current_device() if device.index is None else device.index
         self.device, self.graphs = torch.device("cuda", index), []
-        self.generators = [generator, default_generator(self.device)]
+        self.generators = [*generators, default_generator(self.device)]
         self.pool, self.stream = None, _side_stream(self.device)
 
     def run(self, function):
@@ -55,7 +58,8 @@ class CudaCapture:
         self._wait()
         try:
             with torch.cuda.stream(self.stream):  # which makes its device the current one
-                graph.register_generator_state(self.generators[0])
+                for generator in self.generators[:-1]:  # the default one always is
+                    graph.register_generator_state(generator)
                 # Other threads may allocate memory, as for their own fits, during the capture.
                 graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
                 try:
@@ -218,14 +222,13 @@ def agree(wanted, found, before):
 
 
 class TensorStep:
-    """Training step that changes tensors in place: on a GPU it is captured, and then replayed.
+    """Training steps that change tensors in place: on a GPU they are captured, and then replayed.
 
-    If the capture fails, the function is called instead, from the state that there was.
+    There is one graph for each key. If a capture fails, the function is called instead, from the
+    state that there was.
 
     Parameters
     ----------
-    function : callable
-        Without arguments. It draws no random numbers.
     device : torch.device
 
     Attributes
@@ -236,50 +239,73 @@ class TensorStep:
 
     reason = None
 
-    def __init__(self, function, device):
-        self._function, self._replay, self._capture = function, None, None
-        if device.type in CAPTURES:
-            self._capture = CAPTURES[device.type](device, torch.Generator(device))
+    def __init__(self, device):
+        self._device, self._replays, self._capture = device, {}, None
 
-    def __call__(self, tensors):
-        """Take the step, which changes some of these tensors: a dict with weights and sums."""
-        if self._replay is not None:
-            self._replay()
-        elif self._capture is None or not self._record(tensors):
-            self._function()
+    def __call__(self, function, key, tensors, generators):
+        """Take the step ``function(key)``.
+
+        Parameters
+        ----------
+        function : callable
+            It changes some of the tensors, and draws from the generators.
+        key : hashable
+        tensors : dict of str to Tensor
+            With ``weights`` and ``sums``. These and the generators are the same until `drop`.
+        generators : list of torch.Generator
+        """
+        if key in self._replays:
+            self._replays[key]()
+        elif not self._can_record() or not self._record(function, key, tensors, generators):
+            function(key)
 
     def drop(self):
-        """Free the graph, because its tensors are replaced."""
-        if self._replay is not None:
-            self._replay = None
+        """Free the graphs, because tensors or generators are replaced."""
+        self._replays.clear()
+        if self._capture is not None:
             with CAPTURING:
                 self._capture.drop()
+            self._capture = None
 
-    def _record(self, tensors):
+    def _can_record(self):
+        is_possible = self._device.type in CAPTURES and self.reason is None
+        return is_possible and len(self._replays) < MAX_KEYS
+
+    def _record(self, function, key, tensors, generators):
         """Capture the function, and take the step; returns whether that was possible."""
         before = {name: tensor.clone() for name, tensor in tensors.items()}
+        states = [generator.get_state() for generator in generators]
+
+        def go_back():
+            _copy(before, tensors)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
         with CAPTURING:
             try:
+                self._capture = self._capture or CAPTURES[self._device.type](
+                    self._device, generators
+                )
                 with NoWaiting():
-                    self._capture.run(self._function)
+                    self._capture.run(lambda: function(key))
                 wanted = _result(tensors)
-                _copy(before, tensors)  # a second step from there may be beyond the epoch
-                self._capture.run(self._function)
-                _copy(before, tensors)
-                _, replay = self._capture.record(self._function)
+                go_back()  # a second step from there may be beyond the epoch
+                self._capture.run(lambda: function(key))
+                go_back()
+                _, replay = self._capture.record(lambda: function(key))
                 replay()
                 if not agree(wanted, _result(tensors), _result(before)[1]):
                     raise ValueError("the replay differs from the step")
             except BaseException as error:
-                _copy(before, tensors)
+                go_back()
                 if not isinstance(error, Exception):
                     raise
-                self._capture.drop()
-                self._capture = None
                 message = (str(error).splitlines() or [""])[0]
                 self.reason = f"the capture failed, {type(error).__name__}: {message}"
-                return False
-        self._replay = replay
+        if self.reason:
+            self.drop()
+            return False
+        self._replays[key] = replay
         return True
 
 

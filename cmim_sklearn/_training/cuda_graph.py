@@ -81,7 +81,7 @@ class StepGraphs:
             self._give_up(reason)
             return
         self._rates = list(torch.zeros(len(self._groups()), dtype=torch.float32, device=device))
-        self._capture = CAPTURES[device.type](device, net.generator_)
+        self._capture = CAPTURES[device.type](device, [net.generator_])
 
     def __getstate__(self):
         return {}  # a copy of a net in training has no graphs

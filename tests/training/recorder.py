@@ -17,8 +17,8 @@ class Recorder:
     def __init_subclass__(cls):
         cls.n_records = cls.n_replays = cls.n_drops = 0
 
-    def __init__(self, device, generator):
-        self.generators = [generator, torch.default_generator]
+    def __init__(self, device, generators):
+        self.generators = [*generators, torch.default_generator]
 
     def run(self, function):
         return function()

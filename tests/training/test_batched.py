@@ -207,6 +207,37 @@ def test_a_step_is_captured_at_the_last_batch_of_an_epoch(monkeypatch, sizes):
     assert Counting.n_drops == Counting.n_records
 
 
+@pytest.mark.parametrize("max_keys", [32, 1, 0])
+def test_noise_is_drawn_in_the_graphs(max_keys, monkeypatch):
+    """There is a graph for each combination of batch sizes; without, a plain step."""
+
+    class Counting(Recorder):
+        pass
+
+    drawn = []
+
+    def draw(group, *args, plain=batched._Group._draw):
+        drawn.append(args)
+        return plain(group, *args)
+
+    encoders = [CMIMEncoder(**SMALL | {"random_state": i, "input_masking": 0.3}) for i in range(2)]
+    tables = [mixed(52), mixed(61)]  # batches of 18, 17, 17 and of 21, 20, 20 rows
+    alone = nets_and_data(encoders, tables)
+    train_batched(*alone)
+    monkeypatch.setitem(capture.CAPTURES, "cpu", Counting)
+    monkeypatch.setattr(capture, "MAX_KEYS", max_keys)
+    monkeypatch.setattr(batched._Group, "_draw", draw)
+    captured = nets_and_data(encoders, tables)
+    train_batched(*captured)
+    for one, other in zip(alone[0], captured[0], strict=True):
+        for ours, theirs in zip(one.module_.parameters(), other.module_.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+    assert Counting.n_records == min(2, max_keys)
+    n_plain = {32: 0, 1: 8 * 2, 0: 8 * 3}[max_keys]
+    assert len(drawn) == 3 * Counting.n_records + n_plain
+    assert Counting.n_replays == 8 * 3 - n_plain
+
+
 def must_agree(wanted, found, before):
     torch.testing.assert_close(found, wanted)
     return True
@@ -349,9 +380,9 @@ def test_steps_read_and_change_tensors_in_place(monkeypatch):
     """A CUDA graph needs this."""
     places = []
 
-    def step(group, plain=batched._Group.step):
-        plain(group)
-        kept = group.tensors | group.noise | group.buffers | group.options
+    def step(group, sizes, plain=batched._Group.step):
+        plain(group, sizes)
+        kept = group.tensors | group.buffers | group.options
         places.append({name: tensor.data_ptr() for name, tensor in kept.items()})
 
     monkeypatch.setattr(batched._Group, "step", step)

@@ -39,8 +39,11 @@ def log(monkeypatch):
     calls, current = [], []
 
     class Graph:
+        def __init__(self):
+            self.generators = [default]
+
         def register_generator_state(self, generator):
-            self.generators = [generator, default]
+            self.generators.append(generator)
 
         def capture_begin(self, pool, capture_error_mode):
             calls.append(f"begin on {current[-1].name}, {pool}, {capture_error_mode}")
@@ -90,7 +93,7 @@ def log(monkeypatch):
 
 
 def test_a_function_is_captured_on_a_side_stream_and_replayed(log):
-    captures = CudaCapture(torch.device("cuda"), Generator())
+    captures = CudaCapture(torch.device("cuda"), [Generator()])
     assert captures.run(lambda: log.append("warm up") or 3) == 3
     assert log == ["side waits for default", "warm up", "default waits for side"]
     log.clear()
@@ -112,17 +115,17 @@ def test_a_failed_capture_repairs_generators_and_allocator(error, log):
         log.append("broken")
         raise error("first")
 
-    generator = Generator()
-    captures = CudaCapture(torch.device("cuda", 0), generator)
+    generators = [Generator(), Generator()]
+    captures = CudaCapture(torch.device("cuda", 0), generators)
     with pytest.raises(error, match="first"):
         captures.record(fail)
     assert log[-3:] == ["broken", "end", (0, (0, 7))]
-    assert [each.state for each in captures.generators] == ["good", "good"]
+    assert [each.state for each in captures.generators] == ["good"] * 3
     assert torch.cuda.current_stream(0).name == "default"
     captures.drop()
     assert log[-1] == "empty cache"
 
 
 def test_captures_of_a_thread_share_a_stream(log):
-    one, other = (CudaCapture(torch.device("cuda", 0), Generator()) for _ in range(2))
+    one, other = (CudaCapture(torch.device("cuda", 0), [Generator()]) for _ in range(2))
     assert one.stream is other.stream

@@ -665,7 +665,7 @@ def test_a_record_repeats_operations_on_its_memory():
         return weight + torch.rand(3, generator=generator)
 
     generator = torch.Generator().manual_seed(0)
-    result, replay = Recorder("cpu", generator).record(step)
+    result, replay = Recorder("cpu", [generator]).record(step)
     assert torch.equal(weight, torch.ones(3))
     expected = torch.rand(3, generator=torch.Generator().manual_seed(0))
     factor = 5.0  # the record keeps 2
