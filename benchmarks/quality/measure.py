@@ -6,6 +6,7 @@ a numeric target. Features are not scaled first, except those of other libraries
 
 import pickle
 import warnings
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import rivals
 from benchmarks.quality import arms
 from benchmarks.quality.arms import FAMILY, Meter
-from benchmarks.quality.plan import LENGTH, TARGETS, TREES
+from benchmarks.quality.plan import LENGTH, TARGETS, TREES, limits
 from benchmarks.quality.tables import few_rows, load
 from cmim_sklearn._encoders.base import fit as fitting
 from cmim_sklearn._tables.read import read
@@ -86,9 +87,10 @@ def embed(piece, X_train, X_test, env_dir, threads):
     if piece.arm not in FAMILY:
         return arms.embed_other("raw" if piece.arm in TREES else piece.arm, *data)
     params = {k: v for k, v in piece.params.items() if k not in LENGTH}
-    if set(LENGTH) & set(piece.params):
-        params["max_iter"] = n_epochs(piece, X_train)
-    return arms.embed_family(piece.arm, *data, embeddings=piece.embeddings, **params)
+    with patch.multiple(fitting, **limits(piece.params.get("updates"))):
+        if {"n_updates", "times"} & set(piece.params):
+            params["max_iter"] = n_epochs(piece, X_train)
+        return arms.embed_family(piece.arm, *data, embeddings=piece.embeddings, **params)
 
 
 def n_epochs(piece, X_train):

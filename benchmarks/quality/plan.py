@@ -28,8 +28,11 @@ TARGETS = {
     "titanic": ("pclass", "fare"),
 }
 """Columns that serve as further targets and are then hidden from the encoder."""
-LENGTH = ("n_updates", "times")
-"""Length of a fit: a number of updates in place of the default, and a factor."""
+LENGTH = ("n_updates", "times", "updates")
+"""Length of a fit: an exact number of updates, a factor, and `limits` of ``max_iter="auto"``."""
+LENGTHS = (500, 1000, 1500, 2000, 3000)
+EARLIER = {"updates": 3000}
+"""Length of the fits in experiments that were run when it was the default."""
 ABLATIONS = {
     "temperature": (0.05, 0.1, 0.3, 1.0),
     "n_components": (2, 8, 32, 64, 128),
@@ -61,11 +64,14 @@ class Piece(NamedTuple):
     @property
     def key(self):
         """Name that depends on all that the scores depend on, including an encoder's defaults."""
-        what = self._replace(labels=())._asdict() | {"protocol": PROTOCOL}
+        named = {k: v for k, v in self.params.items() if k != "updates"}
+        what = self._replace(labels=(), params=named)._asdict() | {"protocol": PROTOCOL}
         if self.arm in FAMILY:
             params = {k: v for k, v in self.params.items() if k not in LENGTH}
-            what["encoder"] = repr(sorted(make_encoder(self.arm, 0, **params).get_params().items()))
-            what["auto"] = {k: v for k, v in vars(fitting).items() if k.startswith("AUTO_")}
+            encoder = make_encoder(self.arm, 0, **params)
+            what["encoder"] = repr(sorted(encoder.get_params().items()))
+            if encoder.max_iter == "auto" and "n_updates" not in self.params:
+                what["auto"] = limits(self.params.get("updates"))
         if self.regimes == ("targets",):
             what["targets"] = TARGETS[self.table]
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
@@ -84,6 +90,12 @@ class Experiment(NamedTuple):
     regimes: tuple = ("all", "few")
 
 
+def limits(updates=None):
+    """Constants of ``max_iter="auto"`` by name, with another number of updates."""
+    constants = {k: v for k, v in vars(fitting).items() if k.startswith("AUTO_")}
+    return constants | {"AUTO_UPDATES": updates or fitting.AUTO_UPDATES}
+
+
 def shown(value):
     """Name of a parameter's value."""
     return " x ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -94,16 +106,17 @@ def experiments(tables):
     few = sorted(tables, key=lambda name: name not in ABLATION_TABLES)[: len(ABLATION_TABLES)]
     one = {"embeddings": ("layers",), "probes": ("linear",)}
 
-    def plain(*arms):
-        return {(arm, ""): {} for arm in arms}
+    def plain(*arms, **params):
+        return {(arm, ""): params if arm in FAMILY and arm != "untrained" else {} for arm in arms}
 
     arms = plain("cMIM", "raw", *TREES, "untrained", *OTHERS, *RIVALS)
     plan = {"rivals": Experiment("rivals", arms, tables, 8000, **one)}
-    arms = plain(*GRID, *WITHOUT_DECODER, "untrained")
+    arms = plain(*GRID, *WITHOUT_DECODER, "untrained", **EARLIER)
     many = ("layers", "informative", "mean", "control"), tuple(PROBES)
     plan["family"] = Experiment("family", arms, few, ABLATION_ROWS, *many)
     for name, values in ABLATIONS.items():
-        plan[name] = Experiment(name, {("cMIM", shown(v)): {name: v} for v in values}, few)
+        arms = {("cMIM", shown(v)): {name: v, **EARLIER} for v in values}
+        plan[name] = Experiment(name, arms, few)
     arms = {
         (arm, str(size)): {"batch_size": size, "n_updates": 1000}
         for size in (16, 64, 256, 1024)
@@ -111,23 +124,26 @@ def experiments(tables):
     }
     plan["batch"] = Experiment("batch", arms, few, regimes=("all",))
     of = [name for name in TARGETS if name in tables]
-    arms = plain("cMIM", "raw", *TREES, "untrained", "PCA")
+    arms = plain("cMIM", "raw", *TREES, "untrained", "PCA", **EARLIER)
     plan["targets"] = Experiment("targets", arms, of, regimes=("targets",), **one)
-    arms = {("cMIM", "default"): {}, ("cMIM", "ten times"): {"times": 10}}
+    arms = {("cMIM", "3,000"): EARLIER, ("cMIM", "ten times"): {"times": 10, **EARLIER}}
     plan["time"] = Experiment("time", arms, tables, ALL_ROWS, regimes=("all",), **one)
+    arms = {("cMIM", f"{n:,}"): {"updates": n} for n in LENGTHS}
+    plan["length"] = Experiment("length", arms, tables, 8000, **one)
     return plan
 
 
 def pieces(plan, seeds, names=None):
     """Pieces of the named experiments, or of all, seed by seed."""
-    found, defaults = {}, make_encoder("cMIM", 0).get_params()
+    found = {}
+    defaults = make_encoder("cMIM", 0).get_params() | {"updates": fitting.AUTO_UPDATES}
     for seed in seeds:
         for name, experiment in plan.items():
             if names and name not in names:
                 continue
             for (arm, setting), params in experiment.arms.items():
                 # A parameter at its default gives the piece of the default.
-                params = {k: v for k, v in params.items() if k in LENGTH or v != defaults[k]}
+                params = {k: v for k, v in params.items() if v != defaults.get(k)}
                 for table in experiment.tables:
                     piece = Piece(table, seed, arm, params, *experiment[3:])
                     piece = found.get(piece.key, piece)

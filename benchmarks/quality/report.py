@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmarks.quality import compare, figures
 from benchmarks.quality.compare import PROBES, by_table, paired, select, wide
+from benchmarks.quality.plan import EARLIER, LENGTHS
 from benchmarks.tools import markdown, number, significant
 
 HERE = Path(__file__).parent
@@ -27,7 +28,9 @@ averaged first. A difference is the mean over tables ± one standard error over 
 losses count tables. Verdicts use its {compare.CONFIDENCE * 100:g} % confidence interval
 (Student's t): *better* if it lies above 0, *worse* if below 0, *no worse* if above
 -{compare.MARGIN:g}, else *open*. Intervals are not corrected for their number, so some verdicts are
-wrong by chance."""
+wrong by chance. Encoders of this library have their default length in the section "Rivals". In the
+others, fits have {EARLIER["updates"]:,} updates, the default when they were measured, unless stated
+otherwise."""
 
 
 class Page:
@@ -284,16 +287,33 @@ def batch(page, rows):
 
 
 def time(page, rows):
-    """A default fit and one ten times as long."""
-    rows, both = compare.at_embedding(rows, page.places[0]), ["default", "ten times"]
+    """A fit and one ten times as long."""
+    short = f"{EARLIER['updates']:,}"
+    rows, both = compare.at_embedding(rows, page.places[0]), [short, "ten times"]
     check, seconds, threads = (
         by_table(wide(rows, "setting", values).reindex(columns=both).dropna())
         for values in ("score", "fit_s", "threads")
     )
-    check["share"] = check["default"] / check["ten times"].where(check["ten times"] > 0)
-    check["default fit (s)"], check["threads"] = seconds["default"], threads["default"].astype(str)
-    yield "A default fit and one ten times as long:"
+    check["share"] = check[short] / check["ten times"].where(check["ten times"] > 0)
+    check[f"{short}: fit (s)"], check["threads"] = seconds[short], threads[short].astype(str)
+    yield f"A fit of {short} updates and one ten times as long, with all rows:"
     yield markdown(check)
+
+
+def length(page, rows):
+    """Scores by the number of updates of a default fit."""
+    rows = compare.at_embedding(select(rows, probe="linear"), page.places[0])
+    names = [name for n in LENGTHS if (name := f"{n:,}") in set(rows["setting"])]
+    yield (
+        'Fits with other numbers of updates in `max_iter="auto"`, whose limits for small and for '
+        "wide tables stay the same."
+    )
+    for regime, label in REGIMES.items():
+        frame = ordered(wide(select(rows, regime=regime), "setting"), names)
+        yield f"With {label}:"
+        yield score_table(frame)
+        found = {name: paired(frame, name, names[-1]) for name in names[:-1]}
+        yield comparison_table(found, "updates", names[-1])
 
 
 def ablation(page, rows, experiment):
@@ -330,7 +350,8 @@ SECTIONS = {
     "targets": ("Several targets", targets),
     "family": ("Family: AE, VAE, MIM, each with and without contrast", family),
     "batch": ("Batch size", batch),
-    "time": ("Length of a fit", time),
+    "length": ("Length of a default fit", length),
+    "time": ("A fit ten times as long", time),
 }
 
 

@@ -89,17 +89,22 @@ def evaluate(path, share, params=None, max_rows=8000):
         fitted = time.perf_counter()
         imputed = imputer.impute(masked)
         done = time.perf_counter()
-        squares, hits = {}, {}
-        for k, c in enumerate(X):
-            truth, guess = test[c][hidden[:, k]], imputed[c][hidden[:, k]]
-            if c in numeric_columns(X):
-                squares[c] = (((guess - truth) / X[c].std()) ** 2).mean()
-            else:
-                hits[c] = (guess.astype(str) == truth.astype(str)).mean()
-        scores = {"rmse": pd.Series(squares).mean() ** 0.5, "accuracy": pd.Series(hits).mean()}
+        found = scores(test, imputed, hidden, X)
         seconds = {"fit_s": fitted - start, "impute_s": done - fitted}
-        rows.append({"table": path.stem, "share": share, "imputer": name, **scores, **seconds})
+        rows.append({"table": path.stem, "share": share, "imputer": name, **found, **seconds})
     return rows
+
+
+def scores(test, imputed, hidden, X):
+    """Scores of imputed cells; X gives the standard deviations."""
+    squares, hits = {}, {}
+    for k, c in enumerate(X):
+        truth, guess = test[c][hidden[:, k]], imputed[c][hidden[:, k]]
+        if c in numeric_columns(X):
+            squares[c] = (((guess - truth) / X[c].std()) ** 2).mean()
+        else:
+            hits[c] = (guess.astype(str) == truth.astype(str)).mean()
+    return {"rmse": pd.Series(squares).mean() ** 0.5, "accuracy": pd.Series(hits).mean()}
 
 
 def main(arguments=None):

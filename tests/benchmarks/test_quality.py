@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from benchmarks.quality.plan import ABLATIONS, LENGTH, TARGETS, TREES, Experimen
 from benchmarks.quality.run import context, gather, main, run
 from benchmarks.quality.tables import few_rows
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._encoders.base import fit as fitting
 from cmim_sklearn._models.latent_model import Pass
 from cmim_sklearn._training.net import ObjectiveLoss
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
@@ -154,7 +156,7 @@ def test_every_ablation_includes_the_default_which_is_fitted_once():
     defaults = CMIMEncoder().get_params()
     assert all(defaults[name] in values for name, values in ABLATIONS.items())
     found = planned.pieces(planned.experiments(TABLES), [0], list(ABLATIONS))
-    at_default = [one for one in found if not one.params]
+    at_default = [one for one in found if set(one.params) <= {"updates"}]
     assert sorted(one.table for one in at_default) == sorted(planned.ABLATION_TABLES)
     for one in at_default:
         assert {experiment for experiment, _ in one.labels} == set(ABLATIONS)
@@ -174,6 +176,35 @@ def test_keys_depend_on_everything_that_changes_scores(monkeypatch):
         **CMIMEncoder.__init__.__kwdefaults__, "temperature": 0.7
     })  # fmt: skip
     assert piece().key != before
+
+
+def test_a_length_counts_where_a_fit_has_the_default_length(monkeypatch):
+    short, exact, long = {"updates": 7}, {"n_updates": 10}, {"times": 10}
+    kinds = [{}, short, exact, long]
+    untrained = piece(arm="untrained", params={}).key
+    before = [piece(params=params).key for params in kinds]
+    assert len(set(before)) == 4
+    monkeypatch.setattr(fitting, "AUTO_UPDATES", 7)
+    after = [piece(params=params).key for params in kinds]
+    assert after[0] == after[1] == before[1], "the same fit, now by default"
+    assert after[2] == before[2]
+    assert after[3] != before[3]
+    assert piece(arm="untrained", params={}).key == untrained
+    arms = {("cMIM", "7"): short, ("cMIM", "8"): {"updates": 8}}
+    found = planned.pieces({"length": Experiment("length", arms, ("wine",))}, [0])
+    assert [one.params for one in found] == [{}, {"updates": 8}]
+
+
+def test_a_length_is_that_of_a_default_fit(data_dir):
+    one = piece(params={"updates": 6, "n_components": 2}, embeddings=("mean",))
+    before = planned.limits()
+    with patch.object(fitting, "AUTO_MIN_UPDATES", 2), patch.object(fitting, "AUTO_MIN_EPOCHS", 2):
+        short, long = (
+            measure(data_dir, None, 1, one._replace(params=one.params | {"updates": n}))
+            for n in (6, 60)
+        )
+    assert planned.limits() == before
+    assert short[0]["loss"] > long[0]["loss"] + 0.1
 
 
 @pytest.mark.parametrize(
