@@ -73,11 +73,15 @@ def difference(c, digits=3):
     return number(c.mean, digits, "+") + error
 
 
-def comparison_table(comparisons, ours, theirs):
-    """Table of `Paired` by label."""
+def comparison_table(comparisons, ours, theirs, digits=3):
+    """Table of `Paired` by label; digits are those of differences."""
 
     def cells(c):
-        scores = {ours: number(c.ours), theirs: number(c.theirs), "difference": difference(c)}
+        scores = {
+            ours: number(c.ours),
+            theirs: number(c.theirs),
+            "difference": difference(c, digits),
+        }
         scores |= {"wins-losses": f"{c.wins}-{c.losses}", "rests on": basis(c)}
         return scores | {"verdict": c.verdict}
 
@@ -313,7 +317,7 @@ def length(page, rows):
         yield f"With {label}:"
         yield score_table(frame)
         found = {name: paired(frame, name, names[-1]) for name in names[:-1]}
-        yield comparison_table(found, "updates", names[-1])
+        yield comparison_table(found, "updates", names[-1], digits=4)
 
 
 def ablation(page, rows, experiment):

@@ -13,7 +13,7 @@ from torch import nn
 
 LATENT_DIM = 32
 BATCH_SIZE, EPOCHS = 64, 100  # pythae's defaults, like its optimiser
-MIN_UPDATES = 3000  # as for CMIMEncoder; 100 epochs of a small table would be fewer
+MIN_UPDATES = 3000  # twice those of CMIMEncoder; 100 epochs of a small table would be fewer
 
 
 class Decoder(BaseDecoder):

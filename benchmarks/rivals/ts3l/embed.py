@@ -28,7 +28,7 @@ from ts3l.utils.subtab_utils import SubTabConfig, SubTabDataset
 from ts3l.utils.vime_utils import VIMEConfig, VIMEDataset
 
 BATCH_SIZE, TRANSFORM_ROWS = 128, 1024
-MIN_UPDATES = 3000  # as for CMIMEncoder
+MIN_UPDATES = 3000  # twice those of CMIMEncoder
 MISSING = "missing"
 METHODS = {
     # name: configuration, dataset, epochs, settings

@@ -29,7 +29,7 @@ from cmim_sklearn._training.train import Rows
 from cmim_sklearn._utils.device import resolve_device
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
-AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 3000, 10, 400
+AUTO_UPDATES, AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS = 1500, 10, 400
 AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
 """Width of a network (encoder inputs plus decoder outputs) above which `max_iter="auto"` makes
 proportionally fewer updates; and their minimum number."""

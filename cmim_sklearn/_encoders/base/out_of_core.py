@@ -86,7 +86,7 @@ class OutOfCoreEncoder:
         mixed than those of `fit`: write many row groups. The next rows are read and encoded in a
         thread during training.
 
-        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than about 77,000 rows. For tens of
+        ``max_iter="auto"`` is as in `fit`: 10 epochs for more than about 38,000 rows. For tens of
         millions of rows, one or two epochs with a larger `batch_size` may be enough.
         """
         self._check_params()

@@ -208,7 +208,7 @@ SHARED = {
     ),
     "max_iter": Parameter(
         'int or "auto"',
-        """Number of epochs. "auto": about 3,000 updates, in 10 to 400 epochs. If the network has
+        """Number of epochs. "auto": about 1,500 updates, in 10 to 400 epochs. If the network has
         more than 1,200 inputs and outputs (more than 400 numeric columns, or a few columns with
         hundreds of levels), updates decrease in proportion to their number, to at least 500.""",
         [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
