@@ -77,8 +77,8 @@ def test_a_random_state_instance_advances_and_none_differs_each_time(mixed, quic
 # -- length and held-out rows ----------------------------------------------------------------------
 
 
-def test_auto_epochs_make_about_three_thousand_updates():
-    assert n_epochs("auto", 256 * 100, 256, width=1200) == 30
+def test_auto_epochs_make_about_1500_updates():
+    assert n_epochs("auto", 256 * 100, 256, width=1200) == 15
     assert n_epochs("auto", 10**7, 256, width=3) == 10
     assert n_epochs("auto", 50, 256, width=3) == 400
     assert n_epochs(7, 50, 256, width=3) == 7
@@ -86,7 +86,7 @@ def test_auto_epochs_make_about_three_thousand_updates():
 
 def test_auto_epochs_make_fewer_updates_for_a_wide_table():
     # An array of 800 columns has 1,600 inputs (values and indicators) and 800 outputs.
-    assert n_epochs("auto", 1000, 100, width=2400) == 150
+    assert n_epochs("auto", 1000, 100, width=2400) == 75
     assert n_epochs("auto", 1000, 100, width=10**6) == 50
 
 
