@@ -73,7 +73,8 @@ def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
     levels and `batch_size`. All other parameters may differ: seed, learning rate, weights and
     temperatures of the loss, `input_masking`, early stopping, number of epochs and of rows. An
     encoder that stops early, or meets a non-finite loss, does so without the others. Groups are
-    split if they exceed 2 GiB on a CPU, or half of the free memory of a GPU.
+    split if they exceed 2 GiB on a CPU, or half of the free memory of a GPU. If that memory does
+    not suffice nevertheless, training starts again with half as many.
 
     Encoders without a decoder, `InfoMaxVAEEncoder`, ``symmetric=True``, custom networks, and
     `net_params` other than ``n_threads`` are fitted one by one.
@@ -208,16 +209,16 @@ def _train(encoders, starts, groups, errors, verbose, finished=None, *, features
             most = min(most, n_at_once(first.net, first.rows.data))
             now = left[: -(-len(left) // -(-len(left) // most))]  # of nearly equal sizes
             if verbose:
-                name = type(encoders[now[0]]).__name__
-                print(f"[fit_together] {len(now)} fits of {name} at once", flush=True)
+                names = sorted({type(encoders[i]).__name__ for i in now})
+                print(f"[fit_together] {len(now)} fits of {', '.join(names)} at once", flush=True)
             # The nets hold the rows, so those that are trained are dropped.
             started = [starts.pop(i) for i in now]
             weights = list(map(schema_weights, started))
             found = _outcomes([encoders[i] for i in now], started, features_only)
             if found is None:
                 most = len(now) // 2
-                for i, *start in zip(now, started, weights, strict=True):
-                    starts[i] = restart(encoders[i], *start)
+                failed = zip(now, started, weights, strict=True)
+                starts |= {i: restart(encoders[i], *start) for i, *start in failed}
                 continue
             left = left[len(now) :]
             for i, error in zip(now, found, strict=True):
