@@ -93,7 +93,8 @@ def log(monkeypatch):
 
 
 def test_a_function_is_captured_on_a_side_stream_and_replayed(log):
-    captures = CudaCapture(torch.device("cuda"), [Generator()])
+    generators = [Generator(), Generator()]
+    captures = CudaCapture(torch.device("cuda"), generators)
     assert captures.run(lambda: log.append("warm up") or 3) == 3
     assert log == ["side waits for default", "warm up", "default waits for side"]
     log.clear()
@@ -102,6 +103,8 @@ def test_a_function_is_captured_on_a_side_stream_and_replayed(log):
         assert result == "result"
         assert log == ["begin on side, (0, 7), thread_local", "step", "end"]
         log.clear()
+    for graph in captures.graphs:
+        assert graph.generators[1:] == generators, "all are registered; the default one always is"
     replay()
     captures.drop()
     captures.drop()
