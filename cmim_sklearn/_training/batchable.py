@@ -9,10 +9,11 @@ from torch.nn import Linear
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._training.batches import EncodedTable
 from cmim_sklearn._training.callbacks import KeepBest, OneCycle, Progress
+from cmim_sklearn._training.labels import StopLabels
 from cmim_sklearn._training.net import LatentNet
 from cmim_sklearn.networks import MLP
 
-CALLBACKS = EpochTimer, OneCycle, Progress, KeepBest
+CALLBACKS = EpochTimer, OneCycle, Progress, KeepBest, StopLabels
 """Callbacks that look at a net at the beginning and end of epochs only."""
 CPU_MEMORY, GPU_SHARE = 2**31, 0.5
 """Memory that members may take together: 2 GiB on a CPU, on a GPU a share of what is free."""
@@ -58,6 +59,8 @@ def structure(net: LatentNet):
         model.posterior.n_components,
         repr(model.encoder),
         repr(model.decoder),
+        repr(model.labels),
+        None if model.labels is None else model.labels.n_classes,
         net.batch_size,
         str(net.device),
     )

@@ -102,8 +102,12 @@ class KeepBest(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Reset the state."""
-        self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
+        self.reset()
         self.shapes_ = _shapes(net.module_.state_dict())
+
+    def reset(self):
+        """Forget the best weights and loss so far."""
+        self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights if they are the best so far; count epochs without improvement."""
