@@ -168,7 +168,7 @@ def test_a_forged_state_raises():
             stop.load_state_dict(state)
             for change in ({"epoch": 1.5}, {"scores": None}, {"state": {"weights": {}}}):
                 with pytest.raises(
-                    ValueError, match="expected '(epoch|scores)' of|another network"
+                    ValueError, match=r"expected '(epoch|scores)' of|another network"
                 ):
                     stop.load_state_dict(state | change)
             states.append(stop.state_dict())
