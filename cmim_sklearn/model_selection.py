@@ -116,7 +116,7 @@ class _TrainingSplitter:
 
 def _train(search, candidates, X, y, splits):
     """Train the encoders of candidates on all splits; each candidate gets its own."""
-    encoders, tables, users, places = [], [], [], {}
+    encoders, tables, targets, users, places = [], [], [], [], {}
     inputs, needs_all = _EncoderInputs(X, y, splits), not _scores_by_name(search.scoring)
     for candidate in candidates:
         found = _find_encoder(_estimator(search.estimator, candidate))
@@ -125,8 +125,8 @@ def _train(search, candidates, X, y, splits):
         steps, encoder, is_last = found
         needs_all = needs_all or is_last
         for fold in range(len(splits)):
-            table, of_table = inputs.of(steps, fold)
-            key = of_table and fit_key(encoder, of_table)
+            (table, of_table), y = inputs.of(steps, fold), inputs.y_of(fold)
+            key = of_table and fit_key(encoder, of_table, y)
             if key is None:
                 continue
             # Equal fits are trained once, if they are repeatable.
@@ -135,9 +135,12 @@ def _train(search, candidates, X, y, splits):
                 places[place] = len(encoders)
                 encoders.append(clone(encoder))
                 tables.append(table)
+                targets.append(y)
                 users.append([])
             users[places[place]].append((candidate, key))
-    is_fitted = fit_for_features(encoders, tables, needs_all=needs_all, verbose=search.verbose)
+    is_fitted = fit_for_features(
+        encoders, tables, targets, needs_all=needs_all, verbose=search.verbose
+    )
     for encoder, fitted, of_encoder in zip(encoders, is_fitted, users, strict=True):
         for candidate, key in of_encoder if fitted else ():
             candidate.fits.add(key, encoder)
@@ -186,15 +189,18 @@ class _EncoderInputs:
         place = hash_of_values(steps), fold
         if place not in self._known or place[0] is None:
             try:
-                table = self._transformed(steps, self.splits[fold][0])
+                table = self._transformed(steps, fold)
                 self._known[place] = table, hash_of_table(table)
             except Exception:  # any, from a transformer of the user
                 self._known[place] = None, None
         return self._known[place]
 
-    def _transformed(self, steps, rows):
-        X, y = _safe_indexing(self.X, rows), self.y
-        y = None if y is None else _safe_indexing(y, rows)
+    def y_of(self, fold):
+        """Target of the training rows of a fold, or None."""
+        return None if self.y is None else _safe_indexing(self.y, self.splits[fold][0])
+
+    def _transformed(self, steps, fold):
+        X, y = _safe_indexing(self.X, self.splits[fold][0]), self.y_of(fold)
         for step in steps:
             X = clone(step).fit_transform(X, y)
         return X

@@ -28,7 +28,7 @@ from cmim_sklearn._utils.messages import listed, shown
 from cmim_sklearn._utils.sklearn_compat import has_callbacks
 
 
-def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
+def fit_together(encoders, X, y=None, *, rows=None, batched="auto", verbose=0):
     """Fit several encoders at once, each as by its own `fit`.
 
     In batched training, one step trains all encoders of a group. This is meant for GPUs, where most
@@ -41,6 +41,9 @@ def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
         Encoders of this library, which may differ in class and parameters. Each is fitted in place.
     X : table of shape (n_samples, n_features), or list of tables
         Table to fit to, as `fit` takes it; or one table for each encoder.
+    y : array-like of shape (n_samples,), or list of them, default=None
+        Target of the rows of X, which encoders with `label_weight` use; or a list of one target,
+        or None, for each encoder, with as many labels as the encoder has rows.
     rows : list of arrays of int or bool, default=None
         Positions of the rows of X, or a mask, for each encoder. None: all rows.
     batched : {"auto", True, False}, default="auto"
@@ -58,8 +61,9 @@ def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
     Raises
     ------
     ValueError
-        If an encoder is not one of this library or occurs twice; if the number of tables or of
-        entries of `rows` is not that of encoders; if a position is not in X; or as `fit` does.
+        If an encoder is not one of this library or occurs twice; if the number of tables, of
+        targets or of entries of `rows` is not that of encoders; if a position is not in X; or as
+        `fit` does.
     TypeError
         As `fit` does.
     FloatingPointError
@@ -70,11 +74,12 @@ def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
     Notes
     -----
     A group is trained at once if its encoders have the same class, network, columns, numbers of
-    levels and `batch_size`. All other parameters may differ: seed, learning rate, weights and
-    temperatures of the loss, `input_masking`, early stopping, number of epochs and of rows. An
-    encoder that stops early, or meets a non-finite loss, does so without the others. Groups are
-    split if they exceed 2 GiB on a CPU, or half of the free memory of a GPU. If that memory does
-    not suffice nevertheless, training starts again with half as many.
+    levels and `batch_size`, and with labels, the same number of classes. All other parameters may
+    differ: seed, learning rate, weights and temperatures of the loss, `input_masking`, early
+    stopping, number of epochs and of rows. An encoder that stops early, ends the use of labels or
+    meets a non-finite loss does so without the others. Groups are split if they exceed 2 GiB on a
+    CPU, or half of the free memory of a GPU. If that memory does not suffice nevertheless, training
+    starts again with half as many.
 
     Encoders without a decoder, `InfoMaxVAEEncoder`, ``symmetric=True``, custom networks, and
     `net_params` other than ``n_threads`` are fitted one by one.
@@ -93,10 +98,11 @@ def fit_together(encoders, X, *, rows=None, batched="auto", verbose=0):
     if batched not in ("auto", True, False) or not isinstance(batched, str | bool):
         raise ValueError(f"`batched` must be 'auto', True or False; got {shown(batched)}.")
     tables = _tables(encoders, X, rows)
+    targets = _targets(encoders, y, rows)
     with ExitStack() as stack:
         for encoder in encoders:
             stack.enter_context(names_restored_on_error(encoder))
-        errors = _fit(encoders, tables, batched, verbose)
+        errors = _fit(encoders, tables, targets, batched, verbose)
         for error in errors:
             if error is not None:
                 raise error
@@ -108,13 +114,13 @@ def is_fitted_together(encoder, batched):
     return _reason_to_fit_alone(encoder, batched) is None
 
 
-def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
+def fit_for_features(encoders, tables, targets, *, needs_all=False, verbose=0):
     """Fit the encoders of a search that can be trained together; leave the others as they are.
 
     Parameters
     ----------
-    encoders, tables : list
-        An encoder and its table for each fit.
+    encoders, tables, targets : list
+        An encoder, its table and its target, or None, for each fit.
     needs_all : bool, default=False
         Whether scores may need more than features. Else what only generation, imputation and
         `score_samples` need is left out.
@@ -127,9 +133,9 @@ def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
     """
     starts, alone, errors = {}, {}, [None] * len(encoders)
     known = defaultdict(dict)
-    for i, (encoder, table) in enumerate(zip(encoders, tables, strict=True)):
+    for i, (encoder, table, y) in enumerate(zip(encoders, tables, targets, strict=True)):
         try:
-            starts[i] = start_fit(encoder, partial(_itself, table), known[id(table)])
+            starts[i] = start_fit(encoder, partial(_itself, table), known[id(table)], y)
         except Exception as error:  # any that `fit` may raise
             errors[i] = error
     groups = _groups(encoders, starts, alone)
@@ -139,7 +145,7 @@ def fit_for_features(encoders, tables, *, needs_all=False, verbose=0):
     return [i in fitted for i in range(len(encoders))]
 
 
-def _fit(encoders, tables, batched, verbose):
+def _fit(encoders, tables, targets, batched, verbose):
     """Fit encoders in place; return the error in the training of each, or None."""
     errors, starts, alone = [None] * len(encoders), {}, {}
     known = defaultdict(dict)
@@ -147,7 +153,7 @@ def _fit(encoders, tables, batched, verbose):
         if reason := _reason_to_fit_alone(encoder, batched):
             alone[i] = reason
         else:
-            starts[i] = start_fit(encoder, tables[i].take, known[tables[i].key])
+            starts[i] = start_fit(encoder, tables[i].take, known[tables[i].key], targets[i])
     groups = _groups(encoders, starts, alone)
     _report(encoders, alone, verbose)
     _train(encoders, starts, groups, errors, verbose)
@@ -156,7 +162,7 @@ def _fit(encoders, tables, batched, verbose):
             if i in starts:
                 finish_fits(encoders[i], [encoders[i]], [starts[i]], train_one)
             else:
-                encoders[i].fit(tables[i].take())
+                encoders[i].fit(tables[i].take(), targets[i])
         except FloatingPointError as error:  # the other encoders are fitted first
             errors[i] = error
     return errors
@@ -312,6 +318,24 @@ def _tables(encoders, X, rows):
     n_rows = _num_samples(X)
     positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
     return [_Table(of.tobytes(), partial(_selected, X, of)) for of in positions]
+
+
+def _targets(encoders, y, rows):
+    """Check y; return the target of each encoder, or None."""
+    n = len(encoders)
+    if isinstance(y, list | tuple) and any(map(_is_column, y)):
+        if len(y) != n:
+            raise ValueError(f"`y` must have one target for each of {n} encoders; got {len(y)}.")
+        return list(y)
+    if y is None or rows is None:
+        return [y] * n
+    n_rows = _num_samples(y)
+    positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
+    return [_selected(y, of) for of in positions]
+
+
+def _is_column(value):
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
 
 
 def _is_table(value):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.encoding_model import EncodingModel
+from cmim_sklearn._models.labels import LABEL_COLUMNS
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 
 
@@ -30,6 +31,8 @@ class Pass(NamedTuple):
     rows : bool Tensor of shape (n,) or None, default=None
         Rows that count; the others fill up the batch, and a term that compares rows leaves them
         out. None: all rows count.
+    label : Tensor of shape (n,) or None, default=None
+        Weighted label term, which the loss adds; 0 in rows without a label. None: no labels.
     """
 
     z: Tensor
@@ -38,6 +41,7 @@ class Pass(NamedTuple):
     log_px: Tensor
     inputs: Tensor | None = None
     rows: Tensor | None = None
+    label: Tensor | None = None
 
 
 class GenerationNoise(NamedTuple):
@@ -95,6 +99,11 @@ class LatentModel(EncodingModel):
     symmetric : bool, default=False
         Whether `forward`, in training, also passes the same number of generated rows: z from P(z),
         x from p(x | z). This needs samples of x with a gradient, so all columns must be Gaussian.
+
+    Attributes
+    ----------
+    labels : LabelHead or None
+        If set, rows have `LABEL_COLUMNS` after those of the table, which only the head sees.
     """
 
     has_decoder = True
@@ -109,13 +118,14 @@ class LatentModel(EncodingModel):
         self.likelihood = likelihood
         self.input_masking = input_masking
         self.symmetric = symmetric
+        self.labels = None
 
     def draw_noise(self, x, generator) -> Noise:
         """See `EncodingModel.draw_noise`."""
         n, options = len(x), {"generator": generator, "dtype": x.dtype, "device": x.device}
         mask = None
         if self.input_masking > 0:
-            mask = torch.rand(x.shape, **options) < self.input_masking
+            mask = torch.rand((n, self.likelihood.n_columns), **options) < self.input_masking
         width = self.posterior.n_components
         code = torch.randn((n, width), **options)
         variance = torch.rand((n, 1), **options)
@@ -127,13 +137,20 @@ class LatentModel(EncodingModel):
 
     def forward(self, x, noise: Noise) -> Pass:
         """Encode rows x (n, C), sample their codes, decode and score them."""
+        if self.labels is not None:
+            x, columns = x[:, :-LABEL_COLUMNS], x[:, -LABEL_COLUMNS:]
         # NOTE[paper] The papers have no input_masking; with 0 the encoder sees every observed cell.
         seen = x if noise.mask is None else x.masked_fill(noise.mask, torch.nan)
         inputs = self.likelihood.inputs(seen)
         posterior = self.posterior(self.encoder(inputs), noise.variance)
         z = posterior.rsample(noise.code)
-        log_px = self.likelihood.log_prob(self.decoder(z), x)
-        batch = Pass(z, posterior, standard_normal(z), log_px, inputs)
+        if self.labels is None:
+            params, label = self.decoder(z), None
+        else:
+            h = self.decoder.body(z)
+            params, label = self.decoder.output(h), self.labels(h, columns)
+        log_px = self.likelihood.log_prob(params, x)
+        batch = Pass(z, posterior, standard_normal(z), log_px, inputs, label=label)
         if noise.generation is None:
             return batch
         return concatenate(batch, self._pass_generated(noise.generation))
@@ -153,7 +170,7 @@ class LatentModel(EncodingModel):
 
 
 def concatenate(first: Pass, second: Pass) -> Pass:
-    """Concatenate the rows of two passes."""
+    """Concatenate the rows of two passes; the second one has no labels."""
 
     def cat(a, b):
         return torch.cat([a, b])
@@ -167,4 +184,7 @@ def concatenate(first: Pass, second: Pass) -> Pass:
     )
     z = cat(first.z, second.z)
     log_px, inputs = cat(first.log_px, second.log_px), cat(first.inputs, second.inputs)
-    return Pass(z, posterior, standard_normal(z), log_px, inputs)
+    label = first.label
+    if label is not None:  # generated rows have none
+        label = cat(label, label.new_zeros(len(second.z)))
+    return Pass(z, posterior, standard_normal(z), log_px, inputs, label=label)

@@ -8,6 +8,7 @@ from torch.nn import Linear
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._training.batches import EncodedTable
 from cmim_sklearn._training.callbacks import PLAIN_CALLBACKS, OneCycle
+from cmim_sklearn._training.labels import StopLabels
 from cmim_sklearn._training.net import LatentNet
 from cmim_sklearn.networks import MLP
 
@@ -31,7 +32,7 @@ def obstacle(net: LatentNet, data):
     if type(optimizer) is not torch.optim.AdamW or not _has_defaults(optimizer):
         return "net_params changes the optimizer"
     kinds = [type(callback) for _, callback in net.callbacks_]
-    if not set(kinds) <= set(PLAIN_CALLBACKS) or kinds.count(OneCycle) != 1:
+    if not set(kinds) <= {*PLAIN_CALLBACKS, StopLabels} or kinds.count(OneCycle) != 1:
         return "net_params changes the callbacks"
     return None
 
@@ -55,6 +56,8 @@ def structure(net: LatentNet):
         model.posterior.n_components,
         repr(model.encoder),
         repr(model.decoder),
+        repr(model.labels),
+        None if model.labels is None else model.labels.n_classes,
         net.batch_size,
         str(net.device),
     )

@@ -49,8 +49,8 @@ class _Member:
     ----------
     end : int
         Number of epochs in the history when training is complete.
-    n_updates : int
-        Number of updates so far.
+    step : Tensor of shape ()
+        Number of updates so far, as the optimizer of the net holds it.
     batch, n_batches : int
         Position in the epoch, and number of batches of an epoch.
     """
@@ -62,9 +62,14 @@ class _Member:
         self.held_out = None if held_out is None else held_out.x
         self.n_batches = count_batches(len(self.train), net.batch_size)
         self.end = len(net.history) + net.max_epochs
-        self.batch = self.n_updates = 0
+        self.batch, self.step = 0, torch.zeros((), dtype=torch.float32)
         net.begin_training(table)
         (self.schedule,) = (c for _, c in net.callbacks_ if isinstance(c, OneCycle))
+
+    @property
+    def n_updates(self):
+        """Number of updates so far."""
+        return int(self.step)
 
     def begin_epoch(self):
         """Begin an epoch; return the order of its rows, and its rates (S, 3) for `_Group.step`."""
@@ -80,7 +85,7 @@ class _Member:
         """Numbers of the next update: weight decay, step size, and correction of the scale."""
         (group,) = self.net.optimizer_.param_groups
         beta1, beta2 = group["betas"]
-        self.n_updates += 1
+        self.step += 1
         rate = self.schedule.set_rates(self.net)
         return (
             rate * group["weight_decay"],
@@ -90,7 +95,8 @@ class _Member:
 
     def back_off(self, error):
         """Return to the beginning of the epoch, at half the rate; raises after three times."""
-        states, self.n_updates = self.before
+        states, n_updates = self.before
+        self.step.fill_(n_updates)
         restore_callbacks(self.net, states)
         self.net.halve_rate(error)
 
@@ -106,6 +112,8 @@ class _Group:
         ``rates`` (k, S, 3); position ``at`` (k,) in these; ``sums`` (k, T) of T loss terms.
     take_step : TensorStep
         `step`, as CUDA graphs on a GPU.
+    buffers : dict of str to Tensor
+        Buffers of the models, one row per member.
     good : dict of str to Tensor
         Weights and moments before the current epoch of each member.
     """
@@ -114,7 +122,7 @@ class _Group:
         self.members = members
         first = members[0].net
         self.net, self.model, self.device = first, first.module_, torch.device(first.device)
-        self.objective = first.criterion_.objective
+        self.terms_of = first.criterion_.terms
         self.names = [name for name, _ in self.model.named_parameters()]
         self.shapes = [p.shape for _, p in self.model.named_parameters()]
         (group,) = first.optimizer_.param_groups
@@ -160,11 +168,24 @@ class _Group:
         self._point_modules()
 
     def _point_modules(self):
-        """Make the weights of each net a view of its row: its callbacks see the current ones."""
-        for member, row in zip(self.members, self.tensors["weights"], strict=True):
-            parts = row.split([shape.numel() for shape in self.shapes])
-            for weight, part in zip(member.net.module_.parameters(), parts, strict=True):
-                weight.data = part.view(weight.shape)
+        """Make weights, buffers and moments of each net views of its row.
+
+        Its callbacks then see the current ones, and may change them in place.
+        """
+        sizes = [shape.numel() for shape in self.shapes]
+        kept = [self.tensors[name] for name in ("weights", "mean", "square")]
+        for i, (member, *rows) in enumerate(zip(self.members, *kept, strict=True)):
+            model, optimizer = member.net.module_, member.net.optimizer_
+            for name, buffer in model.named_buffers():
+                buffer.data = self.buffers[name][i]
+            parts = zip(*(row.split(sizes) for row in rows), strict=True)
+            for weight, (value, mean, square) in zip(model.parameters(), parts, strict=True):
+                weight.data = value.view(weight.shape)
+                optimizer.state[weight] = {
+                    "step": member.step,
+                    "exp_avg": mean.view(weight.shape),
+                    "exp_avg_sq": square.view(weight.shape),
+                }
 
     def _find_terms(self):
         """Names of the loss terms, of the group and of each member.
@@ -210,7 +231,7 @@ class _Group:
             noise = Noise(noise["code"], noise["variance"], noise.get("mask"))
             rows = torch.arange(len(x), device=x.device) < size
             batch = functional_call(self.model, (named, buffers), (x, noise))
-            terms = self.objective(batch._replace(rows=rows), **self.shared, **options)
+            terms = self.terms_of(batch._replace(rows=rows), **self.shared, **options)
             values = torch.stack([terms[name] for name in self.terms])
             return torch.where(rows, values, 0.0).sum(1)
 
@@ -236,7 +257,7 @@ class _Group:
             drawn.append(member.net.module_.draw_noise(like, generator))
         noise = {name: [getattr(n, name) for n in drawn] for name in ("code", "variance")}
         if any(n.mask is not None for n in drawn):
-            none = self.x.new_zeros(1, self.x.shape[1], dtype=torch.bool)
+            none = self.x.new_zeros(1, self.model.likelihood.n_columns, dtype=torch.bool)
             noise["mask"] = [none if n.mask is None else n.mask for n in drawn]
         return {
             name: torch.stack([torch.cat([v, v[:1].expand(width - len(v), -1)]) for v in values])
@@ -368,9 +389,8 @@ class _Group:
         if not rows:
             return
         leaving = [self.members[i] for i in rows]
-        moments = {name: self.tensors[name][rows] for name in ("mean", "square")}
-        for i, member in enumerate(leaving):
-            self._hand_over(member, *(moments[name][i] for name in ("mean", "square")))
+        for member in leaving:
+            self._hand_over(member)
         stay = [i for i in range(len(self.members)) if i not in rows]
         self.take_step.drop()
         self.members = [self.members[i] for i in stay]
@@ -380,19 +400,18 @@ class _Group:
         for member in leaving:
             member.net.end_training(member.table)
 
-    def _hand_over(self, member, mean, square):
-        """Give a net its own weights, and its optimizer the moments."""
-        optimizer, sizes = member.net.optimizer_, [shape.numel() for shape in self.shapes]
-        for weight, m, v in zip(
-            member.net.module_.parameters(), mean.split(sizes), square.split(sizes), strict=True
-        ):
-            weight.data = weight.data.clone()
-            if member.n_updates:
-                optimizer.state[weight] = {
-                    "step": torch.tensor(float(member.n_updates), device=self.device),
-                    "exp_avg": m.view(weight.shape).clone(),
-                    "exp_avg_sq": v.view(weight.shape).clone(),
-                }
+    def _hand_over(self, member):
+        """Give a net its own weights and buffers, and its optimizer the moments."""
+        model, optimizer = member.net.module_, member.net.optimizer_
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        if not member.n_updates:
+            optimizer.state.clear()
+        for state in optimizer.state.values():
+            state["step"] = member.step.to(self.device, copy=True)
+            state["exp_avg"], state["exp_avg_sq"] = (
+                state[name].clone() for name in ("exp_avg", "exp_avg_sq")
+            )
 
 
 def _largest_batch(n_rows, net):

@@ -18,6 +18,7 @@ from cmim_sklearn._training.batches import (
 )
 from cmim_sklearn._training.callbacks import EpochTasks, OneCycle, Progress, StopTraining
 from cmim_sklearn._training.cuda_graph import StepGraphs, Sums
+from cmim_sklearn._training.labels import StopLabels
 from cmim_sklearn._training.state import (
     bound_gradients,
     copy_optimizer_state,
@@ -54,7 +55,13 @@ class ObjectiveLoss(nn.Module):
 
     def forward(self, batch):
         """Return the named per-row terms of a `Pass`."""
-        return self.objective(batch, **self.options)
+        return self.terms(batch, **self.options)
+
+    def terms(self, batch, **options):
+        """Return the named per-row terms of a `Pass`, for some options, with that of labels."""
+        terms = self.objective(batch, **options)
+        label = getattr(batch, "label", None)  # two views have none
+        return terms if label is None else {**terms, "label": label}
 
     def callbacks(self):
         """Callbacks of skorch that this loss needs in training."""
@@ -270,8 +277,11 @@ class LatentNet(NeuralNet):
         NotFinite
             If the loss is not finite.
         """
+        training = prefix == "train"
+        # The held-out loss is that without labels: they would decide when training ends.
+        sums = {name: value for name, value in sums.items() if training or name != "label"}
         means = {name: value / n_rows for name, value in sums.items()}
-        loss, training = sum(means.values()), prefix == "train"
+        loss = sum(means.values())
         if not math.isfinite(loss):
             raise NotFinite(
                 f"The {'training' if training else 'held-out'} loss is {loss} in epoch "
@@ -294,10 +304,11 @@ class LatentNet(NeuralNet):
                 callback.end(self)
 
     def forget_data(self):
-        """Drop the held-out rows, and the table that scikit-learn's callbacks receive."""
+        """Drop the held-out rows, those of labels, and the table of scikit-learn's callbacks."""
         self.train_split = None
-        self.callbacks_ = [c for c in self.callbacks_ if not isinstance(c[1], EpochTasks)]
-        self.callbacks = [c for c in self.callbacks if not isinstance(c, EpochTasks)]
+        kinds = EpochTasks, StopLabels
+        self.callbacks_ = [c for c in self.callbacks_ if not isinstance(c[1], kinds)]
+        self.callbacks = [c for c in self.callbacks if not isinstance(c, kinds)]
 
     def notify(self, method_name, **cb_kwargs):
         """Call a hook of the net and of its callbacks.

@@ -128,6 +128,18 @@ def copy_optimizer_state(source, target):
         target.load_state_dict(target.state_dict() | {"state": state})
 
 
+def restore_optimizer_in_place(optimizer, state):
+    """Restore moments and step counts, copied before, into the tensors that the optimizer has."""
+    own = optimizer.state_dict()["state"]
+    with torch.no_grad():
+        for key, values in state.items():
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    own[key][name].copy_(value)
+                else:
+                    own[key][name] = value
+
+
 def copy_tensors(tree):
     """Nested dicts, lists and tuples with copies of their tensors."""
     return _mapped(tree, torch.Tensor, lambda tensor: tensor.detach().clone())

@@ -7,8 +7,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cmim_sklearn._tables.schema import Table
+from cmim_sklearn._tables.target import Target
 from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.diagnosis import describe_suspect_column
+from cmim_sklearn._training.labels import Labels
 from cmim_sklearn._training.net import LatentNet, NotFinite
 
 
@@ -29,6 +31,10 @@ class Rows(NamedTuple):
         Encoded rows for early stopping.
     seed : int
         Seed of the fit.
+    target : Target or None
+        Target of the rows, if labels are used.
+    labels : Labels or None
+        Labels in training; None also if there are too few. `data` then has their columns.
     """
 
     table: Table
@@ -37,6 +43,15 @@ class Rows(NamedTuple):
     measure: Callable
     held_out: np.ndarray | None
     seed: int
+    target: Target | None = None
+    labels: Labels | None = None
+
+    @property
+    def held_out_data(self):
+        """Held-out rows as the net takes them, with the columns of labels."""
+        if self.held_out is None or self.labels is None:
+            return self.held_out
+        return np.hstack([self.held_out, self.labels.held_out])
 
 
 class Trained(NamedTuple):

@@ -146,7 +146,7 @@ class _LatentEncoder(
 
     @isolated()
     @with_callbacks
-    def fit(self, X, y=None, *, X_val=None):
+    def fit(self, X, y=None, *, X_val=None, y_val=None):
         """Learn the schema of a table and train the network.
 
         Parameters
@@ -154,11 +154,17 @@ class _LatentEncoder(
         X : table of shape (n_samples, n_features)
             A pandas, polars or pyarrow DataFrame, an array or a list of rows. Columns may be
             numbers, booleans, strings or categories; values may be missing.
-        y : None
-            Ignored; present for API consistency.
+        y : array-like of shape (n_samples,), default=None
+            Target; ignored unless the encoder has a `label_weight` above 0. Classes or numbers,
+            NaN or None in rows without a label. In classification -1 also means no label, unless
+            the classes are exactly -1 and 1.
         X_val : table of shape (n_held_out, n_features), default=None
             Rows for early stopping. If given, `early_stopping` and `validation_fraction` are
             ignored.
+        y_val : array-like of shape (n_held_out,), default=None
+            Target of `X_val`, for `label_weight`. If at least 30 of its rows are labelled, they
+            decide when labels stop to train the network, and no label of y is held back. Rows of
+            classes that are not in y count as unlabelled.
 
         Returns
         -------
@@ -169,7 +175,9 @@ class _LatentEncoder(
         ------
         ValueError
             If a parameter is out of range, X has fewer than two rows or no column, or a column
-            holds infinity, numbers above 1e305 or complex numbers.
+            holds infinity, numbers above 1e305 or complex numbers. With `label_weight`: if y is
+            None, has several columns, another length than X, no label, an infinite number, or
+            values that do not fit `target_type`.
         TypeError
             If a column holds dates, times or nested values.
         FloatingPointError
@@ -183,17 +191,19 @@ class _LatentEncoder(
         UserWarning
             If the loss was not finite in some epoch: training returned to the previous epoch and
             continued at half the learning rate. Also if a column has no value or looks like an
-            identifier, if some of its numbers or levels are equal for the model, and after Ctrl-C.
+            identifier, if some of its numbers or levels are equal for the model, if rows of y count
+            as unlabelled because they hold -1, and after Ctrl-C.
         """
         self._check_params()
+        self._check_labels(y, X_val, y_val)
         self._warn_of_parameters()
         with self._names_restored_on_error():
-            if X_val is not None or self._is_warm() or not take_prepared(self, X):
-                self._fit_in_memory(X, y, X_val)
+            if X_val is not None or self._is_warm() or not take_prepared(self, X, y):
+                self._fit_in_memory(X, y, X_val, y_val)
         return self
 
-    def _fit_in_memory(self, X, y, X_val):
-        start = self._start(self._learn(X), X_val, X=X, y=y)
+    def _fit_in_memory(self, X, y, X_val, y_val=None):
+        start = self._start(self._learn(X), y, X_val, y_val, X=X)
         trained = train(start.net, start.rows, self._summarise)
         self._keep(start.table, start.built, trained)
 
@@ -252,7 +262,7 @@ class _LatentEncoder(
         ValueError
             If the columns of the chunk differ in number, name or order, or hold infinity; if a
             parameter is out of range; if a parameter that decides the schema or the network has
-            changed.
+            changed; if `label_weight` is not 0.
         FloatingPointError
             As in `fit`.
 
@@ -272,6 +282,11 @@ class _LatentEncoder(
         pickled or saved: a loaded encoder keeps its weights and starts both from their beginning.
         """
         self._check_params()
+        if self._label_weight:
+            raise ValueError(
+                "partial_fit cannot use labels, since the rule that ends their use needs a whole "
+                f"fit; got label_weight={self._label_weight!r}. Set it to 0, or use fit."
+            )
         is_new = not hasattr(self, "table_")
         if is_new:
             self._warn_of_parameters()

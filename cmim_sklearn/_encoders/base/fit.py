@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
+from cmim_sklearn._encoders.base.labels import LABEL_ATTRIBUTES, LabelSteps
 from cmim_sklearn._models.features import feature_scale
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._tables.read import Frame, read
@@ -37,7 +38,10 @@ SUMMARY_ROWS = 5000
 """Maximum number of rows that are read after training, to summarise the network."""
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
-TRAINED = ("_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_")
+TRAINED = (
+    "_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_",
+    *LABEL_ATTRIBUTES,
+)  # fmt: skip
 """Attributes that training sets; an encoder may lack some of them."""
 
 
@@ -58,7 +62,7 @@ class Start(NamedTuple):
     net: LatentNet
 
 
-class FitSteps:
+class FitSteps(LabelSteps):
     """Steps of `fit`, `fit_parquet` and `partial_fit` that all encoders share."""
 
     def _check_params(self):
@@ -86,10 +90,11 @@ class FitSteps:
         table = self._learn_table(frame)
         return Learned(frame, table, table.encode(frame))
 
-    def _start(self, learned, X_val=None, **reported):
-        """Steps of `fit` between the schema and training; X and y for `_make_net`."""
-        rows, built = self._split(learned, X_val), self._architecture()
-        return Start(learned.table, built, rows, self._make_net(built, rows, **reported))
+    def _start(self, learned, y=None, X_val=None, y_val=None, *, X=None):
+        """Steps of `fit` between the schema and training; X is for `_make_net`."""
+        target = self._read_labels(y, learned.frame.n_rows)
+        rows, built = self._split(learned, X_val, target, y_val), self._architecture()
+        return Start(learned.table, built, rows, self._make_net(built, rows, X, y))
 
     def _is_warm(self):
         """Whether `fit` continues from the current weights."""
@@ -164,22 +169,27 @@ class FitSteps:
                 f"it was learned. {remedy} to start again."
             )
 
-    def _split(self, learned, X_val):
+    def _split(self, learned, X_val, target=None, y_val=None):
         """Rows of a fit: training rows, and rows held out for early stopping."""
         frame, table, encoded = learned
         seed, kept = draw_seed(self.random_state), np.arange(frame.n_rows)
-        held_out = None
+        held_out, left_out = None, kept[:0]
         if X_val is not None:
             held_out = self._encode_held_out(table, X_val)
         elif self.early_stopping:
             share, minimum = self.validation_fraction, self._min_held_out
             kept, left_out = split(len(encoded), share, minimum, seed)
             encoded, held_out = encoded[kept], encoded[left_out]
+        labels = self._plan_labels(target, (kept, left_out), encoded, held_out, y_val, seed)
+        data = encoded
+        if labels is not None:
+            data = np.hstack([encoded, labels.train])
+            encoded = data[:, : encoded.shape[1]]
 
         def measure(some):
             return table.measure(frame.take(kept[some]))
 
-        return Rows(table, EncodedTable(encoded), encoded, measure, held_out, seed)
+        return Rows(table, EncodedTable(data), encoded, measure, held_out, seed, target, labels)
 
     def _encode_held_out(self, table, X_val):
         with errors_name_x_val():
@@ -207,7 +217,8 @@ class FitSteps:
         n_units = self._n_units(likelihood)
         epochs = n_epochs(self.max_iter, len(rows.data), self.batch_size, n_units)
         tasks = () if X is None else self._epoch_tasks(epochs, built, rows, X, y)
-        net = self._net_of(model, epochs, rows.seed, rows.held_out, tasks)
+        callbacks = [*tasks, *self._label_callbacks(rows)]
+        net = self._net_of(model, epochs, rows.seed, rows.held_out_data, callbacks)
         if is_warm:
             net.history.extend(self.net_.history)
         return net
@@ -228,6 +239,7 @@ class FitSteps:
         else:
             model = self._build_model(rows.table.likelihood, built, rows.seed)
         self._update_model(model)
+        self._put_head(model, rows)
         return model
 
     def _epoch_tasks(self, epochs, built, rows, X, y):
@@ -310,7 +322,7 @@ class FitSteps:
             name: feature_scale([part for (of, _), part in values.items() if of == name])
             for name in names
         }
-        return _losses(net) | {"_scales": scales}
+        return _losses(net) | self._label_attributes(net, rows) | {"_scales": scales}
 
     def _keep(self, table, built, trained=None):
         """Set the fitted attributes: schema, `_architecture` before training, and a trained net.
@@ -325,6 +337,8 @@ class FitSteps:
             return
         # In one step: an interruption leaves all attributes of one fit.
         vars(self).update(trained.summary, **learnt, _net=trained.net)
+        for name in set(LABEL_ATTRIBUTES) - set(trained.summary):  # of an earlier fit
+            vars(self).pop(name, None)
         try:
             self._warn_of_training(trained)
             trained.net.end_tasks()

@@ -98,8 +98,12 @@ class FittedEncoder:
     def _loaded_model(self, weights):
         model = self._build_model(self.table_.likelihood, self._built, 0)
         self._update_model(model)
+        self._add_saved_head(model, weights)
         model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         return model
+
+    def _add_saved_head(self, model, weights):
+        """Give a built model the label head that is among its weights, if any."""
 
     def _model(self, *, exact=False):
         """Module of the net in evaluation mode, on the device that `device` names now.
@@ -285,6 +289,7 @@ class FittedEncoder:
         # `net_` builds it again at first use, on `device`.
         likelihood, weights = self.table_.likelihood, self._net["weights"]
         model = self._build_model(likelihood, self._built, 0).eval()
+        self._add_saved_head(model, weights)
         persistence.check_weights(weights, model.state_dict())
         model.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
 

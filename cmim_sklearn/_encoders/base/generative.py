@@ -11,9 +11,11 @@ from sklearn.utils.validation import check_array
 from cmim_sklearn._encoders.base import given_cells
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.fit import summary_rows
+from cmim_sklearn._encoders.base.labels import put_head
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
 from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
@@ -40,6 +42,8 @@ class _GenerativeEncoder(_LatentEncoder):
     decoder: str | Callable = "mlp"
     likelihoods: dict | None = None
     input_masking: float = 0.1
+    label_weight: float = 0.0
+    target_type: str = "auto"
 
     _network_parameters = ("encoder", "decoder")
     _parameters_after_fit = ("embedding", "device")
@@ -59,6 +63,10 @@ class _GenerativeEncoder(_LatentEncoder):
     @property
     def _imposed_likelihoods(self):
         return self.likelihoods
+
+    @property
+    def _label_weight(self):
+        return self.label_weight
 
     def _architecture(self):
         own = {"posterior": self._posterior, "decoder": self.decoder}
@@ -90,6 +98,15 @@ class _GenerativeEncoder(_LatentEncoder):
 
     def _update_model(self, model):
         model.input_masking = self.input_masking
+
+    def _put_head(self, model, rows):
+        put_head(model, rows, getattr(self, "classes_", None), self.label_weight)
+
+    def _add_saved_head(self, model, weights):
+        weight = weights.get("labels.linear.weight")
+        if weight is not None:
+            n_classes = len(weight) if hasattr(self, "classes_") else 0
+            model.labels = make_head(model, n_classes)
 
     def _layers(self, model, x, *names):
         return layers(model, x, names or EMBEDDINGS)

@@ -23,7 +23,7 @@ def names_restored_on_error(encoder):
 
 
 @isolated()
-def start_fit(encoder, take, known) -> Start:
+def start_fit(encoder, take, known, y=None) -> Start:
     """Check, read and learn the schema as `fit` does, up to the initialised net.
 
     Parameters
@@ -33,11 +33,14 @@ def start_fit(encoder, take, known) -> Start:
         Without arguments, to the table.
     known : dict
         What was learned from this table for other encoders, which is not repeated; filled here.
+    y : array-like of shape (n,), default=None
+        Target, which an encoder with `label_weight` uses.
     """
     encoder._check_params()
+    encoder._check_labels(y)
     encoder._warn_of_parameters()
     if encoder._is_warm():
-        return encoder._start(encoder._learn(take()))
+        return encoder._start(encoder._learn(take()), y)
     built = encoder._architecture()
     key = repr([built[name] for name in COLUMN_PARAMETERS])
     if key in known:
@@ -46,7 +49,7 @@ def start_fit(encoder, take, known) -> Start:
     else:
         known[key] = encoder._learn(take())
     # Training changes the schema's likelihoods.
-    return encoder._start(known[key]._replace(table=copy.deepcopy(known[key].table)))
+    return encoder._start(known[key]._replace(table=copy.deepcopy(known[key].table)), y)
 
 
 def schema_weights(start):
@@ -166,18 +169,22 @@ def hash_of_table(X):
     return hash_of_values([columns, frame.types, frame.layout])
 
 
-def fit_key(encoder, of_table):
-    """Hash of the class and the parameters of an encoder, and of its table by `hash_of_table`."""
-    return hash_of_values([type(encoder), encoder.get_params(deep=False), of_table])
+def fit_key(encoder, of_table, y=None):
+    """Hash of the class and the parameters of an encoder, of its table, and of y if it is used.
+
+    `of_table` is that of `hash_of_table`. None if a value cannot be pickled.
+    """
+    y = y if encoder._label_weight else None
+    return hash_of_values([type(encoder), encoder.get_params(deep=False), of_table, y])
 
 
-def take_prepared(encoder, X):
+def take_prepared(encoder, X, y=None):
     """Set the fitted attributes of a prepared encoder, if there is one; return whether."""
     fits = _offered.fits
     if not fits or has_callbacks(encoder):
         return False
     of_table = hash_of_table(X)
-    found = None if of_table is None else fits.take(fit_key(encoder, of_table))
+    found = None if of_table is None else fits.take(fit_key(encoder, of_table, y))
     if found is None:
         return False
     own = {*encoder.get_params(deep=False), *CONFIGURATION}

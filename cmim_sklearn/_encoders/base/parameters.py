@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from cmim_sklearn._likelihoods.scaling import SCALINGS
 from cmim_sklearn._models.features import EMBEDDINGS
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS
+from cmim_sklearn._tables.target import TARGET_TYPES
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
@@ -56,7 +57,7 @@ def shared_parameters(cls):
     entries = {name: SHARED[name].entry(name, defaults[name]) for name in shared}
     texts = {name: entry for name, entry in entries.items() if f"%({name})s" in doc}
     texts["shared"] = "\n".join(entry for name, entry in entries.items() if name not in texts)
-    texts["attributes"] = ATTRIBUTES
+    texts["attributes"] = ATTRIBUTES + (LABEL_ATTRIBUTES if "label_weight" in defaults else "")
     for name, text in texts.items():
         doc = doc.replace(f"%({name})s", text)
     cls.__doc__ = doc
@@ -189,6 +190,22 @@ SHARED = {
         likelihood, in each training step.""",
         [Interval(Real, 0, 1, closed="left")],
     ),
+    "label_weight": Parameter(
+        "float",
+        """Weight of the label term of `fit(X, y)`: the log-loss of a linear classifier, or half the
+        squared error of a linear regression, on the decoder's last hidden layer. 0: y is ignored.
+        10 is a good value. Some labels are held back, and the term is switched off when it no
+        longer helps to predict them; with fewer than 300 labelled rows it is not used.
+        `transform` never needs labels.""",
+        [Interval(Real, 0, None, closed="left")],
+    ),
+    "target_type": Parameter(
+        '{"auto", "classification", "regression"}',
+        """Type of y, if `label_weight` is not 0. "auto": regression if a number is not whole, else
+        classification; raises for more than 50 whole numbers with fewer than 10 rows each on
+        average.""",
+        [StrOptions(set(TARGET_TYPES))],
+    ),
     "batch_size": Parameter(
         "int",
         """Maximum number of rows of a training batch. All batches have nearly the same size, and
@@ -291,3 +308,15 @@ n_features_in_ : int
     Number of columns seen in fit.
 feature_names_in_ : array of shape (n_features,)
     Names of the columns, if all are strings."""
+
+LABEL_ATTRIBUTES = """
+classes_ : array of shape (n_classes,)
+    Classes of y, sorted. Only with `label_weight` above 0, as all that follow; only for
+    classification.
+target_mean_, target_scale_ : float
+    Mean and standard deviation of the labels; only for regression.
+label_n_iter_ : int
+    Number of epochs for which labels have trained the network; 0 if they were not used, because
+    there were fewer than 300 or all were equal.
+label_scores_ : list of float
+    Negative mean loss of the held-back labels, by check."""
