@@ -350,6 +350,34 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f"{cls.__module__}.{cls.__qualname__}. Use pickle for a custom class."
             )
 
+    def to_onnx(self, path):
+        """Write an ONNX model of the fitted estimator, with the encoding of its columns.
+
+        The inputs are those of `CMIMEncoder.to_onnx` for features. The outputs are "label", of
+        shape (n,), and for a classifier "probabilities", float32 of shape (n, n_classes) in the
+        order of `classes_`. Booleans are returned as booleans, and the value of a regressor, called
+        "value", as float32.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write.
+
+        Raises
+        ------
+        ImportError, ValueError
+            As `CMIMEncoder.to_onnx` does.
+
+        Notes
+        -----
+        Probabilities equal those of `predict_proba` up to rounding, about 1e-6.
+        """
+        from cmim_sklearn.onnx._predictors import export
+
+        model = export(self)
+        with open(path, "wb") as file:
+            file.write(model.SerializeToString())
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
