@@ -99,6 +99,18 @@ def test_a_grid_of_weights(forced, trained):
     assert search.best_score_ == pytest.approx(other.best_score_, abs=0.01)
 
 
+def test_a_grid_of_label_weights(forced, trained):
+    X, y = titled(660)
+    shared = {"max_iter": 3, "batch_size": 110}
+    grid = {"cmim__label_weight": [0.0, 3.0, 10.0]}
+    search = model_selection.GridSearchCV(pipe(**shared), grid, cv=2, refit=False).fit(X, y)
+    # Encoders with labels and without have different networks; each kind is trained at once.
+    assert sorted(trained[0]) == [2, 4]
+    assert not trained[1]
+    other = plain.GridSearchCV(pipe(**shared), grid, cv=2, refit=False).fit(X, y)
+    assert_equal_results(search, other)
+
+
 @pytest.mark.slow
 def test_processes_take_the_prepared_encoders(forced, trained):
     X, y = titled()
@@ -419,6 +431,14 @@ def test_a_prepared_fit_leaves_the_output_and_a_warm_start_alone():
         assert isinstance(taken.transform(X), np.ndarray)
     finally:
         joint_fit.withdraw_prepared()
+
+
+def test_prepared_fits_with_labels_are_for_equal_labels():
+    _, y = titled(40)
+    labelled, plain_one = CMIMEncoder(label_weight=1.0), CMIMEncoder()
+    assert joint_fit.fit_key(labelled, "t", y) == joint_fit.fit_key(labelled, "t", y.copy())
+    assert joint_fit.fit_key(labelled, "t", y) != joint_fit.fit_key(labelled, "t", ~y)
+    assert joint_fit.fit_key(plain_one, "t", y) == joint_fit.fit_key(plain_one, "t", ~y)
 
 
 def test_a_class_of_the_same_name_takes_no_prepared_fit():

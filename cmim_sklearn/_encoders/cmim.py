@@ -20,10 +20,10 @@ class CMIMEncoder(_GenerativeEncoder):
     """Embed mixed tables with the contrastive Mutual Information Machine (cMIM).
 
     A probabilistic auto-encoder for tables of numbers, booleans and categories with missing values.
-    It is trained without labels on the A-MIM loss plus a contrastive term that needs no data
-    augmentation. `transform` returns features of rows. The fitted encoder also inverts features
-    (`inverse_transform`), generates rows (`sample`), imputes missing values (`impute`) and scores
-    how likely a row is (`score_samples`).
+    It is trained on the A-MIM loss plus a contrastive term that needs no data augmentation. Labels
+    are used only if `label_weight` is set. `transform` returns features of rows. The fitted encoder
+    also inverts features (`inverse_transform`), generates rows (`sample`), imputes missing values
+    (`impute`) and scores how likely a row is (`score_samples`).
 
     By default the features are the hidden layers of encoder and decoder, 1,024 in all; see
     `embedding`. `n_components` is the width of the latent code between encoder and decoder.

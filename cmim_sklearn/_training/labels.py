@@ -44,7 +44,7 @@ class Labels(NamedTuple):
     check_y: np.ndarray
 
 
-def plan_labels(n_classes, train, held_out, rows_at, x_held_out, seed):
+def plan_labels(n_classes, train, held_out, rows_at, x_held_out, seed, candidates=None):
     """Choose the labels that are held back from training, and make the columns of the rows.
 
     Held-out rows of early stopping serve for the checks if enough of them are labelled.
@@ -59,6 +59,8 @@ def plan_labels(n_classes, train, held_out, rows_at, x_held_out, seed):
         From positions of training rows to the encoded rows.
     x_held_out : array of shape (m, C) or None
     seed : int
+    candidates : array of int, default=None
+        Positions of the training rows that may be held back; None: all.
 
     Returns
     -------
@@ -79,8 +81,9 @@ def plan_labels(n_classes, train, held_out, rows_at, x_held_out, seed):
             x_held_out[some],
             held_out[some].astype(np.float32),
         )
-    held_back = choose_held_back(train, n_classes, seed)
-    if not len(held_back):
+    candidates = np.arange(len(train)) if candidates is None else candidates
+    held_back = candidates[choose_held_back(train[candidates], n_classes, seed)]
+    if len(held_back) < MIN_HELD_BACK:
         return None
     columns = _columns(train, held_back)
     return Labels(n_classes, columns, of_held_out, rows_at(held_back), columns[held_back, 0])
@@ -157,7 +160,7 @@ class StopLabels(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Check the labels if it is time, and end or extend their use."""
-        net.history.record("labels", self.phase_)
+        net.history.record("uses_labels", self.phase_ != "off")
         self.epoch_ += 1
         self.n_iter_ += self.phase_ != "off"
         if self.phase_ != "on":

@@ -1,5 +1,7 @@
 """`TrainingDisplay`: loss curves of a fitted encoder."""
 
+from itertools import pairwise
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
@@ -33,6 +35,9 @@ class TrainingDisplay:
     held_out : dict of str to array of shape (n_epochs,), default=None
         The same means over validation rows; NaN in epochs without validation rows. None if there
         never were any.
+    label_ends : sequence of int, default=()
+        Epochs after which labels no longer trained the network, see `label_weight`. They are marked
+        in the panel of the term "label".
 
     Attributes
     ----------
@@ -44,6 +49,8 @@ class TrainingDisplay:
         Training curves.
     held_out_lines_ : list of n_terms matplotlib lines, or None
         Validation curves; None without validation rows.
+    label_end_lines_ : list of matplotlib lines
+        Marks of `label_ends`.
 
     See Also
     --------
@@ -62,8 +69,8 @@ class TrainingDisplay:
     ['loss', 'distortion', 'latent', 'contrast']
     """
 
-    def __init__(self, terms, held_out=None):
-        self.terms, self.held_out = terms, held_out
+    def __init__(self, terms, held_out=None, label_ends=()):
+        self.terms, self.held_out, self.label_ends = terms, held_out, label_ends
 
     @classmethod
     @isolated
@@ -114,7 +121,11 @@ class TrainingDisplay:
             }
 
         held_out = curves("valid")
-        display = cls(curves("train"), held_out if np.isfinite(held_out["loss"]).any() else None)
+        if not np.isfinite(held_out["loss"]).any():
+            held_out = None
+        uses_labels = [row.get("uses_labels", False) for row in epochs]
+        ends = [i for i, (now, then) in enumerate(pairwise(uses_labels), 1) if now and not then]
+        display = cls(curves("train"), held_out, ends)
         return display.plot(ax, **kwargs)
 
     @isolated
@@ -143,6 +154,7 @@ class TrainingDisplay:
         self.axes_ = make_panels(ax, [PanelGroup(len(self.terms), 1, 1.5)], 5.5, share_x=True)
         self.figure_ = self.axes_[0].figure
         self.lines_, self.held_out_lines_ = [], None if self.held_out is None else []
+        self.label_end_lines_ = []
         unit = "mean per row" if TERMS_NOT_IN_NATS & self.terms.keys() else "nats per row"
         for name, text, axis in zip(self.terms, labels(self.terms, 14), self.axes_, strict=True):
             values = self.terms[name]
@@ -155,6 +167,12 @@ class TrainingDisplay:
                 style = merge_style(Line2D, common, kwargs)
                 line = axis.plot(epochs, self.held_out[name], label="validation", **style)
                 self.held_out_lines_ += line
+            if name == "label":
+                for end in self.label_ends:
+                    line = axis.axvline(end + 0.5, color="0.4", linestyle=":", label="labels end")
+                    self.label_end_lines_.append(line)
+                if self.label_end_lines_:
+                    axis.legend(handles=[*self.lines_[-1:], line], loc="best")
             axis.set_ylabel(f"{text}\n{unit}")
             axis.grid(alpha=0.3)
         if np.ndim(ax) == 0:

@@ -82,3 +82,19 @@ def test_an_encoder_interrupted_in_its_first_epoch_has_no_curve(table):
     match = "at least one epoch; got CMIMEncoder, interrupted in its first"
     with pytest.raises(ValueError, match=match):
         TrainingDisplay.from_estimator(encoder)
+
+
+def test_the_end_of_labels_is_marked():
+    X = np.random.RandomState(0).randn(320, 2)
+    y = np.random.RandomState(1).randint(2, size=320)
+    own = {"max_iter": 12, "batch_size": 160, "learning_rate_init": 0.1, "early_stopping": False}
+    encoder = CMIMEncoder(2, label_weight=10, **QUICK | own).fit(X, y)
+    used = [row["uses_labels"] for row in encoder.net_.history]
+    display = TrainingDisplay.from_estimator(encoder)
+    (end,) = display.label_ends
+    assert used == [True] * end + [False] * (12 - end)
+    assert list(display.terms)[-1] == "label"
+    (line,) = display.label_end_lines_
+    assert line.get_xdata() == [end + 0.5] * 2
+    assert line.axes is display.axes_[-1]
+    assert texts(display.axes_[-1].get_legend().get_texts()) == ["training", "labels end"]

@@ -149,6 +149,27 @@ def test_a_subclass_with_its_own_fit_is_fitted_by_it(capsys):
     assert "its class has its own fit" in capsys.readouterr().out
 
 
+def test_labels_of_all_and_of_one_s_own(capsys):
+    table = np.random.RandomState(0).randn(700, 3)
+    y = np.where(table[:, 0] > 0, "yes", "no")
+    labelled, shared = {"label_weight": 10.0}, {"batch_size": 100}
+    encoders = [small(**shared | p) for p in (labelled, labelled, {}, {"label_weight": 1.0})]
+    rows = [range(350), range(350, 700), range(350), np.arange(700) % 3 > 0]
+    together = fit_together(
+        [clone(e) for e in encoders], table, y, rows=rows, batched=True, verbose=1
+    )
+    assert "3 fits of CMIMEncoder at once" in capsys.readouterr().out
+    for encoder, other, of in zip(together, encoders, rows, strict=True):
+        assert_equal_fits(encoder, other.fit(table[of], y[of]), table)
+        if encoder.label_weight:
+            assert encoder.classes_.tolist() == ["no", "yes"]
+            assert encoder.label_n_iter_ == other.label_n_iter_
+            np.testing.assert_allclose(encoder.label_scores_, other.label_scores_, atol=1e-4)
+    targets = [y, table[:, 1], None, list(y)]
+    own = fit_together([clone(e) for e in encoders], table, targets, batched=True)
+    assert [hasattr(e, "target_mean_") for e in own] == [False, True, False, False]
+
+
 def test_early_stopping_and_rows_of_one_s_own():
     table = make_mixed(120)
     encoders = [
@@ -299,9 +320,11 @@ X = np.random.RandomState(0).randn(10, 2)
     ([small()], X, {"rows": [[-1, 1]]}, r"`rows\[0\]` must hold positions from 0 to 9; got -1"),
     ([small()], X, {"rows": [[True]]}, r"`rows\[0\]` must be a mask of 10 rows; got 1"),
     ([small()], X, {"rows": [[0.5]]}, r"`rows\[0\]` must be a 1-D array .*; got \[0.5\]"),
+    ([small()], X, {"y": [X[:, 0], X[:, 1]]}, "`y` must have one target for each of 1 .*; got 2"),
+    ([small(label_weight=1.0)], X, {}, "requires y to be passed"),
     ([small()], X, {"batched": "yes"}, "`batched` must be 'auto', True or False; got 'yes'"),
     ([small()], X, {"batched": 1}, "`batched` must be 'auto', True or False; got 1"),
-], ids=range(13))  # fmt: skip
+], ids=range(15))  # fmt: skip
 def test_wrong_arguments(encoders, table, options, message):
     with pytest.raises(ValueError, match=message):
         fit_together(encoders, table, **options)

@@ -94,9 +94,9 @@ class Poison(Callback):
         self.end_[len(net.history)] = copy_weights(net.module_)
 
 
-def fit_with(poison, X, cls=CMIMEncoder, callbacks=(), **parameters):
+def fit_with(poison, X, cls=CMIMEncoder, callbacks=(), y=None, **parameters):
     net_params = {"callbacks": [poison, *callbacks], **parameters.pop("net_params", {})}
-    return cls(**SMALL | parameters, net_params=net_params).fit(X)
+    return cls(**SMALL | parameters, net_params=net_params).fit(X, y)
 
 
 @functools.cache

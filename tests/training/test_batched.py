@@ -34,21 +34,21 @@ def mixed(n_rows=100):
     return make_mixed(n_rows).drop(columns="visits")
 
 
-def nets_and_data(encoders, tables):
+def nets_and_data(encoders, tables, targets=None):
     """Initialised nets of encoders, and the rows of each."""
-    pairs = zip(encoders, tables, strict=True)
-    starts = [start_fit(clone(e), lambda table=table: table, {}) for e, table in pairs]
+    fits = zip(encoders, tables, targets or [None] * len(encoders), strict=True)
+    starts = [start_fit(clone(e), lambda table=table: table, {}, y) for e, table, y in fits]
     return [start.net for start in starts], [start.rows.data for start in starts]
 
 
-def both(encoders, tables, prepare=lambda nets: None):
+def both(encoders, tables, prepare=lambda nets: None, targets=None):
     """Nets trained alone, the same nets trained together, and the errors of the latter."""
-    alone, data = nets_and_data(encoders, tables)
+    alone, data = nets_and_data(encoders, tables, targets)
     prepare(alone)
     for net, rows in zip(alone, data, strict=True):
         with suppress(NotFinite):
             net.partial_fit(rows)
-    together, data = nets_and_data(encoders, tables)
+    together, data = nets_and_data(encoders, tables, targets)
     prepare(together)
     assert len({structure(net) for net in together}) == 1
     assert {obstacle(net, rows) for net, rows in zip(together, data, strict=True)} == {None}
@@ -129,6 +129,21 @@ def test_members_with_other_numbers_of_rows_and_batches():
     tables = [table[:10], table[:51], table[:3], table]
     for alone, together in zip(*both(encoders, tables)[:2], strict=True):
         assert_equal_training(alone, together)
+
+
+def test_labels_end_in_each_net_at_its_own_time():
+    X = np.random.RandomState(0).randn(420, 4)
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+    targets = [y, np.random.RandomState(1).permutation(y), y[:400], y, 1 - y]
+    tables = [X, X, X[:400], X, X]
+    own = [{}, {}, {"early_stopping": True}, {"label_weight": 1.0}, {"max_iter": 12}]
+    shared = SMALL | {"max_iter": 15, "batch_size": 70, "label_weight": 10.0}
+    encoders = [CMIMEncoder(**shared | parameters) for parameters in own]
+    alone, together, errors = both(encoders, tables, targets=targets)
+    assert errors == [None] * 5
+    for one, other in zip(alone, together, strict=True):
+        assert_equal_training(one, other)
+    assert [net.history[-1]["uses_labels"] for net in together[:2]] == [True, False]
 
 
 def test_one_hundred_steps():

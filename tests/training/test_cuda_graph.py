@@ -95,6 +95,20 @@ def test_options_of_a_fit_are_kept(parameters, mixed, recorder, short_calibratio
     assert_same_fit(encoder, encoder_of(**parameters, cuda_graph=False).fit(mixed))
 
 
+@pytest.mark.parametrize("learnable", [True, False])
+def test_labels_end_as_in_plain_steps(learnable, recorder, short_calibration):
+    X = np.random.RandomState(0).randn(320, 4)
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+    y = y if learnable else np.random.RandomState(1).permutation(y)
+    parameters = {"label_weight": 10.0, "max_iter": 15, "batch_size": 64}
+    encoder = encoder_of(**parameters).fit(X, y)
+    assert (recorder.n_records, recorder.n_replays) == (1, 75)
+    assert encoder.net_.history[-1]["uses_labels"] == learnable
+    plain = encoder_of(**parameters, cuda_graph=False).fit(X, y)
+    assert_same_fit(encoder, plain)
+    assert encoder.label_scores_ == plain.label_scores_
+
+
 def test_generated_rows_of_symmetric_mim_are_counted(recorder, short_calibration):
     X = np.random.default_rng(0).normal(size=(120, 3))
     parameters = {"symmetric": True, "posterior": "learned", "batch_size": 30}

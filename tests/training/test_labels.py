@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
-from cmim_sklearn._training.labels import choose_held_back, plan_labels
+from cmim_sklearn._training.labels import StopLabels, choose_held_back, plan_labels
+from tests.training.helpers import KILL, Poison, fit_with, small, weights
 
 NAN = np.nan
+LABELLED = {"label_weight": 10.0, "max_iter": 12, "batch_size": 64}
 
 
 def test_held_back_rows_are_a_share_of_each_class():
@@ -79,3 +82,85 @@ def test_labels_from_which_nothing_is_learnt_are_not_used(labels):
 
 def test_three_hundred_labels_are_used():
     assert plan(np.arange(300) % 2 * 1.0) is not None
+
+
+# -- fits ------------------------------------------------------------------------------------------
+
+
+def table(learnable, n_rows=320):
+    """Numbers, and classes that depend on them or not."""
+    X = np.random.RandomState(0).randn(n_rows, 4)
+    y = (X[:, 0] + X[:, 1] > 0).astype(int)
+    return X, y if learnable else np.random.RandomState(1).permutation(y)
+
+
+def phases(encoder):
+    return [row["uses_labels"] for row in encoder.net_.history]
+
+
+@pytest.mark.usefixtures("short_calibration")
+@pytest.mark.parametrize("learnable", [True, False])
+@pytest.mark.parametrize("epoch", [2, 7, 11])
+def test_a_fit_resumes_to_the_bit(learnable, epoch, tmp_path, monkeypatch):
+    X, y = table(learnable)
+    whole = small(**LABELLED).fit(X, y)
+    assert phases(whole)[-1] == learnable
+    monkeypatch.setitem(KILL, "epoch", epoch)
+    with pytest.raises(RuntimeError, match="killed"):
+        small(folder=tmp_path, **LABELLED).fit(X, y)
+    monkeypatch.setitem(KILL, "epoch", None)
+    resumed = small(folder=tmp_path, **LABELLED).fit(X, y)
+    assert resumed.net_.n_resumed_ == epoch - 1
+    assert weights(resumed) == weights(whole)
+    assert phases(resumed) == phases(whole)
+    for name in ("label_n_iter_", "label_scores_", "loss_curve_"):
+        assert getattr(resumed, name) == getattr(whole, name)
+
+
+@pytest.mark.usefixtures("short_calibration")
+def test_other_labels_are_another_fit(tmp_path):
+    X, y = table(True)
+    small(folder=tmp_path, **LABELLED | {"max_iter": 1}).fit(X, y)
+    other = y.copy()
+    other[7] = 1 - y[7]
+    for i, target in enumerate((other, y[::-1].copy()), start=2):
+        small(folder=tmp_path, **LABELLED | {"max_iter": 1}).fit(X, target)
+        assert len(list(tmp_path.iterdir())) == i
+
+
+@pytest.mark.usefixtures("short_calibration")
+def test_labels_end_with_the_weights_of_the_best_check():
+    X, y = table(False)
+    watch = Poison()  # without an epoch, it only records
+    found = fit_with(watch, X, label_weight=10.0, max_iter=20, batch_size=64, y=y)
+    n_on = phases(found).count(True)
+    best, scores = found.label_n_iter_, np.array(found.label_scores_)
+    assert 0 < best < n_on
+    assert len(scores) == n_on
+    begin = watch.begin_[n_on + 1]
+    for name, weight in watch.end_[best].items():
+        assert torch.equal(begin[name], weight) == (name != "labels.is_on"), name
+    assert begin["labels.is_on"] == 0
+    rates = [rate for epoch, rate in watch.rates_ if epoch in (best + 1, n_on + 1)]
+    assert rates[0] != rates[5]
+    assert len(phases(found)) == 20
+
+
+@pytest.mark.usefixtures("short_calibration")
+def test_a_non_finite_loss_returns_to_the_rule_before_it():
+    X, y = table(True)
+    poison = Poison(5, 8)
+    with pytest.warns(UserWarning, match="not finite in epoch 5, 8"):
+        found = fit_with(poison, X, label_weight=10.0, max_iter=12, batch_size=64, y=y)
+    assert phases(found) == [True] * 12
+    assert len(found.label_scores_) == 8
+    assert found.label_n_iter_ == 12
+
+
+def test_no_row_stays_in_the_net():
+    X, y = table(True)
+    found = small(**LABELLED | {"max_iter": 1}).fit(X, y)
+    net = found.net_
+    assert not [c for _, c in net.callbacks_ if isinstance(c, StopLabels)]
+    assert not [c for c in net.callbacks if isinstance(c, StopLabels)]
+    assert net.train_split is None

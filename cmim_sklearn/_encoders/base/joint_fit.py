@@ -148,7 +148,7 @@ def hash_of_table(X):
     return hash_of_values([columns, frame.types, frame.layout])
 
 
-def fit_key(encoder, of_table, y):
+def fit_key(encoder, of_table, y=None):
     """Hash of the class and the parameters of an encoder, of its table, and of y if it is used.
 
     `of_table` is that of `hash_of_table`. None if a value cannot be pickled.
@@ -157,7 +157,7 @@ def fit_key(encoder, of_table, y):
     return hash_of_values([type(encoder), encoder.get_params(deep=False), of_table, y])
 
 
-def take_prepared(encoder, X, y):
+def take_prepared(encoder, X, y=None):
     """Set the fitted attributes of a prepared encoder, if there is one; return whether."""
     fits = _offered.fits
     if not fits or has_callbacks(encoder):

@@ -65,16 +65,19 @@ class LabelSteps:
         if target is None:
             return None
         codes = target.standardised
-        train, of_held_out = (codes[rows] for rows in positions)
-        if held_out is None:
-            of_held_out = None
-        elif y_val is not None:
-            of_held_out = read_like(target, y_val, len(held_out)).standardised
-        elif len(of_held_out) != len(held_out):
-            of_held_out = np.full(len(held_out), np.nan)
+        train, left_out = (codes[rows] for rows in positions)
+        of_held_out = self._labels_of_held_out(target, left_out, held_out, y_val)
         return plan_labels(
             target.n_classes, train, of_held_out, lambda rows: encoded[rows], held_out, seed
         )
+
+    def _labels_of_held_out(self, target, left_out, held_out, y_val):
+        """Codes (n_held_out,) of the held-out rows: of `y_val`, or those left out in training."""
+        if held_out is None:
+            return None
+        if y_val is not None:
+            return read_like(target, y_val, len(held_out)).standardised
+        return left_out if len(left_out) else np.full(len(held_out), np.nan)
 
     def _put_head(self, model, rows):
         """Give a model the label head for its rows; with the same classes, it stays."""

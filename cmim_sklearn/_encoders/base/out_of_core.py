@@ -12,13 +12,15 @@ import torch
 from cmim_sklearn._encoders.base.fit import draw_seed, errors_name_x_val
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._tables.feature_files import write_feature_files
-from cmim_sklearn._tables.parquet import ParquetTable
+from cmim_sklearn._tables.parquet import ParquetTable, as_names
 from cmim_sklearn._tables.read import CATEGORY, read
 from cmim_sklearn._tables.schema import warn_of_unseen
 from cmim_sklearn._tables.survey import survey, with_extremes
 from cmim_sklearn._training.batches import StreamedTable
+from cmim_sklearn._training.labels import plan_labels
 from cmim_sklearn._training.train import Rows, train
 from cmim_sklearn._utils.hashing import hash_of
+from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.sklearn_compat import with_callbacks
 
 MIN_BUFFER_ROWS = 10
@@ -31,7 +33,9 @@ class OutOfCoreEncoder:
 
     @isolated()
     @with_callbacks
-    def fit_parquet(self, source, *, columns=None, X_val=None, buffer_rows=200_000):
+    def fit_parquet(
+        self, source, *, columns=None, target=None, X_val=None, y_val=None, buffer_rows=200_000
+    ):
         """Fit to the rows of Parquet files, in memory that does not grow with their number.
 
         A table of at most `buffer_rows` rows is read and fitted as by `fit`. For a larger table,
@@ -47,10 +51,15 @@ class OutOfCoreEncoder:
             must not change during the call.
         columns : list of str, default=None
             Columns to fit to; no other column is read. None: all columns, except the row index of
-            a pandas DataFrame.
+            a pandas DataFrame and `target`.
+        target : str, default=None
+            Column of the labels, as y of `fit`. It is no column of the fitted table, also if
+            `label_weight` is 0. Labels take 8 bytes of memory for each row.
         X_val : table of shape (n_held_out, n_features), default=None
             Rows in memory for early stopping. If given, `early_stopping` and `validation_fraction`
             are ignored.
+        y_val : array-like of shape (n_held_out,), default=None
+            Target of `X_val`, see `fit`.
         buffer_rows : int, default=200_000
             Number of rows that are shuffled together, and number of rows sampled for statistics;
             at least 10. Peak memory is about 50 bytes per cell of these rows.
@@ -69,7 +78,8 @@ class OutOfCoreEncoder:
         ValueError
             If a file is not a Parquet file, lacks a column, has a column twice or with a type that
             does not fit the other files, or changes while it is read; if a column of categories
-            has more than 1,048,576 levels; and as in `fit`.
+            has more than 1,048,576 levels; if `columns` contains `target`; if `label_weight` is
+            not 0 and there is no `target`; and as in `fit`.
         TypeError, FloatingPointError, KeyboardInterrupt
             As in `fit`.
 
@@ -96,15 +106,35 @@ class OutOfCoreEncoder:
                 f"buffer_rows must be an int of at least {MIN_BUFFER_ROWS}; got {buffer_rows!r}."
             )
         self._warn_of_parameters()
+        y, columns = self._target_column(source, target, columns)
+        self._check_labels(y, X_val, y_val)
         source = ParquetTable(source, columns, self._text_columns() if self._is_warm() else ())
         with self._names_restored_on_error():
             if source.n_rows <= buffer_rows:
-                self._fit_in_memory(source.read(), None, X_val)
+                self._fit_in_memory(source.read(), y, X_val, y_val)
             else:
-                self._fit_streamed(source, X_val, buffer_rows)
+                self._fit_streamed(source, y, X_val, y_val, buffer_rows)
         return self
 
-    def _fit_streamed(self, source, X_val, buffer_rows):
+    def _target_column(self, source, target, columns):
+        """Labels in a column of files, or None, and the names of the columns to fit to."""
+        if target is None:
+            if self._label_weight:
+                raise ValueError(
+                    f"label_weight={self._label_weight!r} needs labels. Name their column, by "
+                    "fit_parquet(source, target=...), or set label_weight=0."
+                )
+            return None, columns
+        if columns is None:
+            columns = [name for name in ParquetTable(source).columns if name != target]
+        elif target in as_names(columns):
+            raise ValueError(
+                f"columns must not contain the target; got {shown(target)} in both. Leave it out."
+            )
+        labels = ParquetTable(source, [target])
+        return (labels.read()[target] if self._label_weight else None), columns
+
+    def _fit_streamed(self, source, y, X_val, y_val, buffer_rows):
         seed = draw_seed(self.random_state)
         self._check_before_survey(source, X_val)
         found = survey(
@@ -114,7 +144,8 @@ class OutOfCoreEncoder:
         table = self._learn_table(with_extremes(frame, found.summaries), found.summaries)
         unseen = {}
         stream = partial(_stream, source, table, found.digest, buffer_rows, unseen)
-        rows, kept = self._split_sample(stream, found, table, frame, X_val, seed)
+        labels = self._read_labels(y, source.n_rows)
+        rows, kept = self._split_sample(stream, found, table, frame, X_val, labels, y_val, seed)
         sample = found.sample.take(kept)
         del found, frame  # most of their rows would stay in memory during training
         built = self._architecture()
@@ -132,25 +163,42 @@ class OutOfCoreEncoder:
                 warnings.simplefilter("ignore")  # it is read again, with warnings, after the survey
                 self._checked(read(X_val), reset=False, min_rows=self._min_held_out)
 
-    def _split_sample(self, stream, found, table, frame, X_val, seed):
+    def _split_sample(self, stream, found, table, frame, X_val, target, y_val, seed):
         """Rows of a fit to a stream, and the positions in the sample that stay in memory."""
         kept, left_out, held_out = np.arange(frame.n_rows), found.positions[:0], None
+        order = kept[:0]
         if X_val is not None:
             held_out = self._encode_held_out(table, X_val)
         elif self.early_stopping:
             share = round(self.validation_fraction * found.n_rows)
             n = max(self._min_held_out, min(share, frame.n_rows // 2))
-            order = np.random.RandomState(seed).permutation(frame.n_rows)
-            held_out = table.encode(frame.take(order[:n]))
-            kept, left_out = np.sort(order[n:]), np.sort(found.positions[order[:n]])
+            order, kept = np.split(np.random.RandomState(seed).permutation(frame.n_rows), [n])
+            held_out = table.encode(frame.take(order))
+            kept, left_out = np.sort(kept), np.sort(found.positions[order])
         kept = np.sort(np.random.RandomState(seed).permutation(kept)[:KEPT_ROWS])
         frame = frame.take(kept)
 
         def measure(some):
             return table.measure(frame.take(some))
 
-        encoded = table.encode(frame, {})
-        return Rows(table, stream(left_out), encoded, measure, held_out, seed), kept
+        encoded, labels = table.encode(frame, {}), None
+        if target is not None:
+            in_memory, codes = found.positions[kept], target.standardised
+            of_held_out = self._labels_of_held_out(
+                target, codes[found.positions[order]], held_out, y_val
+            )
+            codes[left_out] = np.nan
+            labels = plan_labels(
+                target.n_classes,
+                codes,
+                of_held_out,
+                lambda rows: encoded[np.searchsorted(in_memory, rows)],
+                held_out,
+                seed,
+                candidates=in_memory,
+            )
+        data = stream(left_out, labels)
+        return Rows(table, data, encoded, measure, held_out, seed, target, labels), kept
 
     def _text_columns(self):
         """Names of the columns that hold categories."""
@@ -229,21 +277,29 @@ class OutOfCoreEncoder:
         return hashlib.sha256(f"{text} {hash_of(state['_net']['weights'])}".encode()).hexdigest()
 
 
-def _stream(source, table, digest, buffer_rows, unseen, left_out):
-    """Data set of all rows except those at some sorted positions."""
+def _stream(source, table, digest, buffer_rows, unseen, left_out, labels):
+    """Data set of all rows except those at some sorted positions, with their `Labels`, if any."""
+    columns = None if labels is None else labels.train
     identity = {
         "groups": torch.tensor([group.n_rows for group in source.groups]),
         "content": torch.frombuffer(bytearray(digest), dtype=torch.uint8),
         "buffer_rows": torch.tensor(buffer_rows),  # decides how rows are mixed and sampled
     }
-    parts = partial(_encoded_parts, source, table, left_out, unseen)
+    if columns is not None:
+        identity["labels"] = torch.from_numpy(columns)
+    parts = partial(_encoded_parts, source, table, left_out, unseen, columns)
     return StreamedTable(source.n_rows - len(left_out), parts, buffer_rows, identity)
 
 
-def _encoded_parts(source, table, left_out, unseen, seed):
-    """All rows except those at some sorted positions, encoded, in an order given by the seed."""
+def _encoded_parts(source, table, left_out, unseen, columns, seed):
+    """All rows except those at some sorted positions, encoded, in an order given by the seed.
+
+    `columns` are those of labels of all rows, or None.
+    """
     for first, part in source.shuffled_parts(np.random.default_rng(seed)):
         encoded = table.encode(read(part, table.types, first), unseen)
         ends = np.searchsorted(left_out, [first, first + len(encoded)])
+        if columns is not None:
+            encoded = np.hstack([encoded, columns[first : first + len(encoded)]])
         encoded = np.delete(encoded, left_out[slice(*ends)] - first, axis=0)
         yield torch.from_numpy(encoded)

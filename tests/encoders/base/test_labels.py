@@ -1,10 +1,16 @@
 """Encoders with labels."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 
-from tests.helpers import GENERATIVE, small_encoder, weights
+from cmim_sklearn import CMIMEncoder
+from tests.helpers import GENERATIVE, assert_same, forge, small_encoder, state_of, weights
 
 N = 320
 
@@ -18,14 +24,6 @@ def table(n_rows=N, seed=0):
 def encoder(name="CMIMEncoder", **parameters):
     own = {"label_weight": 10.0, "hidden_layer_sizes": (8,), "batch_size": 64, "device": "cpu"}
     return small_encoder(name, **own | parameters)
-
-
-def same_bits(one, other):
-    """Whether two encoders have the same weights, without those of a head."""
-    one, other = (
-        {k: v for k, v in weights(e).items() if not k.startswith("labels")} for e in (one, other)
-    )
-    return one == other
 
 
 def test_without_weight_y_is_not_looked_at():
@@ -131,6 +129,142 @@ def test_permuted_labels_are_switched_off():
     y = np.random.RandomState(1).permutation(y)
     found = encoder(max_iter=30, batch_size=200).fit(X, y)
     assert found.label_n_iter_ < 20
-    phases = [row["labels"] for row in found.net_.history]
-    assert phases[0] == "on"
-    assert phases[-1] == "off"
+    assert [row["uses_labels"] for row in found.net_.history][::29] == [True, False]
+
+
+def test_a_warm_start_keeps_the_head_of_the_same_classes():
+    X, y = table()
+    found = encoder(max_iter=3, warm_start=True).fit(X, y)
+    before = weights(found)
+    found.set_params(learning_rate_init=1e-30).fit(X, y)
+    assert weights(found)["labels.linear.weight"] == before["labels.linear.weight"]
+    assert (found.n_iter_, found.label_n_iter_) == (6, 1)  # without gains labels end
+    found.fit(X, y + 5)
+    assert weights(found)["labels.linear.weight"] != before["labels.linear.weight"]
+    assert weights(found)["encoder.output.weight"] == before["encoder.output.weight"]
+    assert found.classes_.tolist() == [5, 6]
+
+
+def test_given_held_out_rows_decide_when_labels_end():
+    X, y = table(400)
+    fit = {"X_val": X[:60], "y_val": y[:60]}
+    found = encoder(max_iter=4).fit(X[60:], y[60:], **fit)
+    assert len(found.label_scores_) == 3
+    assert "valid_label" not in found.net_.history[-1]
+    own = encoder(max_iter=4).fit(X[60:], y[60:], X_val=X[:60])
+    wrong = encoder(max_iter=4).fit(X[60:], y[60:], X_val=X[:60], y_val=1 - y[:60])
+    assert len({tuple(e.label_scores_) for e in (found, own, wrong)}) == 3
+    with pytest.raises(ValueError, match="y_val must be given with X_val"):
+        encoder().fit(X, y, y_val=y)
+    with pytest.raises(ValueError, match="y_val must have one label for each of 60 rows; got 9"):
+        encoder().fit(X, y, X_val=X[:60], y_val=y[:9])
+
+
+def test_the_held_out_loss_has_no_labels():
+    X, y = table(400)
+    found = encoder(early_stopping=True, max_iter=4).fit(X, y)
+    row = found.net_.history[-1]
+    terms = [row[f"valid_{name}"] for name in ("distortion", "latent", "contrast")]
+    assert row["valid_loss"] == pytest.approx(sum(terms))
+
+
+@pytest.mark.parametrize("y", [["no", "yes"], [False, True], [3, 7], [0.25, 7.5]])
+def test_files_and_pickles_keep_labels(y, tmp_path):
+    X, code = table()
+    found = encoder(warm_start=True).fit(X, np.array(y)[code])
+    found.save(tmp_path / "file")
+    for again in (CMIMEncoder.load(tmp_path / "file", "cpu"), pickle.loads(pickle.dumps(found))):
+        assert_same(state_of(again), state_of(found))
+        np.testing.assert_array_equal(again.transform(X), found.transform(X))
+        again.fit(X, np.array(y)[code])
+        assert again.n_iter_ == 4
+
+
+@pytest.mark.parametrize("change", ["shape", "missing"])
+def test_a_forged_head_raises(change, tmp_path):
+    X, y = table()
+    encoder().fit(X, y).save(tmp_path / "file")
+
+    def edit(manifest, arrays):
+        (name,) = (n for n in arrays if n.endswith("labels.linear.weight"))
+        if change == "shape":
+            arrays[name] = arrays[name][:, :3]
+        else:
+            (name,) = (n for n in arrays if n.endswith("labels.linear.bias"))
+            weights = manifest["fitted"]["_net"]["weights"]
+            del arrays[name], weights["labels.linear.bias"]
+
+    forge(tmp_path / "file", tmp_path / "forged", edit)
+    with pytest.raises(ValueError, match=r"weight 'labels\.linear\.(weight|bias)' is "):
+        CMIMEncoder.load(tmp_path / "forged")
+
+
+@pytest.mark.parametrize("decoder_width", [0, 8])
+def test_the_head_takes_any_decoder(decoder_width):
+    X, y = table()
+    sizes = (decoder_width,) if decoder_width else ()
+    found = encoder(hidden_layer_sizes=sizes).fit(X, y)
+    assert found.net_.module.labels.linear.in_features == (decoder_width or 4)
+
+
+# -- Parquet files ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path):
+    X, y = table(600)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(target=np.array(["no", "yes"])[y])
+    frame.loc[:9, "target"] = None
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "rows.parquet", row_group_size=100)
+    return tmp_path / "rows.parquet"
+
+
+def test_a_column_of_a_file_is_the_target(path):
+    frame = pd.read_parquet(path)
+    X = pa.Table.from_pandas(frame.drop(columns="target"), preserve_index=False)
+    expected = encoder().fit(X, frame["target"])
+    found = encoder().fit_parquet(path, target="target")
+    assert weights(found) == weights(expected)
+    assert list(found.feature_names_in_) == list("abcd")
+    assert found.classes_.tolist() == ["no", "yes"]
+    without = encoder(label_weight=0.0).fit_parquet(path, target="target")
+    assert list(without.feature_names_in_) == list("abcd")
+    assert not hasattr(without, "classes_")
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_labels_of_a_stream_stay_with_their_rows(early_stopping, path):
+    found = encoder(early_stopping=early_stopping, max_iter=3).fit_parquet(
+        path, target="target", buffer_rows=400, columns=["a", "b"]
+    )
+    assert found.label_n_iter_ == 3
+    assert list(found.feature_names_in_) == ["a", "b"]
+    seen = []
+    start = encoder()
+    put = start._put_head
+
+    def note(model, rows):
+        seen.append(torch.cat(list(rows.data.parts(3))))
+        put(model, rows)
+
+    start._put_head = note
+    start.fit_parquet(path, target="target", buffer_rows=400)
+    (rows,) = seen
+    known = rows[~rows[:, 4].isnan()]
+    assert len(rows) == 600
+    assert len(known) == 590
+    raw = np.isin(rows[:, 5].numpy(), [0, 1])
+    assert raw.all()
+    # Columns are scaled monotonically: rows far from the border have the label of their sum.
+    total = known[:, 0] + known[:, 1]
+    far = total.abs() > 1
+    assert ((total > 0) == (known[:, 4] > 0))[far].float().mean() > 0.99
+
+
+def test_targets_of_files_that_do_not_fit_raise(path):
+    with pytest.raises(ValueError, match=r"label_weight=10\.0 needs labels.*target=\.\.\."):
+        encoder().fit_parquet(path)
+    with pytest.raises(ValueError, match="columns must not contain the target; got 'target'"):
+        encoder().fit_parquet(path, target="target", columns=["a", "target"])
+    with pytest.raises(ValueError, match="has no column 'label'"):
+        encoder().fit_parquet(path, target="label")
