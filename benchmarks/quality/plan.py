@@ -31,6 +31,8 @@ TARGETS = {
 """Columns that serve as further targets and are then hidden from the encoder."""
 PROBABILITIES = ("log_loss", "calibration")
 """Scores of the probabilities of a linear model or of trees; smaller is better."""
+OF_LABELS = ("label_weight", "target_type")
+"""Parameters that a key lacks, since they were added later. Piece.params has the former."""
 LENGTH = ("n_updates", "times")
 """Length of a fit: a number of updates in place of the default, and a factor."""
 ABLATIONS = {
@@ -69,7 +71,8 @@ class Piece(NamedTuple):
         what = self._replace(labels=())._asdict() | {"protocol": PROTOCOL}
         if self.arm in FAMILY:
             params = {k: v for k, v in self.params.items() if k not in LENGTH}
-            what["encoder"] = repr(sorted(make_encoder(self.arm, 0, **params).get_params().items()))
+            settings = make_encoder(self.arm, 0, **params).get_params().items()
+            what["encoder"] = repr(sorted(item for item in settings if item[0] not in OF_LABELS))
             what["auto"] = {k: v for k, v in vars(fitting).items() if k.startswith("AUTO_")}
         if self.regimes == ("targets",):
             what["targets"] = TARGETS[self.table]
