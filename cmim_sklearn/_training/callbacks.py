@@ -103,7 +103,7 @@ class KeepBest(Callback):
     def on_train_begin(self, net, **kwargs):
         """Reset the state."""
         self.reset()
-        self.shapes_ = _shapes(net.module_.state_dict())
+        self.shapes_ = shapes_of(net.module_.state_dict())
 
     def reset(self):
         """Forget the best weights and loss so far."""
@@ -146,13 +146,14 @@ class KeepBest(Callback):
                     f"expected {name!r} of early stopping to be of type {kind}; got "
                     f"{type(state[name])}."
                 )
-        if state["weights"] is not None and _shapes(state["weights"]) != self.shapes_:
+        if state["weights"] is not None and shapes_of(state["weights"]) != self.shapes_:
             raise ValueError("the best weights of early stopping belong to another network.")
         for name in self._kept:
             setattr(self, f"{name}_", state[name])
 
 
-def _shapes(weights):
+def shapes_of(weights):
+    """Shape of each weight of a state, by name; None for what is no tensor."""
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 

@@ -8,7 +8,7 @@ import torch
 from skorch.callbacks import Callback
 
 from cmim_sklearn._models.labels import label_losses
-from cmim_sklearn._training.callbacks import KeepBest
+from cmim_sklearn._training.callbacks import KeepBest, shapes_of
 from cmim_sklearn._training.state import copy_tensors, restore_optimizer_in_place
 
 MIN_LABELLED = 300
@@ -155,7 +155,7 @@ class StopLabels(Callback):
         self.labels_ = torch.as_tensor(self.labels, device=net.device)
         self.epoch_ = self.n_iter_ = self.misses_ = 0
         self.phase_, self.scores_, self.best_, self.state_ = "on", [], None, None
-        self.head_ = net.module_.labels
+        self.head_, self.shapes_ = net.module_.labels, shapes_of(net.module_.state_dict())
         self.head_.set(is_on=1.0, uses_all=0.0)
 
     def on_epoch_end(self, net, **kwargs):
@@ -218,7 +218,7 @@ class StopLabels(Callback):
         Raises
         ------
         ValueError
-            If a value has another type.
+            If a value has another type, or the best weights belong to another network.
         """
         for name, kind in zip(self._kept, self._kinds, strict=True):
             if not isinstance(state[name], kind):
@@ -226,6 +226,9 @@ class StopLabels(Callback):
                     f"expected {name!r} of the labels to be of type {kind}; got "
                     f"{type(state[name])}."
                 )
+        best = state["state"]
+        if best is not None and shapes_of(best["weights"]) != self.shapes_:
+            raise ValueError("the best weights of the labels belong to another network.")
         for name in self._kept:
             setattr(self, f"{name}_", state[name])
 

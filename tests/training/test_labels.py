@@ -157,6 +157,27 @@ def test_a_non_finite_loss_returns_to_the_rule_before_it():
     assert found.label_n_iter_ == 12
 
 
+def test_a_forged_state_raises():
+    X, y = table(True)
+    states = []
+
+    class Note(Poison):
+        def on_epoch_end(self, net, **kwargs):
+            (stop,) = (c for _, c in net.callbacks_ if isinstance(c, StopLabels))
+            state = stop.state_dict()
+            stop.load_state_dict(state)
+            for change in ({"epoch": 1.5}, {"scores": None}, {"state": {"weights": {}}}):
+                with pytest.raises(
+                    ValueError, match=r"expected '(epoch|scores)' of|another network"
+                ):
+                    stop.load_state_dict(state | change)
+            states.append(stop.state_dict())
+
+    found = fit_with(Note(), X, label_weight=10.0, max_iter=2, y=y)
+    assert [state["epoch"] for state in states] == [1, 2]
+    assert states[0]["scores"] == found.label_scores_[:1]
+
+
 def test_no_row_stays_in_the_net():
     X, y = table(True)
     found = small(**LABELLED | {"max_iter": 1}).fit(X, y)
