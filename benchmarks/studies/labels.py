@@ -1,6 +1,6 @@
 """Labels in training: permuted labels, numbers of labels, and the generative side.
 
-    python -m benchmarks.studies.labels --data-dir DIR [--out DIR] [--counts 140 200 300 450]
+    python -m benchmarks.studies.labels --data-dir DIR [--out DIR] [--counts 200 300 450]
 
 DIR holds tables NAME.parquet with a column ``target``. Encoders are fitted without labels, with
 labels, and with labels in random order, in 1,500 updates. A linear model on their features learns
@@ -101,7 +101,7 @@ def main(arguments=None):
     options.add_argument("--seeds", nargs="*", type=int, default=[0])
     options.add_argument("--counts", nargs="*", type=int, help="numbers of labelled rows")
     args = options.parse_args(arguments)
-    short = {"n_updates": 2, "max_rows": 200, "n_rows": 40} if args.quick else {}
+    short = {"n_updates": 2, "max_rows": 400, "n_rows": 40} if args.quick else {}
     if args.counts:
         rule.MIN_LABELLED = 0
     rows = []
