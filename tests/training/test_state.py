@@ -22,6 +22,7 @@ from cmim_sklearn._training.state import (
     bound_gradients,
     copy_tensors,
     restore,
+    restore_optimizer_in_place,
     tensors_to_arrays,
     training_state,
 )
@@ -128,3 +129,29 @@ def test_a_custom_schedule_is_restored_and_halved(kind, mixed):
     wanted, found = rates_of_last_attempts(untouched), rates_of_last_attempts(poison)
     for epoch, factor in {1: 1, 2: 1, 3: 1 / 2, 4: 1 / 2, 5: 1 / 4, 6: 1 / 4}.items():
         assert found[epoch] == pytest.approx([rate * factor for rate in wanted[epoch]]), epoch
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+def test_an_optimizer_is_restored_in_its_own_tensors(optimizer):
+    layer = torch.nn.Linear(2, 1)
+    options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
+    own = optimizer(layer.parameters(), lr=0.1, **options)
+
+    def step(factor):
+        own.zero_grad()
+        (factor * layer(torch.ones(3, 2))).sum().backward()
+        own.step()
+
+    step(1.0)
+    tensors = [v for state in own.state.values() for v in state.values()]
+    before = copy_tensors(own.state_dict()["state"])
+    step(5.0)
+    own.param_groups[0]["lr"] = 0.05
+    restore_optimizer_in_place(own, before)
+    now = [v for state in own.state.values() for v in state.values()]
+    assert all(a is b for a, b in zip(tensors, now, strict=True))
+    found = own.state_dict()
+    for i, state in before.items():
+        for name, value in state.items():
+            assert torch.equal(found["state"][i][name], value)
+    assert own.param_groups[0]["lr"] == 0.05
