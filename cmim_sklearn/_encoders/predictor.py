@@ -131,8 +131,6 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         validate_parameter_constraints(self._parameter_constraints, parameters, caller_name=name)
         if y is None:
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-        if not hasattr(y, "__len__") and hasattr(y, "__array__"):
-            y = np.asarray(y)
         if getattr(getattr(y, "dtype", None), "kind", None) == "c":
             raise ValueError("Complex data not supported: y must hold labels; got complex numbers.")
         target = read_target(y, self._target_type)
