@@ -1,6 +1,7 @@
 """Features of mixed-type tables without labels: cMIM as a scikit-learn transformer.
 
 `CMIMEncoder` learns features from a table; its siblings do so with other losses.
+`CMIMClassifier` and `CMIMRegressor` predict labels from features that were learned with them.
 `fit_together` fits many encoders at once.
 `InformativeEmbedding` reads features from a trained encoder-decoder. `Checkpoint` lets a long fit
 be resumed. `load` raises an `EncoderFileError` if a file is not valid.
@@ -26,11 +27,13 @@ log_px)).values()).mean()``. After training, the code of a row is the mean of wh
 from cmim_sklearn._encoders.amdim import AMDIMEncoder
 from cmim_sklearn._encoders.autoencoder import AEEncoder
 from cmim_sklearn._encoders.barlow_twins import BarlowTwinsEncoder
+from cmim_sklearn._encoders.classifier import CMIMClassifier
 from cmim_sklearn._encoders.cmim import CMIMEncoder
 from cmim_sklearn._encoders.infomax_vae import InfoMaxVAEEncoder
 from cmim_sklearn._encoders.infonce import InfoNCEEncoder
 from cmim_sklearn._encoders.informative import InformativeEmbedding
 from cmim_sklearn._encoders.mim import MIMEncoder
+from cmim_sklearn._encoders.regressor import CMIMRegressor
 from cmim_sklearn._encoders.super_info import SuperInfoEncoder
 from cmim_sklearn._encoders.together import fit_together
 from cmim_sklearn._encoders.vae import VAEEncoder
@@ -44,7 +47,9 @@ __all__ = [
     "AEEncoder",
     "AMDIMEncoder",
     "BarlowTwinsEncoder",
+    "CMIMClassifier",
     "CMIMEncoder",
+    "CMIMRegressor",
     "Checkpoint",
     "Corruption",
     "EncoderFileError",

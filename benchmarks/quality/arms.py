@@ -1,6 +1,7 @@
 """Arms of the quality benchmark: encoders of this library, other transformers, and rivals.
 
-An arm computes features of a table's training and test rows without labels. Encoders of this
+An arm computes features of a table's training and test rows, without labels unless its parameters
+have a ``label_weight``. Encoders of this
 library read the DataFrame; other transformers read raw columns prepared for a linear model. Arms in
 `benchmarks.rivals` have separate environments.
 """
@@ -88,15 +89,17 @@ def make_encoder(arm, seed, **params):
     return cls(random_state=seed).set_params(**params)
 
 
-def embed_family(arm, seed, X_train, X_test, *, embeddings=("mean",), **params):
+def embed_family(arm, seed, X_train, X_test, y=None, *, embeddings=("mean",), **params):
     """Features of an arm of `FAMILY` in several embeddings, for the cost of one fit.
+
+    y are the labels of the training rows, for a ``label_weight``.
 
     Arms without a decoder have "mean", and "layers" of the encoder alone. The others also have
     "control": the informative embedding of a decoder with random weights.
     """
     encoder = make_encoder(arm, seed, **params)
     meter = Meter()
-    encoder.fit(X_train)
+    encoder.fit(X_train, y)
     meter.fitted()
     encoder.transform(X_test)
     cost = meter.transformed(len(X_test), len(pickle.dumps(encoder.__getstate__())))

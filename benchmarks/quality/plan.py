@@ -5,6 +5,7 @@ To add one, add an entry in `experiments`. A fit that two experiments share is r
 
 import hashlib
 import json
+from itertools import product
 from typing import NamedTuple
 
 from benchmarks.quality.arms import FAMILY, OTHERS, WITHOUT_DECODER, make_encoder
@@ -28,6 +29,10 @@ TARGETS = {
     "titanic": ("pclass", "fare"),
 }
 """Columns that serve as further targets and are then hidden from the encoder."""
+PROBABILITIES = ("log_loss", "calibration")
+"""Scores of the probabilities of a linear model or of trees; smaller is better."""
+OF_LABELS = ("label_weight", "target_type")
+"""Parameters that a key lacks, since they were added later. Piece.params has the former."""
 LENGTH = ("n_updates", "times", "updates")
 """Length of a fit: an exact number of updates, a factor, and `limits` of ``max_iter="auto"``."""
 LENGTHS = (500, 1000, 1500, 2000, 3000)
@@ -47,8 +52,10 @@ ABLATIONS = {
 class Piece(NamedTuple):
     """One fit and the scores asked of it.
 
-    ``params`` are set on an encoder of the family; those of `LENGTH` become its ``max_iter``.
-    ``regimes`` are "all", "few" or "targets". ``labels`` are experiments and settings.
+    ``params`` are set on an encoder of the family; those of `LENGTH` become its ``max_iter``. With
+    a ``label_weight``, the encoder gets the labels of the only regime. ``probes`` may include
+    `PROBABILITIES`. ``regimes`` are "all", "few" or "targets". ``labels`` are experiments and
+    settings.
     """
 
     table: str
@@ -69,7 +76,8 @@ class Piece(NamedTuple):
         if self.arm in FAMILY:
             params = {k: v for k, v in self.params.items() if k not in LENGTH}
             encoder = make_encoder(self.arm, 0, **params)
-            what["encoder"] = repr(sorted(encoder.get_params().items()))
+            settings = encoder.get_params().items()
+            what["encoder"] = repr(sorted(item for item in settings if item[0] not in OF_LABELS))
             if encoder.max_iter == "auto" and "n_updates" not in self.params:
                 what["auto"] = limits(self.params.get("updates"))
         if self.regimes == ("targets",):
@@ -130,6 +138,10 @@ def experiments(tables):
     plan["time"] = Experiment("time", arms, tables, ALL_ROWS, regimes=("all",), **one)
     arms = {("cMIM", f"{n:,}"): {"updates": n} for n in LENGTHS}
     plan["length"] = Experiment("length", arms, tables, 8000, **one)
+    length = {"n_updates": 1500}
+    arms = {("cMIM", "0"): length, ("cMIM", "10"): length | {"label_weight": 10.0}}
+    one["probes"] += PROBABILITIES
+    plan["labels"] = Experiment("labels", arms | plain("raw", *TREES), tables, 8000, **one)
     return plan
 
 
@@ -144,8 +156,11 @@ def pieces(plan, seeds, names=None):
             for (arm, setting), params in experiment.arms.items():
                 # A parameter at its default gives the piece of the default.
                 params = {k: v for k, v in params.items() if v != defaults.get(k)}
-                for table in experiment.tables:
-                    piece = Piece(table, seed, arm, params, *experiment[3:])
+                fits = [experiment.regimes]
+                if "label_weight" in params:  # features depend on the labels
+                    fits = [(regime,) for regime in experiment.regimes]
+                for table, regimes in product(experiment.tables, fits):
+                    piece = Piece(table, seed, arm, params, *experiment[3:6], regimes)
                     piece = found.get(piece.key, piece)
                     labels = dict.fromkeys([*piece.labels, (experiment.section, setting)])
                     found[piece.key] = piece._replace(labels=tuple(labels))

@@ -19,6 +19,7 @@ from benchmarks.tools import markdown, number, significant
 
 HERE = Path(__file__).parent
 REGIMES = {"all": "all labels", "few": "few labels"}
+LABEL_SCORES = {"linear": "Score", "log_loss": "Log-loss", "calibration": "Calibration error"}
 FAMILY = (*compare.GRID, "InfoNCE", "VICReg", "BarlowTwins", "untrained")
 FIRST = ("cMIM", "untrained", "raw", *compare.TREES)
 INTRODUCTION = f"""\
@@ -259,6 +260,57 @@ def family(page, rows):
     yield from contrast_table(full, "arm", FAMILY)
 
 
+def labels(page, rows):
+    """Features learned with labels and without, raw columns and trees."""
+    ours, plain = "cMIM with labels", "cMIM"
+    with_labels = (rows["arm"] == "cMIM") & (rows["setting"] != "0")
+    rows = rows.assign(arm=rows["arm"].mask(with_labels, ours))
+    yield (
+        "Encoders learn with `label_weight` 10 or 0, in 1,500 updates. Log-loss and calibration "
+        "error are those of tables with classes; less is better. Below 300 labels an encoder does "
+        "not use them, so the features are those without labels, and are not fitted again."
+    )
+    for regime, label in REGIMES.items():
+        part, summaries = select(rows, regime=regime), {}
+        for probe, name in LABEL_SCORES.items():
+            frame = ordered(wide(select(part, probe=probe)), (ours, *FIRST))
+            if frame.empty:
+                continue
+            yield f"### {name} with {label}"
+            yield score_table(frame)
+            sign = 1 if probe == "linear" else -1
+            compared = compare.against_others(sign * frame, ours)
+            summaries |= {(f"{name},", key): c for key, c in compared.items()}
+        if not summaries:
+            continue
+        yield f"Gains with {label}; those of log-loss and calibration error are decreases:"
+        yield gain_table(summaries)
+        frame = wide(select(part, probe="linear"))
+        for arm in (ours, plain):
+            ways = compare.way(frame, arm)
+            best = (ways[arm] > ways["raw"]) & (ways[arm] > ways["trees"])
+            known = ways["way"].dropna()
+            yield (
+                f"{arm}: above raw columns and trees on {best.sum()} of {len(ways)} tables; way "
+                f"to trees {number(known.mean())} ({len(known)} tables)."
+            )
+
+
+def gain_table(comparisons):
+    """Table of `Paired` by label, without the scores."""
+    return rows_table(
+        {
+            label: {
+                "gain": difference(c),
+                "wins-losses": f"{c.wins}-{c.losses}",
+                "rests on": basis(c),
+                "verdict": c.verdict,
+            }
+            for label, c in comparisons.items()
+        }
+    )
+
+
 def batch(page, rows):
     """Scores by batch size."""
     yield (
@@ -352,6 +404,7 @@ def ablation(page, rows, experiment):
 SECTIONS = {
     "rivals": ("Rivals", rivals),
     "targets": ("Several targets", targets),
+    "labels": ("Labels in training", labels),
     "family": ("Family: AE, VAE, MIM, each with and without contrast", family),
     "batch": ("Batch size", batch),
     "length": ("Length of a default fit", length),

@@ -36,7 +36,7 @@ VALUES = [
     *("embedding", "probe", "regime", "score", "n_labels", "n_features", "n_rows"),
     *(*COSTS, "loss", "contrast", "threads"),
 ]
-QUICK = ("rivals", "family", "temperature", "batch", "targets", "time")
+QUICK = ("rivals", "family", "temperature", "batch", "targets", "time", "labels")
 
 
 def main(arguments=None):

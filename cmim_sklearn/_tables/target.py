@@ -162,7 +162,7 @@ def _check_some(labels, name):
     if not len(labels):
         raise ValueError(
             f"{name} has no labelled row: all values are missing or {UNLABELLED}. Pass labels for "
-            "some rows, or set label_weight=0."
+            "some rows, or set label_weight=0 in an encoder."
         )
 
 
@@ -175,6 +175,8 @@ def _present(y, name):
         raise TypeError(
             f"{name} must be a dense array; got a sparse one. Pass y.toarray().ravel()."
         )
+    if not hasattr(y, "__len__") and hasattr(y, "__array__"):
+        y = np.asarray(y)
     if isinstance(y, str | bytes | dict) or not hasattr(y, "__len__"):
         raise TypeError(f"{name} must be a list, an array or a column; got {shown(y)}.")
     native = nw.from_native(y, allow_series=True, pass_through=True)

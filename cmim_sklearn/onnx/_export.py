@@ -68,24 +68,37 @@ def export(encoder, output="embedding"):
             "'decode'."
         )
     parts = fitted_parts(encoder)
-    tensors = _table_tensors(parts.table)
-    names = [name for name, _, _ in tensors]
-    prefix = "_"  # of all other tensors: not the beginning of a column's name
-    while any(name.startswith(prefix) for name in names):
-        prefix += "_"
-    features = prefix + "embedding" if "embedding" in names else "embedding"
-    graph = Graph(prefix)
+    graph, tensors = begin_graph(parts.table)
+    features = free_name(graph, tensors, "embedding")
     row = graph.value_info(features, np.float32, len(parts.centre))
     if output == "decode":
         return graph.model([row], _add_cells(graph, parts, features, tensors))
-    columns = [
-        graph.value_info(name, object if kind == CATEGORY else np.float64, width)
-        for name, kind, width in tensors
-    ]
+    return graph.model(add_columns(graph, parts, tensors, features), [row])
+
+
+def begin_graph(table):
+    """Empty graph, and name, type and width of each tensor that holds a part of a table."""
+    tensors = _table_tensors(table)
+    prefix = "_"  # of all other tensors: not the beginning of a column's name
+    while any(name.startswith(prefix) for name, _, _ in tensors):
+        prefix += "_"
+    return Graph(prefix), tensors
+
+
+def free_name(graph, tensors, name):
+    """Name of an output; it begins with the graph's prefix if a column has that name."""
+    return graph.prefix + name if name in [column for column, _, _ in tensors] else name
+
+
+def add_columns(graph, parts, tensors, features):
+    """Add the features of a table's tensors, and return the descriptions of these inputs."""
     numbers = [name for name, kind, _ in tensors if kind != CATEGORY]
     strings = [name for name, kind, _ in tensors if kind == CATEGORY]
     add_embedding(graph, parts, graph.concat(numbers), strings, features)
-    return graph.model(columns, [row])
+    return [
+        graph.value_info(name, object if kind == CATEGORY else np.float64, width)
+        for name, kind, width in tensors
+    ]
 
 
 def _table_tensors(table):

@@ -71,8 +71,9 @@ class Graph:
         return self.add("Gather", values, np.asarray(positions), axis=1)
 
     def value_info(self, name, dtype, width):
-        """Description of an input or an output (n, width) of the graph."""
-        return self.onnx.helper.make_tensor_value_info(name, self._type(dtype), ["n", width])
+        """Description of an input or an output (n, width) of the graph, or (n,) without width."""
+        shape = ["n"] if width is None else ["n", width]
+        return self.onnx.helper.make_tensor_value_info(name, self._type(dtype), shape)
 
     def _type(self, dtype):
         return self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

@@ -1,20 +1,23 @@
-"""Converters of the encoders for skl2onnx pipelines."""
+"""Converters of encoders, classifier and regressor for skl2onnx pipelines."""
 
 import numpy as np
 
 from cmim_sklearn._encoders.base.fitted import fitted_parts
 from cmim_sklearn._encoders.base.parameters import ENCODERS
+from cmim_sklearn._encoders.predictor import PREDICTORS
 from cmim_sklearn._tables.read import CATEGORY
 from cmim_sklearn.onnx._columns import tensor_types
 from cmim_sklearn.onnx._export import add_embedding
 from cmim_sklearn.onnx._graph import OPSETS, Graph, install_hint
+from cmim_sklearn.onnx._predictors import add_prediction, output_types
 
 
 def register():
-    """Register the encoders with skl2onnx, so that it converts them alone or in pipelines.
+    """Register the estimators with skl2onnx, so that it converts them alone or in pipelines.
 
     After this call, ``skl2onnx.to_onnx(pipeline, initial_types=...)`` accepts pipelines with
-    encoders of this package. Calling it again has no effect.
+    encoders of this package, and pipelines that end in `CMIMClassifier` or `CMIMRegressor`. These
+    have the outputs of their ``to_onnx``, without a ZipMap. Calling it again has no effect.
 
     Raises
     ------
@@ -53,6 +56,15 @@ def register():
         raise ImportError(install_hint("skl2onnx")) from error
     for cls in ENCODERS.values():
         update_registered_converter(cls, _alias(cls), _set_shape, _convert, parser=_parse)
+    for cls in PREDICTORS.values():
+        update_registered_converter(
+            cls,
+            _alias(cls),
+            _set_shape,
+            _convert_predictor,
+            parser=_parse_predictor,
+            options={"zipmap": [False]},
+        )
 
 
 def _alias(cls):
@@ -70,23 +82,61 @@ def _parse(scope, model, inputs, custom_parsers=None):
     return operator.outputs
 
 
+def _parse_predictor(scope, model, inputs, custom_parsers=None):
+    """Declare a classifier or regressor in a pipeline, with any inputs, and its outputs."""
+    from skl2onnx.common import data_types
+
+    kinds = {"i": "Int64", "f": "Double", "b": "Boolean", "O": "String"}
+    operator = scope.declare_local_operator(_alias(type(model)), model)
+    operator.inputs = inputs
+    for name, (dtype, width) in output_types(model).items():
+        dtype = np.dtype(dtype)
+        kind = "Float" if dtype == np.float32 else kinds[dtype.kind]
+        shape = [None] if width is None else [None, width]
+        variable_type = getattr(data_types, f"{kind}TensorType")(shape)
+        operator.outputs.append(scope.declare_local_variable(name, variable_type))
+    return operator.outputs
+
+
 def _set_shape(operator):
-    """Do nothing: `_parse` has set the shape."""
+    """Do nothing: the parser has set the shape."""
 
 
 def _convert(scope, operator, container):
     """Add the nodes of an encoder to skl2onnx's container."""
+    graph = _begin(scope, container)
+    features = operator.outputs[0].onnx_name
+    _add_embedding(graph, operator.raw_operator, operator.inputs, features)
+    _end(graph, container)
+
+
+def _convert_predictor(scope, operator, container):
+    """Add the nodes of a classifier or regressor to skl2onnx's container."""
+    graph, predictor = _begin(scope, container), operator.raw_operator
+    features = f"{graph.prefix}_features"
+    _add_embedding(graph, predictor.encoder_, operator.inputs, features)
+    add_prediction(graph, predictor, features, [v.onnx_name for v in operator.outputs])
+    _end(graph, container)
+
+
+def _begin(scope, container):
+    """Empty graph with names that are unique in a pipeline."""
     opset = container.target_opset_any_domain("")
     if opset < OPSETS[""]:
         raise ValueError(f"`target_opset` must be at least {OPSETS['']}; got {opset}.")
-    encoder = operator.raw_operator
-    parts = fitted_parts(encoder)
-    graph = Graph(scope.get_unique_variable_name("cmim"))
-    numbers, strings = _read_variables(graph, encoder, operator.inputs)
-    add_embedding(graph, parts, numbers, strings, operator.outputs[0].onnx_name)
+    return Graph(scope.get_unique_variable_name("cmim"))
+
+
+def _end(graph, container):
     container.nodes.extend(graph.nodes)
     container.initializers.extend(graph.constants)
     container.node_domain_version_pair_sets.update(OPSETS.items())
+
+
+def _add_embedding(graph, encoder, variables, features):
+    """Add the features of a pipeline's variables, under a name."""
+    numbers, strings = _read_variables(graph, encoder, variables)
+    add_embedding(graph, fitted_parts(encoder), numbers, strings, features)
 
 
 def _read_variables(graph, encoder, variables):

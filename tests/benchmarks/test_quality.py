@@ -24,7 +24,14 @@ from benchmarks.quality.arms import (
     reconstruction,
     with_contrast,
 )
-from benchmarks.quality.measure import PROBES, measure, n_epochs, score
+from benchmarks.quality.measure import (
+    PROBES,
+    calibration_error,
+    measure,
+    n_epochs,
+    score,
+    with_labels,
+)
 from benchmarks.quality.plan import ABLATIONS, LENGTH, TARGETS, TREES, Experiment, Piece
 from benchmarks.quality.run import context, gather, main, run
 from benchmarks.quality.tables import few_rows
@@ -121,7 +128,7 @@ def test_probes_find_a_signal_and_none_in_noise(probe, regression):
     y = angle if regression else (angle > np.pi / 2).astype(int)
     for features, low, high in ((X, 0.9, 1), (rng.randn(400, 2), -9, 0.65)):
         data = features[:300], y[:300], features[300:], y[300:]
-        assert low < score(piece(), probe, *data, regression)[0] <= high
+        assert low < score(piece(), probe, *data, regression)[0][probe] <= high
 
 
 def test_features_of_rivals_count_at_the_better_of_two_scales():
@@ -130,8 +137,24 @@ def test_features_of_rivals_count_at_the_better_of_two_scales():
     y = np.where(X[:, 0] > 0, "a", "b")
     X[:, 0] *= 1e-4  # too small for a penalised model without scaling
     data = "linear", X[:200], y[:200], X[200:], y[200:], False
-    assert score(piece(arm="PCA"), *data)[0] > 0.95
-    assert score(piece(arm="cMIM"), *data)[0] < 0.7
+    assert score(piece(arm="PCA"), *data)[0]["linear"] > 0.95
+    assert score(piece(arm="cMIM"), *data)[0]["linear"] < 0.7
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    p = np.array([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 10)
+    is_right = np.array([True] * 8 + [False] * 2 + [True] * 5 + [False] * 5)
+    assert_allclose(calibration_error(p, is_right), 0.1)
+    assert_allclose(calibration_error(p, np.repeat([0.9, 0.6], 10)), 0, atol=1e-12)
+
+
+def test_labels_of_the_regime_reach_the_encoder():
+    one, y = piece(params={"label_weight": 10.0}), np.arange(200) % 2 * 1.5
+    assert with_labels(one, y) is y
+    few = with_labels(one._replace(regimes=("few",)), y)
+    assert np.isfinite(few).sum() == 60
+    named = with_labels(one._replace(regimes=("few",)), y.astype(str))
+    assert sum(isinstance(label, str) for label in named) == 60
 
 
 def test_few_labels_have_two_of_every_class():
@@ -343,7 +366,7 @@ def test_the_quick_run_ends_in_a_report(data_dir, tmp_path):
     results = pd.read_parquet(tmp_path / "quick" / "results.parquet")
     assert results["score"].notna().all()
     assert set(results["table"]) == {"titanic", "wine"}
-    sections = {"rivals", "family", "temperature", "batch", "targets", "time"}
+    sections = {"rivals", "family", "temperature", "batch", "targets", "time", "labels"}
     assert set(results["experiment"]) == sections
     report = (tmp_path / "quick" / "RESULTS.md").read_text()
     assert report.count("\n## ") == len(sections)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.studies import beyond_memory, generation, imputation, mutual_information
+from benchmarks.studies import beyond_memory, generation, imputation, labels, mutual_information
 from tests.helpers import make_mixed
 
 
@@ -36,6 +36,21 @@ def test_imputation(data_dir, tmp_path):
     assert list(found.index) == list(imputation.imputers({}))
     assert found["rmse"].between(0, 2).all()
     assert found["accuracy"].between(0, 1).all()
+
+
+def test_labels(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(labels.rule, "MIN_LABELLED", labels.rule.MIN_LABELLED)
+    folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
+    labels.main(["--quick", "--tables", "mixed", *folders])
+    found = pd.read_csv(tmp_path / "labels.csv").set_index("arm")
+    assert list(found.index) == list(labels.ARMS)
+    assert (found["epochs"] == 0).all()  # fewer than 300 labels
+    assert found["score"].nunique() == 1
+    assert found.loc["with", "log_likelihood"] == found.loc["without", "log_likelihood"]
+    labels.main(["--quick", "--tables", "mixed", "--counts", "160", *folders])
+    found = pd.read_csv(tmp_path / "labels.csv").set_index("arm")
+    assert found.loc["without", "epochs"] == 0 < found.loc["with", "epochs"]
+    assert (found["labels"] == 160).all()
 
 
 def test_imputers_of_matrices_keep_observed_cells():

@@ -1,11 +1,11 @@
-"""scikit-learn's estimator checks, for every encoder and for variants of two of them."""
+"""scikit-learn's estimator checks, for every encoder, variants of two, classifier and regressor."""
 
 import functools
 
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from cmim_sklearn import CMIMEncoder, VAEEncoder
+from cmim_sklearn import CMIMClassifier, CMIMEncoder, CMIMRegressor, VAEEncoder
 from tests.helpers import ENCODERS, small_encoder
 
 pytestmark = pytest.mark.usefixtures("short_calibration")
@@ -25,6 +25,7 @@ VARIANTS = {
     "linear": CMIMEncoder(**QUICK | {"hidden_layer_sizes": ()}),
     "mmd": VAEEncoder(**QUICK, beta=0.0, mmd_weight=10.0, latent_prior="mixture"),
 }
+PREDICTORS = {"classifier": CMIMClassifier(**QUICK), "regressor": CMIMRegressor(**QUICK)}
 CHANGEABLE = {
     "check_estimators_dtypes", "check_fit2d_1feature", "check_fit_idempotent",
     "check_methods_subset_invariance", "check_transformer_general",
@@ -44,6 +45,11 @@ def checks_of(estimators, quick=None):
 
 @pytest.mark.parametrize(("estimator", "check"), [*checks_of(LEARNERS)])
 def test_encoders_pass_every_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(("estimator", "check"), [*checks_of(PREDICTORS)])
+def test_classifier_and_regressor_pass_every_check(estimator, check):
     check(estimator)
 
 

@@ -42,6 +42,7 @@ ONLY_THERE = {
 
 LATE = {
     ("_encoders/base/fitted", "onnx"),
+    ("_encoders/predictor", "onnx"),
 }
 """Imports from a higher floor, within a function."""
 

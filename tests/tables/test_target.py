@@ -15,9 +15,18 @@ from tests.helpers import objects
 
 NAN = np.nan
 
+
+class Wrapped:
+    """Object that numpy converts, and that has no length."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([3, 1], dtype)
+
+
 CLASSES = [
     ([0, 2, 0], [0, 2], [0, 1, 0]),
     ([3, None, 1], [1, 3], [1, NAN, 0]),
+    (Wrapped(), [1, 3], [1, 0]),
     ([3, NAN, 1], [1, 3], [1, NAN, 0]),
     (np.array([3.0, NAN, 1.0]), [1.0, 3.0], [1, NAN, 0]),
     (np.array([2, -1, 0, 1], np.int8), [0, 1, 2], [2, NAN, 0, 1]),

@@ -65,6 +65,24 @@ def read_rows(encoder, X, min_rows=1):
     return encoder._read(X, reset=False, min_rows=min_rows)
 
 
+def to_bytes(encoder):
+    """Content of the file that `save` of an encoder writes."""
+    return encoder._to_bytes()
+
+
+def custom_networks(encoder):
+    """Callables that made the networks of an encoder, by parameter; None for the library's."""
+    return encoder._custom_networks()
+
+
+def from_bytes(cls, data, device, networks):
+    """Encoder of a class from the content of its file; raises if it is not valid.
+
+    `networks` are its `custom_networks`.
+    """
+    return cls._from_bytes(data, device, networks)
+
+
 class FittedEncoder:
     """State of a fitted encoder.
 
@@ -163,6 +181,14 @@ class FittedEncoder:
         --------
         load : Read the file.
         """
+        data = self._to_bytes()
+        with reading(path):  # a file that could not be loaded is not written
+            self._from_bytes(data, self.device, self._custom_networks())
+        clear_parts(path)
+        write_bytes(path, data)
+
+    def _to_bytes(self):
+        """Content of the file of an encoder; warns of values that it lacks."""
         persistence.check_class(type(self), "save")
         check_is_fitted(self, "_net")
         networks = self._custom_networks()
@@ -175,11 +201,7 @@ class FittedEncoder:
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )
-        data = persistence.to_bytes(type(self), state)
-        with reading(path):  # a file that could not be loaded is not written
-            self._from_bytes(data, self.device, networks)
-        clear_parts(path)
-        write_bytes(path, data)
+        return persistence.to_bytes(type(self), state)
 
     @classmethod
     @isolation.isolated

@@ -33,7 +33,7 @@ isolated = partial(isolation.isolated, n_threads=_n_threads)
 """Decorator of a method of an encoder; it may use the threads that `net_params` ask for."""
 
 
-class _Hidden:
+class Hidden:
     """Descriptor that hides an inherited attribute, as if it did not exist."""
 
     def __get__(self, instance, owner):
@@ -66,7 +66,7 @@ def shared_parameters(cls):
     parameters = [signature.parameters[name] for name in order]
     cls.__init__.__signature__ = signature.replace(parameters=parameters)
     # dask and others copy and compare dataclasses by their fields; a fitted encoder has more state.
-    cls.__dataclass_fields__ = _Hidden()
+    cls.__dataclass_fields__ = Hidden()
     ENCODERS[cls.__name__] = cls
     return cls
 
