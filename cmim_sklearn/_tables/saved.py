@@ -11,6 +11,7 @@ from numbers import Integral, Number, Real
 
 import numpy as np
 
+from cmim_sklearn._likelihoods.clock import UNITS
 from cmim_sklearn._tables.dtypes import (
     NAMES,
     RANGE,
@@ -24,11 +25,14 @@ from cmim_sklearn._tables.dtypes import (
     number_bounds,
     scale_of,
     sparse_fill,
+    without_arrow,
 )
+from cmim_sklearn._tables.moments import DATETIME, MOMENTS, TIME, ZONED, form_of
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, MAX_SIZE, NUMBER
 from cmim_sklearn._tables.wide import MAX_SCALE, decimals_of
 from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn._utils.messages import shown
+from cmim_sklearn._utils.zones import zone_of
 
 
 def check_layout(layout):
@@ -122,6 +126,7 @@ def check_columns(table):
             if (
                 not _fits(description, kind, levels)
                 or (kind == CATEGORY and likelihood.takes != CATEGORY)
+                or not _can_hold_dates(description, kind, likelihood, c)
                 or (kind != NUMBER and origin is not None)
                 or (likelihood.n_seen[c] == 0 and not _can_be_missing(table.layout, description))
                 or not (kind != NUMBER or _can_hold_numbers(description, held, likelihood, origin))
@@ -170,6 +175,31 @@ def _can_hold_numbers(description, levels, likelihood, origin):
     return all(decimals_of([v]) <= scale for v in levels)
 
 
+def _can_hold_dates(description, kind, likelihood, column):
+    """Whether a dtype can store the dates of a column; True for columns of other types."""
+    if kind not in MOMENTS and likelihood.takes not in MOMENTS:
+        return True
+    form, clock = form_of(description), likelihood.takes == kind and likelihood.clocks[column]
+    if not clock or form is None or (clock.dtype, clock.zone) != (form.dtype, form.zone):
+        return False
+    ends = np.array([clock.low, clock.high]).astype(f"{form.dtype.kind}8[s]")
+    if form.holds == TIME:
+        low, high = _A_DAY
+    elif form.type == DATETIME and is_object(description):
+        low, high = _YEARS_OF_PYTHON
+    elif without_arrow(description)["dtype"] in ("Date", "date32[day]"):
+        low, high = _DAYS_OF_32_BITS
+    else:
+        return True
+    return bool(low <= ends[0] and ends[1] <= high)
+
+
+_A_DAY = np.array([0, 86_399], "M8[s]")
+_YEARS_OF_PYTHON = np.array(["0001-01-02", "9999-12-30T23:59:59"], "M8[s]")
+"""Dates that Python can hold in all time zones."""
+_DAYS_OF_32_BITS = np.array([-(2**31) + 1, 2**31 - 1], "M8[D]").astype("M8[s]")
+
+
 def _can_be_missing(layout, description):
     """Whether a dtype can store missing values."""
     name, dtype = description["dtype"], as_numpy(description)
@@ -182,6 +212,9 @@ def _type_of(description):
     dtype = as_numpy(description)
     if description["dtype"] in _OBJECTS or description["dtype"].lower() == "null":
         return None
+    form = form_of(description)
+    if form is not None:
+        return form.type
     if dtype is not None:
         return BOOLEAN if dtype.kind == "b" else NUMBER
     is_number = "precision" in description or description["dtype"] in ("Int128", "UInt128")
@@ -245,7 +278,8 @@ def _is_known(library, description):
         scale = description.get("scale")
         is_decimal = keys == {"scale"} and type(scale) is int and 0 <= scale <= MAX_SCALE
         is_float = keys == {"of"} and description["of"] == "float"
-        return (is_decimal or is_float) and _is_known(library, {"dtype": name})
+        is_date = keys == {"of", "unit", "zone"} and _is_date(description)
+        return (is_decimal or is_float or is_date) and _is_known(library, {"dtype": name})
     for pattern, (known, is_sound) in _DTYPES[library].items():
         if re.fullmatch(pattern, name) and keys == known:
             return is_sound(description)
@@ -301,6 +335,20 @@ def _is_decimal(description):
     return (0 if name in ("Decimal", "decimal128") else -most) <= scale <= precision
 
 
+def _is_date(description):
+    """Whether a dtype of dates or durations, with unit and time zone if it has any, can be read."""
+    unit, zone = description.get("unit", "ns"), description.get("zone")
+    if unit not in UNITS or not (zone is None or type(zone) is str):
+        return False
+    form = form_of(description)
+    if form is None or (zone is not None and form.holds != ZONED):
+        return False
+    try:
+        return zone is None or zone_of(zone) is not None
+    except ValueError:
+        return False
+
+
 def _is_plain(description):
     return True
 
@@ -312,14 +360,18 @@ _MAX_PRECISION = {
 _INTEGER = r"u?int(8|16|32|64)"
 _INDEX = rf"bool|boolean|object|string|(?i:{_INTEGER})|[fF]loat(32|64)"
 """Dtypes that an index of pandas can have."""
+_UNIT = r"(s|ms|us|ns)"
 _ARROW_INDEX = rf"{_INTEGER}|float|double|bool|string|large_string"
 _DTYPES = {
     "numpy": {
         r"[<>|][biuf]\d{1,2}": (set(), _is_numeric),
+        rf"[<>][Mm]8\[\d{{0,4}}([YMWDhm]|{_UNIT})\]": (set(), _is_date),
         r"\|O|[<>]U\d{1,6}|StringDType": (set(), _is_plain),
     },
     "pandas": {
         rf"bool|{_INTEGER}|float(16|32|64|96|128)|[<>][iuf]\d{{1,2}}": (set(), _is_numeric),
+        rf"datetime64\[{_UNIT}\]": ({"zone"}, _is_date),
+        rf"timedelta64\[{_UNIT}\]": (set(), _is_date),
         r"object|boolean|U?Int(8|16|32|64)|Float(32|64)": (set(), _is_plain),
         r"Sparse\[(bool, (True|False)|object, nan)\]": (set(), _is_plain),
         r"Sparse\[float(32|64), (nan|-?\d+(\.\d+)?(e[-+]?\d+)?)\]": (set(), _is_plain),
@@ -329,15 +381,20 @@ _DTYPES = {
         "arrow": ({"of"}, lambda description: _is_known("pyarrow", description["of"])),
     },
     "polars": {
-        r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|String|Categorical|Null": (
+        r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|String|Categorical|Null|Date|Time": (
             set(),
             _is_plain,
         ),
         "Enum": ({"categories"}, _is_enum),
+        "Datetime": ({"unit", "zone"}, _is_date),
+        "Duration": ({"unit"}, _is_date),
         "Decimal": ({"precision", "scale"}, _is_decimal),
     },
     "pyarrow": {
         rf"{_ARROW_INDEX}|halffloat|null|string_view": (set(), _is_plain),
+        rf"timestamp\[{_UNIT}\]": ({"zone"}, _is_date),
+        rf"date32\[day\]|date64\[ms\]|duration\[{_UNIT}\]": (set(), _is_date),
+        r"time32\[m?s\]|time64\[[un]s\]": (set(), _is_date),
         "dictionary": ({"index", "of", "ordered"}, _is_dictionary),
         r"decimal(32|64|128|256)": ({"precision", "scale"}, _is_decimal),
     },

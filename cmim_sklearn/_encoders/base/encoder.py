@@ -171,7 +171,7 @@ class _LatentEncoder(
             If a parameter is out of range, X has fewer than two rows or no column, or a column
             holds infinity, numbers above 1e305 or complex numbers.
         TypeError
-            If a column holds dates, times or nested values.
+            If a column holds periods, intervals or nested values, or mixes dates with others.
         FloatingPointError
             If the loss is not finite, even after the learning rate was halved three times. The
             message names the column that probably caused it.

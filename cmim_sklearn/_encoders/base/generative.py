@@ -203,7 +203,8 @@ class _GenerativeEncoder(_LatentEncoder):
         conditions : dict or table, default=None
             Values to hold fixed. A dict has one value for each column, by name (by position if an
             array was fitted), such as ``{"sex": "Female", "age": 40}``. A table may have any of
-            the columns; its missing values are not conditions. Codes are resampled by the
+            the columns; its missing values are not conditions. Dates may be strings in ISO form;
+            without a time zone they are in that of the column. Codes are resampled by the
             likelihood of the fixed cells (importance resampling), and give the other columns.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
@@ -307,7 +308,8 @@ class _GenerativeEncoder(_LatentEncoder):
         Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
         probability, other numbers the density in their raw unit. A value that many rows share, such
         as 0 in a column of mostly zeros, contributes its probability. Missing cells are
-        integrated out. A level not seen in fit has probability 1 / (n + K + 1), after n rows and K
+        integrated out. Dates and durations contribute the probability of their step, such as a
+        day, the longest on which all training values lie. A level not seen in fit has probability 1 / (n + K + 1), after n rows and K
         levels.
 
         Parameters
