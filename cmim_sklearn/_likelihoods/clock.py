@@ -157,7 +157,7 @@ class Clock:
         return out
 
     def _snap(self, counts, values):
-        """Make counts of values whole where the start of a day, such as midnight, does not exist."""
+        """Make counts of values whole on days without a midnight, which start later."""
         rows = np.flatnonzero(counts % 1 > 0)
         whole = np.floor(counts[rows])
         is_start = self.absolute(whole) == values[rows]

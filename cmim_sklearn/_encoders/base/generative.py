@@ -309,8 +309,8 @@ class _GenerativeEncoder(_LatentEncoder):
         probability, other numbers the density in their raw unit. A value that many rows share, such
         as 0 in a column of mostly zeros, contributes its probability. Missing cells are
         integrated out. Dates and durations contribute the probability of their step, such as a
-        day, the longest on which all training values lie. A level not seen in fit has probability 1 / (n + K + 1), after n rows and K
-        levels.
+        day, the longest on which all training values lie. A level not seen in fit has probability
+        1 / (n + K + 1), after n rows and K levels.
 
         Parameters
         ----------

@@ -167,7 +167,7 @@ SHARED = {
         '{"quantile", "standard"} or None',
         """Scaling of numeric columns. "quantile": monotone map to normal scores; "standard":
         subtract the mean and divide by the standard deviation; None: no scaling. Dates and
-        durations are scaled as whole numbers of a step, such as a day, and standardised for None.""",
+        durations are scaled as whole numbers of a step, such as a day; None standardises them.""",
         [StrOptions({name for name in SCALINGS if name}), None],
     ),
     "max_categories": Parameter(
