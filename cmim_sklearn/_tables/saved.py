@@ -182,7 +182,8 @@ def _can_hold_dates(description, kind, likelihood, column):
     form, clock = form_of(description), likelihood.takes == kind and likelihood.clocks[column]
     if not clock or form is None or (clock.dtype, clock.zone) != (form.dtype, form.zone):
         return False
-    ends = np.array([clock.low, clock.high]).astype(f"{form.dtype.kind}8[s]")
+    ends = np.array([clock.low, clock.high])
+    ends = np.concatenate([ends, clock.local(ends)]).astype(f"{form.dtype.kind}8[s]")
     if form.holds == TIME:
         low, high = _A_DAY
     elif form.type == DATETIME and is_object(description):
@@ -191,12 +192,11 @@ def _can_hold_dates(description, kind, likelihood, column):
         low, high = _DAYS_OF_32_BITS
     else:
         return True
-    return bool(low <= ends[0] and ends[1] <= high)
+    return bool(low <= ends.min() and ends.max() <= high)
 
 
 _A_DAY = np.array([0, 86_399], "M8[s]")
-_YEARS_OF_PYTHON = np.array(["0001-01-02", "9999-12-30T23:59:59"], "M8[s]")
-"""Dates that Python can hold in all time zones."""
+_YEARS_OF_PYTHON = np.array(["0001-01-01T00:00:00", "9999-12-31T23:59:59"], "M8[s]")
 _DAYS_OF_32_BITS = np.array([-(2**31) + 1, 2**31 - 1], "M8[D]").astype("M8[s]")
 
 
