@@ -86,7 +86,7 @@ _HOLDS = {"m": LENGTH, "timedelta": LENGTH, "duration": LENGTH, "time32": TIME, 
 def _form(holds, unit, zone=None):
     kind = DURATION if holds == LENGTH else DATETIME
     dtype = np.dtype(f"{'timedelta' if holds == LENGTH else 'datetime'}64[{unit}]")
-    return Form(kind, dtype, zone, ZONED if zone else holds)
+    return Form(kind, dtype, zone, ZONED if zone and holds == DATE else holds)
 
 
 def plain_description(library, form):
