@@ -349,6 +349,10 @@ def _is_date(description):
         return False
 
 
+def _is_polars_date(description):
+    return description["unit"] in ("ms", "us", "ns") and _is_date(description)
+
+
 def _is_plain(description):
     return True
 
@@ -386,8 +390,8 @@ _DTYPES = {
             _is_plain,
         ),
         "Enum": ({"categories"}, _is_enum),
-        "Datetime": ({"unit", "zone"}, _is_date),
-        "Duration": ({"unit"}, _is_date),
+        "Datetime": ({"unit", "zone"}, _is_polars_date),
+        "Duration": ({"unit"}, _is_polars_date),
         "Decimal": ({"precision", "scale"}, _is_decimal),
     },
     "pyarrow": {
