@@ -7,8 +7,10 @@ The raw columns of `Likelihood` are ``datetime64`` or ``timedelta64`` here.
 import warnings
 
 import numpy as np
+import torch
 
 from cmim_sklearn._likelihoods.clock import Clock, ClockSummary
+from cmim_sklearn._likelihoods.cycles import Cycles, choose_parts
 from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.scaling import SCALINGS
 from cmim_sklearn._utils.stacklevel import user_stacklevel
@@ -21,18 +23,23 @@ class Dates(Gaussian):
     ----------
     clocks : list of C dicts
         Arguments of each column's `Clock`.
+    parts : list of C lists of str
+        Cyclic parts of each column that the encoder receives, see `Cycles`.
     maps, low, high, decimals, n_seen
         As in `Gaussian`, of the counts.
     """
 
     takes = "datetime"
+    is_cyclic = True
 
-    def __init__(self, clocks, maps, low, high, decimals, n_seen):
+    def __init__(self, clocks, parts, maps, low, high, decimals, n_seen):
         super().__init__(maps, low, high, decimals, n_seen)
         self.clocks = [Clock(**parts) for parts in clocks]
         is_sound = len(self.clocks) == self.n_columns and all(d == 0 for d in self.decimals)
         if not is_sound:
             raise ValueError("each column of dates must have a clock and whole counts.")
+        self.cycles = Cycles(self.clocks, self.maps, parts)
+        self.n_inputs += self.cycles.n_inputs
 
     @classmethod
     def fit(
@@ -55,14 +62,28 @@ class Dates(Gaussian):
                 clock = clock.keeping(column)
                 _warn_of_merged(column, name, clock)
             counts = clock.relative(column)
-            clocks.append(clock.state())
-            maps.append(scaling(counts[~np.isnan(counts)]).state())
+            clocks.append(clock)
+            maps.append(scaling(counts[~np.isnan(counts)]))
             high.append(float(clock.last) if summary.n_seen else np.nan)
         low = np.where(np.isnan(high), np.nan, 0.0)
-        return cls(clocks, maps, low, high, [0] * len(maps), [s.n_seen for s in summaries])
+        fitted = [m.state() for m in maps]
+        states = [clock.state() for clock in clocks]
+        parts = choose_parts(clocks, maps, columns) if cls.is_cyclic else [[] for _ in clocks]
+        n_seen = [summary.n_seen for summary in summaries]
+        return cls(states, parts, fitted, low, high, [0] * len(maps), n_seen)
 
     def state(self):
-        return {"clocks": [clock.state() for clock in self.clocks]} | super().state()
+        clocks = [clock.state() for clock in self.clocks]
+        return {"clocks": clocks, "parts": self.cycles.parts} | super().state()
+
+    def structure(self):
+        return (*super().structure(), self.cycles.structure)
+
+    def inputs(self, x, observed):
+        """Standardised counts, then sine and cosine of the cyclic parts; zeros where unobserved."""
+        values = super().inputs(x, observed)
+        cycles = torch.where(self.cycles.of_cells(observed), self.cycles(values), 0.0)
+        return torch.cat([values, cycles], 1)
 
     def _counts(self, columns):
         pairs = zip(self.clocks, columns, strict=True)
@@ -94,6 +115,7 @@ class Durations(Dates):
     """Durations: as `Dates`, without months and time zones."""
 
     takes = "duration"
+    is_cyclic = False
 
 
 def _warn_of_merged(column, name, clock):

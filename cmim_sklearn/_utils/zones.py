@@ -5,6 +5,7 @@ Instants are numpy arrays of dtype ``datetime64`` in UTC.
 
 import datetime
 import re
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -14,6 +15,7 @@ from cmim_sklearn._utils.messages import shown
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?")
 _FIRST, _LAST = (np.datetime64(day, "s") for day in ("0002-01-01", "9998-12-31"))
 """Range of times that have an offset; others have that of its ends."""
+_SEARCHED, _WEEK = np.array(["1900", "2100"], "datetime64[s]"), np.timedelta64(7, "D")
 
 
 def zone_of(name):
@@ -93,6 +95,24 @@ def from_local(times, name):
     found, place = np.unique(times, return_inverse=True)
     offsets = _offsets(found, zone, is_local=True)
     return _plus(times, -offsets[place])
+
+
+@lru_cache
+def changes(name, low, high):
+    """Instants (m,) from low to high at which the offset of a zone changes, to the second.
+
+    Only the years 1900 to 2100 are searched; two changes within a week may be missed.
+    """
+    low, high = (time.astype("datetime64[s]").clip(*_SEARCHED) for time in (low, high))
+    weeks = np.append(np.arange(low, high, _WEEK), high)
+    offsets = to_local(weeks, name) - weeks
+    at = np.flatnonzero(np.diff(offsets))
+    before, after, offset = weeks[at], weeks[at + 1], offsets[at]
+    while len(at) and (after - before > np.timedelta64(1, "s")).any():
+        middle = before + (after - before) // 2
+        is_before = to_local(middle, name) - middle == offset
+        before, after = np.where(is_before, middle, before), np.where(is_before, after, middle)
+    return after
 
 
 def _plus(times, seconds):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmim_sklearn._utils.zones import from_local, to_local, zone_name, zone_of
+from cmim_sklearn._utils.zones import changes, from_local, to_local, zone_name, zone_of
 
 ZONES = [
     "UTC",
@@ -75,3 +75,15 @@ def test_a_midnight_that_does_not_exist_is_the_change_of_the_clock():
 def test_extreme_dates_have_the_offset_of_the_first_and_last():
     ends = np.array([-(2**55), 2**55], np.int64).astype("M8[s]")
     assert np.abs(to_local(ends, "Europe/Paris") - ends).max() < np.timedelta64(1, "D")
+
+
+def test_changes_of_a_zone_are_found_to_the_second():
+    ends = np.array(["2021-01-01", "2022-06-01"], "datetime64[us]")
+    assert changes("Europe/Paris", *ends).astype(str).tolist() == [
+        "2021-03-28T01:00:00",
+        "2021-10-31T01:00:00",
+        "2022-03-27T01:00:00",
+    ]
+    assert len(changes("Asia/Tokyo", *ends)) == len(changes("+02:00", *ends)) == 0
+    far = np.array(["0001-01-01", "9999-12-31"], "datetime64[s]")
+    assert changes("America/Sao_Paulo", *far)[0] == np.datetime64("1914-01-01T03:06:28")
