@@ -232,7 +232,7 @@ def _check_constants(table, frame):
     for block, likelihood, columns in table.raw_parts(frame):
         for c, p in enumerate(block.positions):
             constant = likelihood.constant_of(c)
-            if constant is None:
+            if constant is None or any(p == link.child for link in table.links):
                 continue
             kind = float_type(table.layout.dtype_of(p)) or np.float64
             with np.errstate(over="ignore"):
@@ -241,7 +241,7 @@ def _check_constants(table, frame):
                     if table.types[p] in MOMENTS
                     else columns[c].astype(kind) != kind(constant)
                 )
-            wrong = frame.columns[p][is_other & ~np.isnan(columns[c])]
+            wrong = frame.columns[p][is_other & ~is_missing(frame.columns[p])]
             if len(wrong):
                 if table.types[p] in MOMENTS:
                     constant, wrong = str(constant), wrong.astype(str)

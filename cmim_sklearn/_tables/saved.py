@@ -27,12 +27,13 @@ from cmim_sklearn._tables.dtypes import (
     sparse_fill,
     without_arrow,
 )
-from cmim_sklearn._tables.moments import DATETIME, MOMENTS, TIME, ZONED, form_of
+from cmim_sklearn._tables.links import check_links
+from cmim_sklearn._tables.moments import DATETIME, DURATION, MOMENTS, TIME, ZONED, form_of
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, MAX_SIZE, NUMBER
 from cmim_sklearn._tables.wide import MAX_SCALE, decimals_of
 from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn._utils.messages import shown
-from cmim_sklearn._utils.zones import zone_of
+from cmim_sklearn._utils.zones import to_local, zone_of
 
 
 def check_layout(layout):
@@ -118,6 +119,8 @@ def check_columns(table):
     unknown = set(table.origins) - set(range(len(table.types)))
     if unknown:
         raise ValueError(f"unknown columns {shown(unknown)} with an origin in the saved schema.")
+    check_links(table.links, table.types)
+    links = {link.child: link for link in table.links}
     for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
         for c, position in enumerate(block.positions):
             description, kind = table.layout.dtype_of(position), table.types[position]
@@ -126,7 +129,7 @@ def check_columns(table):
             if (
                 not _fits(description, kind, levels)
                 or (kind == CATEGORY and likelihood.takes != CATEGORY)
-                or not _can_hold_dates(description, kind, likelihood, c)
+                or not _can_hold_dates(description, kind, likelihood, c, links.get(position))
                 or (kind != NUMBER and origin is not None)
                 or (likelihood.n_seen[c] == 0 and not _can_be_missing(table.layout, description))
                 or not (kind != NUMBER or _can_hold_numbers(description, held, likelihood, origin))
@@ -175,15 +178,27 @@ def _can_hold_numbers(description, levels, likelihood, origin):
     return all(decimals_of([v]) <= scale for v in levels)
 
 
-def _can_hold_dates(description, kind, likelihood, column):
-    """Whether a dtype can store the dates of a column; True for columns of other types."""
+def _can_hold_dates(description, kind, likelihood, column, link=None):
+    """Whether a dtype can store the dates of a column; True for columns of other types.
+
+    ``link`` is given for dates that are encoded as the duration since another date.
+    """
     if kind not in MOMENTS and likelihood.takes not in MOMENTS:
         return True
-    form, clock = form_of(description), likelihood.takes == kind and likelihood.clocks[column]
-    if not clock or form is None or (clock.dtype, clock.zone) != (form.dtype, form.zone):
+    takes, form = (kind if link is None else DURATION), form_of(description)
+    if likelihood.takes != takes or form is None:
         return False
-    ends = np.array([clock.low, clock.high])
-    ends = np.concatenate([ends, clock.local(ends)]).astype(f"{form.dtype.kind}8[s]")
+    clock = likelihood.clocks[column]
+    if link is None:
+        is_sound = (clock.dtype, clock.zone) == (form.dtype, form.zone)
+        ends = np.array([clock.low, clock.high])
+    else:
+        is_unit = np.datetime_data(clock.dtype) == np.datetime_data(form.dtype)
+        is_sound = is_unit and link.zone in (None, form.zone)
+        ends = np.array([link.low, link.high]).astype(form.dtype)
+    if not is_sound:
+        return False
+    ends = np.concatenate([ends, to_local(ends, form.zone)]).astype(f"{form.dtype.kind}8[s]")
     if form.holds == TIME:
         low, high = _A_DAY
     elif form.type == DATETIME and is_object(description):

@@ -7,9 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
+from cmim_sklearn._likelihoods.clock import ClockSummary
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._tables.dtypes import Layout, is_same_name
 from cmim_sklearn._tables.kinds import HELD, choose_kinds, new_summaries, with_constants
+from cmim_sklearn._tables.links import Link, apart, find_links, together
 from cmim_sklearn._tables.moments import MOMENTS, as_moments, form_of
 from cmim_sklearn._tables.origins import Origin, find_origins
 from cmim_sklearn._tables.read import (
@@ -64,16 +66,19 @@ class Table:
         p(x | z) of all encoded columns, one block per entry of ``blocks``.
     origins : dict of int to Origin
         Origins, by position, of the columns of numbers that float64 cannot hold exactly.
+    links : list of Link
+        Columns of dates that are encoded as the duration since another date.
     positions : list of int
         Position in the raw table of each encoded column.
     """
 
-    def __init__(self, layout, types, blocks, likelihood, origins):
+    def __init__(self, layout, types, blocks, likelihood, origins, links=()):
         self.layout = layout
         self.types = types
         self.blocks = blocks
         self.likelihood = likelihood
         self.origins = origins
+        self.links = list(links)
         self.positions = [p for block in blocks for p in block.positions]
 
     @classmethod
@@ -109,17 +114,28 @@ class Table:
         if summaries is None and origins:
             pairs = zip(frame.columns, new_summaries(frame, kinds), strict=True)
             summaries = [summary.add(column) for column, summary in pairs]
+        links = find_links(frame, kinds, summaries)
+        linked = apart(frame, links, frame.layout, guess=False)
+        children = [link.child for link in links]
+        kinds = ["duration" if p in children else kind for p, kind in enumerate(kinds)]
+        if summaries is not None:
+            summaries = [
+                ClockSummary().add(linked[p]) if p in children else summary
+                for p, summary in enumerate(summaries)
+            ]
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
             if positions:
                 columns = [
-                    as_kind(frame, p, likelihood, origins, frame.layout.dtype_of(p))
+                    linked[p]
+                    if p in linked
+                    else as_kind(frame, p, likelihood, origins, frame.layout.dtype_of(p))
                     for p in positions
                 ]
                 labels = [frame.name(p) for p in positions]
                 options = {"numeric_scaling": numeric_scaling, "max_categories": max_categories}
-                options["zones"] = [frame.zone(p) for p in positions]
+                options["zones"] = [None if p in children else frame.zone(p) for p in positions]
                 if summaries is not None:
                     options["summaries"] = [
                         summaries[p]
@@ -129,7 +145,7 @@ class Table:
                     ]
                 blocks.append(Block(kind, positions))
                 parts.append(likelihood.fit(columns, labels, **options))
-        return cls(frame.layout, list(frame.types), blocks, Joint(parts), origins)
+        return cls(frame.layout, list(frame.types), blocks, Joint(parts), origins, links)
 
     def state(self):
         """Return everything learned, as JSON values and arrays, for `from_state`."""
@@ -141,6 +157,7 @@ class Table:
                 for block, part in zip(self.blocks, self.likelihood.blocks, strict=True)
             ],
             "origins": [[p, origin.state()] for p, origin in self.origins.items()],
+            "links": [list(link) for link in self.links],
         }
 
     @classmethod
@@ -149,13 +166,19 @@ class Table:
         blocks = [Block(b["kind"], b["positions"]) for b in state["blocks"]]
         parts = [LIKELIHOODS[b["kind"]](**b["fitted"]) for b in state["blocks"]]
         origins = {p: Origin(**of) for p, of in state.get("origins", [])}
-        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts), origins)
+        links = [Link(*of) for of in state.get("links", [])]
+        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts), origins, links)
 
     def raw_parts(self, frame: Frame):
         """Yield each block, its likelihood, and its raw columns as the likelihood takes them."""
+        linked = apart(frame, self.links, self.layout)
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
             columns = [
-                as_kind(frame, p, likelihood, self.origins, self.layout.dtype_of(p), self.types[p])
+                linked[p]
+                if p in linked
+                else as_kind(
+                    frame, p, likelihood, self.origins, self.layout.dtype_of(p), self.types[p]
+                )
                 for p in block.positions
             ]
             yield block, likelihood, columns
@@ -253,8 +276,20 @@ class Table:
         """Names of the columns that `encode` returns; positions if the table has no names."""
         return [column_name(self.layout.names, p) for p in self.positions]
 
-    def in_order(self, decoded):
-        """Reorder decoded columns, or None, from block order to the order of the raw table."""
+    def to_decode(self, missing):
+        """Positions of the encoded columns that give the missing cells (n_columns, n), ascending.
+
+        Linked dates are decoded together.
+        """
+        is_needed, linked = missing.any(1), [p for link in self.links for p in link[:2]]
+        is_needed[linked] = is_needed[linked].any()
+        return np.flatnonzero(is_needed[self.positions])
+
+    def in_order(self, decoded, given=None):
+        """Reorder decoded columns, or None, from block order to the order of the raw table.
+
+        ``given`` is the frame of the same rows, if some of their cells are observed.
+        """
         columns = [None] * len(self.types)
         for position, values in zip(self.positions, decoded, strict=True):
             if values is None:
@@ -268,16 +303,19 @@ class Table:
             elif self.types[position] != CATEGORY and not any(map(is_exact_object, values)):
                 values = as_numbers(values, position)
             columns[position] = values
-        return columns
+        return together(columns, self.links, self.layout, given)
 
-    def raw_columns(self, encoded, *, drawn=False):
-        """Decode cells (n, C) to raw columns (n,); `drawn` as in `Likelihood.decode`."""
+    def raw_columns(self, encoded, given=None, *, drawn=False):
+        """Decode cells (n, C) to raw columns (n,).
+
+        ``drawn`` as in `Likelihood.decode`, ``given`` as in `in_order`.
+        """
         decoded, start = [], 0
         for likelihood in self.likelihood.blocks:
             stop = start + likelihood.n_columns
             decoded += likelihood.decode(encoded[:, start:stop], drawn=drawn)
             start = stop
-        return self.in_order(decoded)
+        return self.in_order(decoded, given)
 
     def decode(self, encoded, index=None, *, drawn=False):
         """Decode cells (n, C) to a table with the library, names and dtypes seen in fit."""

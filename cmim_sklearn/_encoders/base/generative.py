@@ -240,9 +240,7 @@ class _GenerativeEncoder(_LatentEncoder):
             return self.table_.decode(drawn["x"], drawn=True)
         given = read_conditions(self.table_, conditions)
         rows = np.repeat(np.arange(given.n_rows), n_samples)
-        columns = given_cells.draw(
-            self.table_, self._row_posterior(), self.table_.measure(given), n_samples, seed
-        )
+        columns = given_cells.draw(self.table_, self._row_posterior(), given, n_samples, seed)
         is_pandas = given.index is not None and self.table_.layout.library == "pandas"
         return write(
             self.table_.layout,
@@ -294,8 +292,7 @@ class _GenerativeEncoder(_LatentEncoder):
             return fill(X, frame, table.layout, table.types, rows, columns)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         if len(rows):
-            cells = table.measure(incomplete)
-            columns = given_cells.draw(table, self._row_posterior(), cells, n_draws, seed)
+            columns = given_cells.draw(table, self._row_posterior(), incomplete, n_draws, seed)
         return [
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)
