@@ -270,7 +270,8 @@ class _GenerativeEncoder(_LatentEncoder):
             Observed cells, dtypes and index are those of X. Expected values in a column of integer
             dtype are rounded; pandas holds integers with missing values as floats, which are not
             rounded. A row without any observed cell gets the means, or a sample, of the whole
-            table. A column without any value in fit is returned unchanged.
+            table. A column without any value in fit is returned unchanged. Dates that follow others
+            in nearly all rows are imputed in this order.
 
         Notes
         -----
@@ -306,8 +307,9 @@ class _GenerativeEncoder(_LatentEncoder):
         probability, other numbers the density in their raw unit. A value that many rows share, such
         as 0 in a column of mostly zeros, contributes its probability. Missing cells are
         integrated out. Dates and durations contribute the probability of their step, such as a
-        day, the longest on which all training values lie. A level not seen in fit has probability
-        1 / (n + K + 1), after n rows and K levels.
+        day, the longest on which all training values lie; a date that follows another one, that of
+        the duration between them. A level not seen in fit has probability 1 / (n + K + 1), after n
+        rows and K levels.
 
         Parameters
         ----------
