@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cmim_sklearn._likelihoods.clock import ON_WALL_CLOCK, SIZES
+from cmim_sklearn._likelihoods.weekly import WeeklyMap
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.zones import changes
 
@@ -137,7 +138,10 @@ def _segments(clock, m):
 
     The first and last segment reach one unit beyond the map, and are continued as lines.
     """
-    ends = np.concatenate([m.below, m.above, m.forward(_changes(clock))])
+    ends = [m.below, m.above, m.forward(_changes(clock))]
+    if isinstance(m, WeeklyMap):
+        ends.append(m.breaks(clock.last))
+    ends = np.concatenate(ends)
     ends = np.unique(ends.astype(np.float32)).astype(np.float64)
     ends = np.concatenate([[ends[0] - 1], ends, [ends[-1] + 1]])
     start, width = ends[:-1], np.diff(ends)

@@ -13,6 +13,7 @@ from cmim_sklearn._likelihoods.clock import Clock, ClockSummary
 from cmim_sklearn._likelihoods.cycles import Cycles, choose_parts
 from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.scaling import SCALINGS
+from cmim_sklearn._likelihoods.weekly import WeeklyMap, has_weekdays, weekly_shares
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 
@@ -25,6 +26,8 @@ class Dates(Gaussian):
         Arguments of each column's `Clock`.
     parts : list of C lists of str
         Cyclic parts of each column that the encoder receives, see `Cycles`.
+    shares : list of C (list of 7 float or None)
+        Shares of the weekdays of each column, see `WeeklyMap`; None for equal shares.
     maps, low, high, decimals, n_seen
         As in `Gaussian`, of the counts.
     """
@@ -32,12 +35,17 @@ class Dates(Gaussian):
     takes = "datetime"
     is_cyclic = True
 
-    def __init__(self, clocks, parts, maps, low, high, decimals, n_seen):
+    def __init__(self, clocks, parts, shares, maps, low, high, decimals, n_seen):
         super().__init__(maps, low, high, decimals, n_seen)
         self.clocks = [Clock(**parts) for parts in clocks]
         is_sound = len(self.clocks) == self.n_columns and all(d == 0 for d in self.decimals)
         if not is_sound:
             raise ValueError("each column of dates must have a clock and whole counts.")
+        for c, (clock, of) in enumerate(zip(self.clocks, shares, strict=True)):
+            if of is not None and not has_weekdays(clock):
+                raise ValueError(f"weekdays may have shares in steps of a day; got {clock.step!r}.")
+            self.maps[c] = self.maps[c] if of is None else WeeklyMap(self.maps[c], of)
+        self.shares = list(shares)
         self.cycles = Cycles(self.clocks, self.maps, parts)
         self.n_inputs += self.cycles.n_inputs
 
@@ -54,7 +62,7 @@ class Dates(Gaussian):
             zones = zones or [None] * len(columns)
             pairs = zip(columns, zones, strict=True)
             summaries = [ClockSummary(zone).add(column) for column, zone in pairs]
-        clocks, maps, high = [], [], []
+        clocks, maps, shares, high = [], [], [], []
         scaling = SCALINGS[numeric_scaling or "standard"]
         for column, name, summary in zip(columns, names, summaries, strict=True):
             clock = summary.clock()
@@ -63,18 +71,29 @@ class Dates(Gaussian):
                 _warn_of_merged(column, name, clock)
             counts = clock.relative(column)
             clocks.append(clock)
-            maps.append(scaling(counts[~np.isnan(counts)]))
+            seen = counts[~np.isnan(counts)]
+            of_week = weekly_shares(clock, counts) if cls.is_cyclic else None
+            shares.append(of_week)
+            if of_week is None:
+                maps.append(scaling(seen))
+            else:
+                stretch = WeeklyMap(scaling(seen), of_week).stretch
+                maps.append(WeeklyMap(scaling(stretch(seen)), of_week))
             high.append(float(clock.last) if summary.n_seen else np.nan)
         low = np.where(np.isnan(high), np.nan, 0.0)
         fitted = [m.state() for m in maps]
         states = [clock.state() for clock in clocks]
         parts = choose_parts(clocks, maps, columns) if cls.is_cyclic else [[] for _ in clocks]
         n_seen = [summary.n_seen for summary in summaries]
-        return cls(states, parts, fitted, low, high, [0] * len(maps), n_seen)
+        return cls(states, parts, shares, fitted, low, high, [0] * len(maps), n_seen)
 
     def state(self):
         clocks = [clock.state() for clock in self.clocks]
-        return {"clocks": clocks, "parts": self.cycles.parts} | super().state()
+        return {
+            "clocks": clocks,
+            "parts": self.cycles.parts,
+            "shares": self.shares,
+        } | super().state()
 
     def structure(self):
         return (*super().structure(), self.cycles.structure)

@@ -72,3 +72,35 @@ def test_a_state_needs_a_clock_for_each_column():
         Dates(**state | {"clocks": []})
     with pytest.raises(ValueError, match="whole counts"):
         Dates(**state | {"decimals": [None]})
+
+
+@pytest.mark.parametrize("scaling", ["quantile", "standard"])
+def test_drawn_days_have_the_weekdays_of_the_data(scaling):
+    rng, shares = np.random.RandomState(0), np.array([0.2, 0.18, 0.17, 0.17, 0.16, 0.12, 0.0])
+    days = np.datetime64("2022-01-03") + rng.choice(700, 2000, p=np.tile(shares / 100, 100))
+    dates = Dates.fit([days], ["d"], numeric_scaling=scaling)
+    assert dates.cycles.parts == [["year", "week"]]
+    dates.deviation.fill_(0.2)
+    every = np.arange(days.min(), days.max() + 1)
+    cells = torch.from_numpy(dates.measure([every]))
+    params = torch.linspace(-1, 1, 41)[:, None, None]
+    p = dates.log_density(params, cells).exp().detach().numpy()[..., 0]
+    np.testing.assert_allclose(p.sum(1), 1, atol=0.01)
+    found = np.bincount((every - days.min()).astype(int) % 7, p.mean(0))
+    expected = np.bincount((days - days.min()).astype(int) % 7, minlength=7) / 2000
+    np.testing.assert_allclose(found, expected, atol=0.015)
+    drawn = dates.sample(torch.zeros(20_000, 1), torch.Generator().manual_seed(0)).detach().numpy()
+    share = np.bincount((dates.decode(drawn)[0] - days.min()).astype(int), minlength=len(every))
+    np.testing.assert_allclose(share / 20_000, p[20], atol=0.01)
+    (same,) = Dates(**dates.state()).decode(dates.encode([days]))
+    np.testing.assert_array_equal(same, days)
+
+
+def test_weekdays_have_shares_only_if_they_differ():
+    state = Dates.fit([DAYS], ["d"]).state()
+    assert state["shares"] == [None]
+    with pytest.raises(ValueError, match=r"weekly shares must be 7 floats .*; got"):
+        Dates(**state | {"shares": [[0.5, 0.5]]})
+    hours = Dates.fit([DAYS.astype("datetime64[s]") + np.arange(200) * 3600], ["d"]).state()
+    with pytest.raises(ValueError, match="in steps of a day; got 'hour'"):
+        Dates(**hours | {"shares": [[0.1] * 7]})
