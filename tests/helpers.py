@@ -17,6 +17,7 @@ from safetensors.numpy import save as write_arrays
 
 import cmim_sklearn
 from cmim_sklearn._likelihoods import LIKELIHOODS
+from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.latent_model import LatentModel, Pass
 from cmim_sklearn._models.two_view import View, Views
@@ -178,7 +179,7 @@ def forge(path, target, edit=None, *, members=None):
     return target
 
 
-MISSING = {"number": np.nan, "category": None}
+MISSING = {"number": np.nan, "category": None, "datetime": "NaT", "duration": "NaT"}
 
 
 def objects(*values):
@@ -199,6 +200,14 @@ def columns_of(kind, n=60, seed=0):
             rng.choice(objects(1, "x", False, "y", 2.5), n),
         ],
         "poisson": lambda: [rng.poisson(3, n).astype(float), rng.poisson(100, n).astype(float)],
+        "datetime": lambda: [
+            np.datetime64("2024-02-20") + rng.randint(0, 12, n),
+            np.datetime64("2020-01-01", "us") + 3600 * 10**6 * rng.randint(0, 30, n),
+        ],
+        "duration": lambda: [
+            rng.poisson(3, n).astype("timedelta64[s]"),
+            (10**12 * rng.randint(-9, 9, n)).astype("timedelta64[ns]"),
+        ],
     }[kind]()
     for column in columns:
         column[5] = MISSING[LIKELIHOODS[kind].takes]
@@ -209,7 +218,7 @@ def fitted_likelihood(kind, **options):
     """Likelihood fitted to `columns_of` its kind, and these columns."""
     columns = columns_of(kind)
     likelihood = LIKELIHOODS[kind].fit(columns, ["one", "two"], **options)
-    if kind == "gaussian":
+    if isinstance(likelihood, Gaussian):
         with torch.no_grad():
             likelihood.deviation.copy_(torch.tensor([0.5, 0.2]))
     return likelihood, columns

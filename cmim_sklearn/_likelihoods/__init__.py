@@ -6,6 +6,7 @@ serves *all* columns of its kind at once: 79 Gaussian columns are one tensor ope
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
 from cmim_sklearn._likelihoods.categorical import Categorical
+from cmim_sklearn._likelihoods.dates import Dates, Durations
 from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.poisson import Poisson
 
@@ -14,5 +15,7 @@ LIKELIHOODS = {
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "poisson": Poisson,
+    "datetime": Dates,
+    "duration": Durations,
 }
 """Classes of column kinds by their name in the parameter ``likelihoods``."""

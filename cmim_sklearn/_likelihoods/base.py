@@ -29,8 +29,9 @@ class Likelihood(nn.Module, ABC):
         Number of columns in the block, of decoder outputs (P) and of encoder inputs (W).
     n_seen : array of shape (C,)
         Number of observed training values; 0 for a column without any value in fit.
-    takes : {"number", "category"}
-        Form of raw columns: `"number"`: float64 with NaN; `"category"`: object with None.
+    takes : {"number", "category", "datetime", "duration"}
+        Form of raw columns: `"number"`: float64 with NaN; `"category"`: object with None;
+        `"datetime"`, `"duration"`: ``datetime64`` or ``timedelta64`` with NaT.
     has_indicator : bool
         Whether the encoder receives an observed-indicator for each column, in addition to `inputs`.
     has_levels : bool
@@ -66,7 +67,8 @@ class Likelihood(nn.Module, ABC):
             Summaries of all rows, if `columns` are a sample of them; computed from `columns` by
             default.
         **options : dict
-            ``numeric_scaling`` and ``max_categories``; a kind ignores options it does not use.
+            ``numeric_scaling``, ``max_categories``, and ``zones``, the names of the columns' time
+            zones or None; a kind ignores options it does not use.
         """
 
     @abstractmethod

@@ -13,17 +13,29 @@ from cmim_sklearn._tables.dtypes import (
     number_bounds,
     scale_of,
 )
+from cmim_sklearn._tables.kinds import column_position
+from cmim_sklearn._tables.moments import (
+    DATE,
+    MOMENTS,
+    ZONED,
+    as_moments,
+    form_of,
+    in_unit,
+    parse,
+)
 from cmim_sklearn._tables.read import (
     CATEGORY,
     Frame,
     as_numbers,
     as_objects,
+    column_name,
     is_missing,
     read,
     read_objects,
 )
-from cmim_sklearn._tables.schema import column_position, level_text
+from cmim_sklearn._tables.schema import level_text
 from cmim_sklearn._utils.messages import listed, number_text, shown
+from cmim_sklearn._utils.zones import from_local
 
 
 def read_conditions(table, given) -> Frame:
@@ -44,7 +56,8 @@ def read_conditions(table, given) -> Frame:
     Raises
     ------
     ValueError
-        If a column is unknown or held no value in fit, a level was not seen in fit, a column that
+        If a column is unknown or held no value in fit, a value of a column of dates is none, or one
+        that its dtype cannot hold, a level was not seen in fit, a column that
         was constant in fit is given another value, or a column of counts, or its dtype, cannot
         hold a value.
     """
@@ -52,7 +65,8 @@ def read_conditions(table, given) -> Frame:
         columns, n, index = _read_dict(table, given), 1, None
     else:
         columns, n, index = _read_table(table, given)
-    columns = [columns.get(p, np.full(n, np.nan)) for p in range(len(table.types))]
+    nothing = np.full(n, np.nan), None
+    columns = [_as_dates(table, p, *columns.get(p, nothing)) for p in range(len(table.types))]
     frame = Frame(table.layout, columns, table.types, None, index)
     _check_empty(table, frame)
     _match_levels(table, frame)
@@ -61,8 +75,26 @@ def read_conditions(table, given) -> Frame:
     return frame
 
 
+def _as_dates(table, position, values, held):
+    """Values of a column of dates in its dtype, from dates and strings; of others as they are.
+
+    `held` is the form of the values, if they are dates. A date without a time zone, as all dates of
+    numpy, is in the local time of the column's zone.
+    """
+    form, missing = form_of(table.layout.dtype_of(position)), is_missing(values)
+    if form is None or (position in table.empty and not missing.all()):
+        return values
+    name = column_name(table.layout.names, position)
+    if values.dtype == object and all(v is None or isinstance(v, str) for v in values):
+        return parse(values, form, name)
+    if held is not None and (held.holds, form.holds) == (DATE, ZONED):
+        values, held = from_local(values, form.zone), form
+    values = as_moments(values, form, name, held=held)
+    return in_unit(values, form.dtype, name, exact=True)
+
+
 def _read_dict(table, given):
-    """Columns of one row, by position."""
+    """Columns of one row, with their forms, by position."""
     columns = {}
     for key, value in given.items():
         if isinstance(value, list | tuple | set | dict) or getattr(value, "ndim", 0) > 0:
@@ -77,16 +109,19 @@ def _read_dict(table, given):
                 f"`conditions` must have one value for each column; got {shown(key)} and another "
                 "key of the same column."
             )
-        value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
-        column, *_ = read_objects([value], key)
+        if hasattr(value, "item"):  # of a scalar of numpy or torch
+            is_date = getattr(value.dtype, "kind", None) in ("M", "m")  # which may become an int
+            value = value[()] if is_date else value.item()
+        column, _, options = read_objects([value], key)
         # A level keeps its type: True and 1 may be two levels of one column.
         is_level = table.types[p] == CATEGORY and not is_missing(column)[0]
-        columns[p] = np.array([value], dtype=object) if is_level else column
+        column = np.array([value], dtype=object) if is_level else column
+        columns[p] = column, form_of({"dtype": "object"} | options)
     return columns
 
 
 def _read_table(table, given):
-    """Columns by position, number of rows and row index of a table with some of the columns."""
+    """Columns with forms by position, number of rows and row index of a table of some columns."""
     frame, n_columns = read(given), len(table.types)
     keys = frame.layout.names
     if keys is None and len(frame.columns) != n_columns:
@@ -108,7 +143,9 @@ def _read_table(table, given):
                     f"`conditions` must have one column for each of X; got {shown(keys[i])} and "
                     "another name of the same column."
                 )
-    return dict(zip(positions, frame.columns, strict=True)), frame.n_rows, frame.index
+    forms = (form_of(frame.layout.dtype_of(i)) for i in range(len(frame.columns)))
+    columns = zip(frame.columns, forms, strict=True)
+    return dict(zip(positions, columns, strict=True)), frame.n_rows, frame.index
 
 
 def _position(table, key):
@@ -159,7 +196,7 @@ def _check_numbers(table, frame):
             bounds = max(0, bounds[0] if bounds else 0), bounds[1] if bounds else np.inf
         elif not is_whole:
             bounds = number_bounds(description)
-        if table.types[p] == CATEGORY:
+        if table.types[p] == CATEGORY or table.types[p] in MOMENTS:
             continue
         for value in as_objects(values[~is_missing(values)]):
             # As Python numbers, which compare exactly.
@@ -195,13 +232,19 @@ def _check_constants(table, frame):
     for block, likelihood, columns in table.raw_parts(frame):
         for c, p in enumerate(block.positions):
             constant = likelihood.constant_of(c)
-            if constant is None:
+            if constant is None or any(p == link.child for link in table.links):
                 continue
             kind = float_type(table.layout.dtype_of(p)) or np.float64
             with np.errstate(over="ignore"):
-                is_other = columns[c].astype(kind) != kind(constant)
-            wrong = frame.columns[p][is_other & ~np.isnan(columns[c])]
+                is_other = (
+                    columns[c] != constant
+                    if table.types[p] in MOMENTS
+                    else columns[c].astype(kind) != kind(constant)
+                )
+            wrong = frame.columns[p][is_other & ~is_missing(frame.columns[p])]
             if len(wrong):
+                if table.types[p] in MOMENTS:
+                    constant, wrong = str(constant), wrong.astype(str)
                 if p in table.origins:
                     (constant,) = table.origins[p].absolute(np.array([constant]))
                 raise ValueError(

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from cmim_sklearn._utils.levels import level_of, plain_level
+from cmim_sklearn._utils.zones import zone_name, zone_of
 
 SPARSE = re.compile(r"Sparse\[(?P<of>\w+), (?P<fill>[-+.\w]+)\]")
 """Names of pandas dtypes that store only values other than a fill value."""
@@ -36,7 +37,8 @@ class Layout:
     dtypes : list of dict
         Description of the dtype of each column; for an array, it may be one that all columns share.
         That of objects names the type of numbers that are not ints: ``{"scale": 2}`` for Decimals
-        of up to two decimals, ``{"of": "float"}`` for floats.
+        of up to two decimals, ``{"of": "float"}`` for floats. That of dates also names the type,
+        unit and time zone: ``{"of": "datetime", "unit": "us", "zone": None}``.
     header : dict or None
         Type and names of the index of columns of a pandas table; None for other tables.
     """
@@ -71,7 +73,7 @@ def is_same_name(one, other):
 
 def as_numpy(description):
     """The numpy dtype of the same numbers or booleans; None for other dtypes."""
-    name = _without_arrow(description)["dtype"]
+    name = without_arrow(description)["dtype"]
     sparse = SPARSE.fullmatch(name)
     name = sparse["of"] if sparse else _NUMPY_NAMES.get(name.lower(), name)
     try:
@@ -81,7 +83,8 @@ def as_numpy(description):
     return dtype if dtype.kind in "biuf" else None
 
 
-def _without_arrow(description):
+def without_arrow(description):
+    """Description of the Arrow dtype in a dtype of pandas; others as they are."""
     return description["of"] if description["dtype"] == "arrow" else description
 
 
@@ -101,7 +104,7 @@ def number_bounds(description):
 
     Bounds are exact: ints or fractions.
     """
-    name, kind = _without_arrow(description)["dtype"].lower(), float_type(description)
+    name, kind = without_arrow(description)["dtype"].lower(), float_type(description)
     if kind in (np.float16, np.float32):
         largest = Fraction(float(np.finfo(kind).max))
     elif name.startswith("decimal"):
@@ -165,7 +168,10 @@ def _describe_pandas(dtype):
         return {"dtype": "string", "storage": dtype.storage, "missing": "nan" if is_nan else "NA"}
     if isinstance(dtype, pd.ArrowDtype):
         return {"dtype": "arrow", "of": _describe_arrow(dtype.pyarrow_dtype)}
-    return {"dtype": str(dtype)}
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return {"dtype": f"datetime64[{dtype.unit}]", "zone": zone_name(dtype.tz)}
+    name = str(dtype)
+    return {"dtype": name} | ({"zone": None} if name.startswith("datetime64") else {})
 
 
 def pandas_dtype(description):
@@ -182,6 +188,9 @@ def pandas_dtype(description):
         return pd.StringDtype(description["storage"], **options)
     if description["dtype"] == "arrow":
         return pd.ArrowDtype(arrow_type(description["of"]))
+    if description.get("zone") and not is_object(description):
+        unit = np.datetime_data(np.dtype(description["dtype"]))[0]
+        return pd.DatetimeTZDtype(unit, zone_of(description["zone"]))
     sparse = SPARSE.fullmatch(description["dtype"])
     if sparse:  # pandas reads only names with the default fill value
         return pd.SparseDtype(sparse["of"], sparse_fill(**sparse.groupdict()))
@@ -236,6 +245,10 @@ def _describe_polars(dtype):
         description["categories"] = dtype.categories.to_list()
     elif description["dtype"] == "Decimal":
         description |= {"precision": dtype.precision, "scale": dtype.scale}
+    elif description["dtype"] in ("Datetime", "Duration"):
+        description["unit"] = dtype.time_unit
+        if description["dtype"] == "Datetime":
+            description["zone"] = dtype.time_zone
     return description
 
 
@@ -257,6 +270,8 @@ def _describe_arrow(kind):
     if pa.types.is_decimal(kind):
         size = {"precision": kind.precision, "scale": kind.scale}
         return {"dtype": f"decimal{kind.bit_width}", **size}
+    if pa.types.is_timestamp(kind):
+        return {"dtype": f"timestamp[{kind.unit}]", "zone": kind.tz}
     return {"dtype": str(kind)}
 
 
@@ -270,6 +285,8 @@ def arrow_type(description):
         return pa.dictionary(index, of, description["ordered"])
     if name.startswith("decimal"):
         return getattr(pa, name)(description["precision"], description["scale"])
+    if description.get("zone"):
+        return pa.timestamp(pa.type_for_alias(name).unit, description["zone"])
     return pa.type_for_alias(name)
 
 

@@ -15,6 +15,7 @@ from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._tables.dtypes import scale_of
 from cmim_sklearn._tables.read import CATEGORY, as_numbers, as_objects
 from cmim_sklearn._tables.wide import MAX_SCALE, exact_below, is_exact_object, is_wide
+from cmim_sklearn._utils.arrays import nearest_kept
 from cmim_sklearn._utils.messages import number_text, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
@@ -120,10 +121,7 @@ class Origin:
         """Kept number at each of distances (n,) up to rounding; None where there is none."""
         if not self.kept:
             return [None] * len(distances)
-        middle = (self._distances[1:] + self._distances[:-1]) / 2
-        place = np.searchsorted(middle, distances)
-        nearest = self._distances[place]
-        is_kept = np.abs(distances - nearest) <= 2 * np.spacing(nearest)
+        place, is_kept = nearest_kept(distances, self._distances)
         return [self.kept[p] if of else None for p, of in zip(place, is_kept, strict=True)]
 
     def changed(self, values):

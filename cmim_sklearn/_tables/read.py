@@ -5,11 +5,8 @@ A table is read into a `Frame`: numpy columns and a `Layout`, from which
 pyarrow are imported only when a table of theirs is read or written.
 """
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from numbers import Number
 from os import PathLike
 from typing import Any
 
@@ -19,6 +16,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE
+from cmim_sklearn._tables import moments
 from cmim_sklearn._tables.dtypes import (
     DESCRIBERS,
     NAMES,
@@ -28,22 +26,24 @@ from cmim_sklearn._tables.dtypes import (
     is_name,
     is_object,
 )
+from cmim_sklearn._tables.moments import MOMENTS, form_of
 from cmim_sklearn._tables.native import integers, levels_and_codes, listed
-from cmim_sklearn._tables.sizes import check_exact, finite
-from cmim_sklearn._tables.wide import EXACT, decimals_of, is_wide
-from cmim_sklearn._utils.levels import twin_of
+from cmim_sklearn._tables.objects import (
+    BOOLEAN,
+    BYTES_ADVICE,
+    CATEGORY,
+    NESTED_ADVICE,
+    NUMBER,
+    as_float,
+    read_objects,
+)
+from cmim_sklearn._tables.sizes import finite
+from cmim_sklearn._tables.wide import EXACT, is_wide
 from cmim_sklearn._utils.messages import shown
 
-NUMBER, BOOLEAN, CATEGORY = "number", "boolean", "category"
 PART_CELLS, MIN_PART_ROWS = 2**20, 256
 """Cells of a long table that are read together (about 20 MB), and the minimum number of rows."""
-TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
-DATETIME_ADVICE = (
-    "Convert it to numbers first, for example with skrub's DatetimeEncoder or to days since a date."
-)
-BYTES_ADVICE = "Decode the values to strings, or drop the column."
-NESTED_ADVICE = "Split nested values into separate columns, or drop the column."
 TABLES = "a pandas, polars or pyarrow table, an array or a list of rows"
 
 
@@ -57,9 +57,10 @@ class Frame:
     columns : list of arrays of shape (n,)
         Numbers and booleans as float64 with NaN where missing, categories as object with None.
         Integers beyond 2**53 make a column of numbers object with None, too, and so do Decimals, in
-        a dtype if it has more than 15 digits. Columns may share memory with the user's table, so
-        they must not be modified.
-    types : list of {"number", "boolean", "category"}
+        a dtype if it has more than 15 digits. Dates are ``datetime64`` in UTC, and durations
+        ``timedelta64``, with NaT, see `cmim_sklearn._tables.moments`. Columns may share memory with
+        the user's table, so they must not be modified.
+    types : list of {"number", "boolean", "category", "datetime", "duration"}
         Type of each column by its dtype, or by its values if the dtype is object.
     native : object
         Table or array to pass to `sklearn.utils.validation.validate_data`.
@@ -85,6 +86,11 @@ class Frame:
         """Frame of some of the rows, without the native table and index."""
         return Frame(self.layout, [column[rows] for column in self.columns], self.types, None)
 
+    def zone(self, position):
+        """Name of the time zone of a column of dates; None without one."""
+        form = form_of(self.layout.dtype_of(position))
+        return form and form.zone
+
     def name(self, position):
         """Name of a column in messages, or its position in an array."""
         return column_name(self.layout.names, position)
@@ -101,7 +107,7 @@ def read(X, types=None, first_row=0) -> Frame:
     Parameters
     ----------
     X : table
-    types : list of {"number", "boolean", "category"}, default=None
+    types : list of {"number", "boolean", "category", "datetime", "duration"}, default=None
         Types of the columns in fit. An object column that held categories in fit is read as
         categories, even if all values of these rows are numbers.
     first_row : int, default=0
@@ -110,7 +116,7 @@ def read(X, types=None, first_row=0) -> Frame:
     Raises
     ------
     TypeError
-        If X is not a table, or a column holds dates, times, nested or binary values.
+        If X is not a table, or a column holds periods, intervals, nested or binary values.
     ValueError
         If a column holds complex, infinite or too large numbers, or X does not have two axes.
     """
@@ -138,7 +144,7 @@ def read_in_parts(X, types=None):
     Parameters
     ----------
     X : table
-    types : list of {"number", "boolean", "category"}, default=None
+    types : list of {"number", "boolean", "category", "datetime", "duration"}, default=None
         See `read`.
 
     Returns
@@ -223,8 +229,9 @@ def _read_frame(frame, known_types, first_row) -> Frame:
 
 def _read_series(series, description, name, first_row, was_category):
     dtype = series.dtype
-    if dtype.is_temporal():
-        raise TypeError(f"Column {name!r} holds dates or times ({dtype}). {DATETIME_ADVICE}")
+    form, library = form_of(description), str(series.implementation).lower()
+    if form is not None:
+        return moments.read_series(series.to_native(), library, form), form.type, {}
     if dtype == nw.Binary:
         raise TypeError(f"Column {name!r} holds bytes. {BYTES_ADVICE}")
     if dtype.is_nested():
@@ -245,12 +252,17 @@ def _read_series(series, description, name, first_row, was_category):
         )
     # Categories of numbers stay categories: the dtype decides.
     is_category = was_category or dtype in (nw.String, nw.Categorical, nw.Enum)
-    native, library = series.to_native(), str(series.implementation).lower()
+    native = series.to_native()
     coded = levels_and_codes(native, library)
     if coded is not None:
         levels, codes = coded
-        values, *kind = read_objects([*levels, None], name, first_row, is_category=is_category)
-        return values[codes], *kind
+        values, kind, of = read_objects([*levels, None], name, first_row, is_category=is_category)
+        if kind in MOMENTS:
+            raise TypeError(
+                f"Column {name!r} has dates or durations as categories ({dtype}). Convert "
+                "it to a dtype of dates, or the categories to strings."
+            )
+        return values[codes], kind, of
     if library == "pandas":
         values = native.to_numpy(dtype=object, na_value=None).tolist()
     else:
@@ -286,7 +298,8 @@ def _read_array(X, known_types, first_row) -> Frame:
             ]
         types = [kind] * X.shape[1]
     elif X.dtype.kind in "mM":
-        raise TypeError(f"X holds dates or times ({X.dtype}). {DATETIME_ADVICE}")
+        columns, kind = moments.read_array(X)
+        types = [kind] * X.shape[1]
     else:
         read_columns = [
             read_objects(column.tolist(), c, first_row, is_category=_was_category(known_types, c))
@@ -306,103 +319,10 @@ def _unmasked(X):
     """Convert a masked array to a plain one with missing values."""
     if X.dtype.kind in "biu" and not (X.dtype.kind in "iu" and is_wide(X.data.astype(np.float64))):
         X = X.astype(np.float64)
-    is_float = X.dtype.kind == "f"
-    values = X.data.astype(X.dtype if is_float else object)  # a copy
-    values[np.ma.getmaskarray(X)] = np.nan if is_float else None
+    missing = {"f": np.nan, "M": "NaT", "m": "NaT"}
+    values = X.data.astype(X.dtype if X.dtype.kind in missing else object)  # a copy
+    values[np.ma.getmaskarray(X)] = missing.get(X.dtype.kind)
     return values
-
-
-def read_objects(values, name, first_row=0, *, is_category=False):
-    """Read Python objects: as numbers or booleans if all of them are, otherwise as categories.
-
-    Numbers of other types, such as fractions.Fraction, become floats. Floats in a column with
-    Decimals become Decimals.
-
-    Returns
-    -------
-    column : array of shape (n,)
-        As in `Frame`.
-    type : {"number", "boolean", "category"}
-    options : dict
-        Type of the numbers, to add to the description of an object dtype: ``{"scale": 2}`` for
-        Decimals of up to two decimals, ``{"of": "float"}`` for floats.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `read` does.
-    """
-    found = set(map(type, values))
-    missing = {t for t in found if t is type(None) or t.__name__ in ("NAType", "NaTType")}
-    found -= missing
-    for kind in found:
-        if issubclass(kind, complex | np.complexfloating):
-            raise ValueError(f"Complex data not supported: column {name!r}.")
-        if issubclass(kind, TIMES) or kind.__name__ == "Period":
-            raise TypeError(f"Column {name!r} holds {kind.__name__} values. {DATETIME_ADVICE}")
-        if issubclass(kind, bytes):
-            raise TypeError(f"Column {name!r} holds bytes. {BYTES_ADVICE}")
-        if not issubclass(kind, str | Number | np.bool_ | Decimal):
-            raise TypeError(
-                f"Column {name!r} must hold numbers, booleans or strings; got {kind.__name__} "
-                f"values. {NESTED_ADVICE} Convert labels of another type with .astype(str)."
-            )
-    if missing - {type(None)}:
-        values = [None if type(value) in missing else value for value in values]
-    numbers = {kind for kind in found if not issubclass(kind, str)}
-    booleans = {kind for kind in numbers if issubclass(kind, bool | np.bool_)}
-    if numbers == found and not is_category:
-        as_float = np.array([np.nan if v is None else _as_float(v) for v in values], np.float64)
-        only_booleans = booleans and all(
-            kind in booleans or issubclass(kind, float) for kind in found
-        )
-        if only_booleans and np.isin(as_float[~np.isnan(as_float)], [0.0, 1.0]).all():
-            return as_float, BOOLEAN, {}
-        if any(issubclass(kind, Decimal) for kind in found):
-            exact = _plain(values, found)
-            exact[:] = [twin_of(v) if isinstance(v, float) else v for v in exact]
-            check_exact(exact, as_float, name, first_row)
-            return exact, NUMBER, {"scale": decimals_of(exact)}
-        if any(issubclass(kind, int | np.integer) for kind in found) and is_wide(as_float):
-            exact = _plain(values, found)
-            check_exact(exact, as_float, name, first_row)
-            return exact, NUMBER, {}
-        as_float = finite(as_float, name, first_row)
-        are_floats = all(issubclass(kind, float | np.floating) for kind in found)
-        has_float = are_floats and not np.isnan(as_float).all()
-        return as_float, NUMBER, {"of": "float"} if has_float else {}
-    others = [kind for kind in numbers if not issubclass(kind, int | float | np.generic | Decimal)]
-    if others:
-        raise TypeError(
-            f"Column {name!r} must have strings, numbers or booleans as categories; got "
-            f"{others[0].__name__} values. Convert them with .astype(str)."
-        )
-    return _plain(values, found), CATEGORY, {}
-
-
-def _as_float(value):
-    try:
-        return np.nan if _is_nan(value) else float(value)
-    except OverflowError:  # a Python int too large for a float
-        return np.inf
-
-
-def _is_nan(value):
-    return value.is_nan() if isinstance(value, Decimal) else value != value
-
-
-def _plain(values, found):
-    """Values of some types as an array of str, int, float, bool or Decimal, with None for NaN."""
-    if not found <= {str, int, bool}:
-        values = [None if v is None or _is_nan(v) else _plain_value(v) for v in values]
-    objects = np.empty(len(values), dtype=object)
-    objects[:] = values
-    return objects
-
-
-def _plain_value(value):
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, str | int | float | Decimal) else float(value)
 
 
 def as_objects(values):
@@ -422,6 +342,14 @@ def as_numbers(values, name, first_row=0, held="numbers"):
     ValueError
         If a value is not a number, or too large.
     """
+    if values.dtype.kind in "Mm":
+        held_dates = ~np.isnat(values)
+        if held_dates.any():
+            raise ValueError(
+                f"Column {name!r} must hold {held}, as in fit; got the date or duration "
+                f"{values[held_dates][0]}. Convert the column to {held}, or fit again."
+            )
+        return np.full(len(values), np.nan)
     if values.dtype != object:
         return values
     out = np.full(len(values), np.nan)
@@ -431,7 +359,7 @@ def as_numbers(values, name, first_row=0, held="numbers"):
                 f"Column {name!r} must hold {held}, as in fit; got {shown(value)} in row "
                 f"{first_row + row}. Convert the column to {held}, or fit again."
             )
-        out[row] = np.nan if value is None else _as_float(value)
+        out[row] = np.nan if value is None else as_float(value)
     return finite(out, name, first_row, values)
 
 

@@ -11,6 +11,7 @@ from numbers import Integral, Number, Real
 
 import numpy as np
 
+from cmim_sklearn._likelihoods.clock import UNITS
 from cmim_sklearn._tables.dtypes import (
     NAMES,
     RANGE,
@@ -24,11 +25,15 @@ from cmim_sklearn._tables.dtypes import (
     number_bounds,
     scale_of,
     sparse_fill,
+    without_arrow,
 )
+from cmim_sklearn._tables.links import check_links
+from cmim_sklearn._tables.moments import DATETIME, DURATION, MOMENTS, TIME, ZONED, form_of
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, MAX_SIZE, NUMBER
 from cmim_sklearn._tables.wide import MAX_SCALE, decimals_of
 from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn._utils.messages import shown
+from cmim_sklearn._utils.zones import to_local, zone_of
 
 
 def check_layout(layout):
@@ -114,6 +119,8 @@ def check_columns(table):
     unknown = set(table.origins) - set(range(len(table.types)))
     if unknown:
         raise ValueError(f"unknown columns {shown(unknown)} with an origin in the saved schema.")
+    check_links(table.links, table.types)
+    links = {link.child: link for link in table.links}
     for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
         for c, position in enumerate(block.positions):
             description, kind = table.layout.dtype_of(position), table.types[position]
@@ -122,6 +129,7 @@ def check_columns(table):
             if (
                 not _fits(description, kind, levels)
                 or (kind == CATEGORY and likelihood.takes != CATEGORY)
+                or not _can_hold_dates(description, kind, likelihood, c, links.get(position))
                 or (kind != NUMBER and origin is not None)
                 or (likelihood.n_seen[c] == 0 and not _can_be_missing(table.layout, description))
                 or not (kind != NUMBER or _can_hold_numbers(description, held, likelihood, origin))
@@ -170,6 +178,43 @@ def _can_hold_numbers(description, levels, likelihood, origin):
     return all(decimals_of([v]) <= scale for v in levels)
 
 
+def _can_hold_dates(description, kind, likelihood, column, link=None):
+    """Whether a dtype can store the dates of a column; True for columns of other types.
+
+    ``link`` is given for dates that are encoded as the duration since another date.
+    """
+    if kind not in MOMENTS and likelihood.takes not in MOMENTS:
+        return True
+    takes, form = (kind if link is None else DURATION), form_of(description)
+    if likelihood.takes != takes or form is None:
+        return False
+    clock = likelihood.clocks[column]
+    if link is None:
+        is_sound = (clock.dtype, clock.zone) == (form.dtype, form.zone)
+        ends = np.array([clock.low, clock.high])
+    else:
+        is_unit = np.datetime_data(clock.dtype) == np.datetime_data(form.dtype)
+        is_sound = is_unit and link.zone in (None, form.zone)
+        ends = np.array([link.low, link.high]).astype(form.dtype)
+    if not is_sound:
+        return False
+    ends = np.concatenate([ends, to_local(ends, form.zone)]).astype(f"{form.dtype.kind}8[s]")
+    if form.holds == TIME:
+        low, high = _A_DAY
+    elif form.type == DATETIME and is_object(description):
+        low, high = _YEARS_OF_PYTHON
+    elif without_arrow(description)["dtype"] in ("Date", "date32[day]"):
+        low, high = _DAYS_OF_32_BITS
+    else:
+        return True
+    return bool(low <= ends.min() and ends.max() <= high)
+
+
+_A_DAY = np.array([0, 86_399], "M8[s]")
+_YEARS_OF_PYTHON = np.array(["0001-01-01T00:00:00", "9999-12-31T23:59:59"], "M8[s]")
+_DAYS_OF_32_BITS = np.array([-(2**31) + 1, 2**31 - 1], "M8[D]").astype("M8[s]")
+
+
 def _can_be_missing(layout, description):
     """Whether a dtype can store missing values."""
     name, dtype = description["dtype"], as_numpy(description)
@@ -182,6 +227,9 @@ def _type_of(description):
     dtype = as_numpy(description)
     if description["dtype"] in _OBJECTS or description["dtype"].lower() == "null":
         return None
+    form = form_of(description)
+    if form is not None:
+        return form.type
     if dtype is not None:
         return BOOLEAN if dtype.kind == "b" else NUMBER
     is_number = "precision" in description or description["dtype"] in ("Int128", "UInt128")
@@ -245,7 +293,8 @@ def _is_known(library, description):
         scale = description.get("scale")
         is_decimal = keys == {"scale"} and type(scale) is int and 0 <= scale <= MAX_SCALE
         is_float = keys == {"of"} and description["of"] == "float"
-        return (is_decimal or is_float) and _is_known(library, {"dtype": name})
+        is_date = keys == {"of", "unit", "zone"} and _is_date(description)
+        return (is_decimal or is_float or is_date) and _is_known(library, {"dtype": name})
     for pattern, (known, is_sound) in _DTYPES[library].items():
         if re.fullmatch(pattern, name) and keys == known:
             return is_sound(description)
@@ -301,6 +350,24 @@ def _is_decimal(description):
     return (0 if name in ("Decimal", "decimal128") else -most) <= scale <= precision
 
 
+def _is_date(description):
+    """Whether a dtype of dates or durations, with unit and time zone if it has any, can be read."""
+    unit, zone = description.get("unit", "ns"), description.get("zone")
+    if unit not in UNITS or not (zone is None or type(zone) is str):
+        return False
+    form = form_of(description)
+    if form is None or (zone is not None and form.holds != ZONED):
+        return False
+    try:
+        return zone is None or zone_of(zone) is not None
+    except ValueError:
+        return False
+
+
+def _is_polars_date(description):
+    return description["unit"] in ("ms", "us", "ns") and _is_date(description)
+
+
 def _is_plain(description):
     return True
 
@@ -312,14 +379,18 @@ _MAX_PRECISION = {
 _INTEGER = r"u?int(8|16|32|64)"
 _INDEX = rf"bool|boolean|object|string|(?i:{_INTEGER})|[fF]loat(32|64)"
 """Dtypes that an index of pandas can have."""
+_UNIT = r"(s|ms|us|ns)"
 _ARROW_INDEX = rf"{_INTEGER}|float|double|bool|string|large_string"
 _DTYPES = {
     "numpy": {
         r"[<>|][biuf]\d{1,2}": (set(), _is_numeric),
+        rf"[<>][Mm]8\[\d{{0,4}}([YMWDhm]|{_UNIT})\]": (set(), _is_date),
         r"\|O|[<>]U\d{1,6}|StringDType": (set(), _is_plain),
     },
     "pandas": {
         rf"bool|{_INTEGER}|float(16|32|64|96|128)|[<>][iuf]\d{{1,2}}": (set(), _is_numeric),
+        rf"datetime64\[{_UNIT}\]": ({"zone"}, _is_date),
+        rf"timedelta64\[{_UNIT}\]": (set(), _is_date),
         r"object|boolean|U?Int(8|16|32|64)|Float(32|64)": (set(), _is_plain),
         r"Sparse\[(bool, (True|False)|object, nan)\]": (set(), _is_plain),
         r"Sparse\[float(32|64), (nan|-?\d+(\.\d+)?(e[-+]?\d+)?)\]": (set(), _is_plain),
@@ -329,15 +400,20 @@ _DTYPES = {
         "arrow": ({"of"}, lambda description: _is_known("pyarrow", description["of"])),
     },
     "polars": {
-        r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|String|Categorical|Null": (
+        r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|String|Categorical|Null|Date|Time": (
             set(),
             _is_plain,
         ),
         "Enum": ({"categories"}, _is_enum),
+        "Datetime": ({"unit", "zone"}, _is_polars_date),
+        "Duration": ({"unit"}, _is_polars_date),
         "Decimal": ({"precision", "scale"}, _is_decimal),
     },
     "pyarrow": {
         rf"{_ARROW_INDEX}|halffloat|null|string_view": (set(), _is_plain),
+        rf"timestamp\[{_UNIT}\]": ({"zone"}, _is_date),
+        rf"date32\[day\]|date64\[ms\]|duration\[{_UNIT}\]": (set(), _is_date),
+        r"time32\[m?s\]|time64\[[un]s\]": (set(), _is_date),
         "dictionary": ({"index", "of", "ordered"}, _is_dictionary),
         r"decimal(32|64|128|256)": ({"precision", "scale"}, _is_decimal),
     },

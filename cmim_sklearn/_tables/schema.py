@@ -3,25 +3,28 @@
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral
 
 import numpy as np
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
+from cmim_sklearn._likelihoods.clock import ClockSummary
 from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._likelihoods.summary import ColumnSummary
 from cmim_sklearn._tables.dtypes import Layout, is_same_name
+from cmim_sklearn._tables.kinds import HELD, choose_kinds, new_summaries, with_constants
+from cmim_sklearn._tables.links import Link, apart, find_links, together
+from cmim_sklearn._tables.moments import MOMENTS, as_moments, form_of
 from cmim_sklearn._tables.origins import Origin, find_origins
 from cmim_sklearn._tables.read import (
     BOOLEAN,
     CATEGORY,
+    NUMBER,
     Frame,
     as_numbers,
     as_objects,
     column_name,
     is_missing,
 )
-from cmim_sklearn._tables.wide import distinct, is_exact_object
+from cmim_sklearn._tables.wide import is_exact_object
 from cmim_sklearn._tables.write import write
 from cmim_sklearn._utils.messages import listed, number_text, shown
 from cmim_sklearn._utils.stacklevel import user_stacklevel
@@ -56,23 +59,26 @@ class Table:
     ----------
     layout : Layout
         Library, names and dtypes of the table seen in fit.
-    types : list of {"number", "boolean", "category"}
+    types : list of {"number", "boolean", "category", "datetime", "duration"}
         Type of the values of each column.
     blocks : list of Block
     likelihood : Joint
         p(x | z) of all encoded columns, one block per entry of ``blocks``.
     origins : dict of int to Origin
         Origins, by position, of the columns of numbers that float64 cannot hold exactly.
+    links : list of Link
+        Columns of dates that are encoded as the duration since another date.
     positions : list of int
         Position in the raw table of each encoded column.
     """
 
-    def __init__(self, layout, types, blocks, likelihood, origins):
+    def __init__(self, layout, types, blocks, likelihood, origins, links=()):
         self.layout = layout
         self.types = types
         self.blocks = blocks
         self.likelihood = likelihood
         self.origins = origins
+        self.links = list(links)
         self.positions = [p for block in blocks for p in block.positions]
 
     @classmethod
@@ -103,18 +109,33 @@ class Table:
             that does not suit the column's values.
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
-        kinds, summaries = _with_constants(frame, kinds, summaries)
+        kinds, summaries = with_constants(frame, kinds, summaries)
         origins = find_origins(frame, kinds, summaries)
         if summaries is None and origins:
-            pairs = zip(frame.columns, kinds, strict=True)
-            summaries = [ColumnSummary(kind == "categorical").add(column) for column, kind in pairs]
+            pairs = zip(frame.columns, new_summaries(frame, kinds), strict=True)
+            summaries = [summary.add(column) for column, summary in pairs]
+        links = find_links(frame, kinds, summaries)
+        linked = apart(frame, links, frame.layout, guess=False)
+        children = [link.child for link in links]
+        kinds = ["duration" if p in children else kind for p, kind in enumerate(kinds)]
+        if summaries is not None:
+            summaries = [
+                ClockSummary().add(linked[p]) if p in children else summary
+                for p, summary in enumerate(summaries)
+            ]
         blocks, parts = [], []
         for kind, likelihood in LIKELIHOODS.items():
             positions = [p for p, k in enumerate(kinds) if k == kind]
             if positions:
-                columns = [as_kind(frame, p, likelihood, origins) for p in positions]
+                columns = [
+                    linked[p]
+                    if p in linked
+                    else as_kind(frame, p, likelihood, origins, frame.layout.dtype_of(p))
+                    for p in positions
+                ]
                 labels = [frame.name(p) for p in positions]
                 options = {"numeric_scaling": numeric_scaling, "max_categories": max_categories}
+                options["zones"] = [None if p in children else frame.zone(p) for p in positions]
                 if summaries is not None:
                     options["summaries"] = [
                         summaries[p]
@@ -124,7 +145,7 @@ class Table:
                     ]
                 blocks.append(Block(kind, positions))
                 parts.append(likelihood.fit(columns, labels, **options))
-        return cls(frame.layout, list(frame.types), blocks, Joint(parts), origins)
+        return cls(frame.layout, list(frame.types), blocks, Joint(parts), origins, links)
 
     def state(self):
         """Return everything learned, as JSON values and arrays, for `from_state`."""
@@ -136,6 +157,7 @@ class Table:
                 for block, part in zip(self.blocks, self.likelihood.blocks, strict=True)
             ],
             "origins": [[p, origin.state()] for p, origin in self.origins.items()],
+            "links": [list(link) for link in self.links],
         }
 
     @classmethod
@@ -144,13 +166,19 @@ class Table:
         blocks = [Block(b["kind"], b["positions"]) for b in state["blocks"]]
         parts = [LIKELIHOODS[b["kind"]](**b["fitted"]) for b in state["blocks"]]
         origins = {p: Origin(**of) for p, of in state.get("origins", [])}
-        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts), origins)
+        links = [Link(*of) for of in state.get("links", [])]
+        return cls(Layout(**state["layout"]), state["types"], blocks, Joint(parts), origins, links)
 
     def raw_parts(self, frame: Frame):
         """Yield each block, its likelihood, and its raw columns as the likelihood takes them."""
+        linked = apart(frame, self.links, self.layout)
         for block, likelihood in zip(self.blocks, self.likelihood.blocks, strict=True):
             columns = [
-                as_kind(frame, p, likelihood, self.origins, f"{self.types[p]}s")
+                linked[p]
+                if p in linked
+                else as_kind(
+                    frame, p, likelihood, self.origins, self.layout.dtype_of(p), self.types[p]
+                )
                 for p in block.positions
             ]
             yield block, likelihood, columns
@@ -248,11 +276,26 @@ class Table:
         """Names of the columns that `encode` returns; positions if the table has no names."""
         return [column_name(self.layout.names, p) for p in self.positions]
 
-    def in_order(self, decoded):
-        """Reorder decoded columns, or None, from block order to the order of the raw table."""
+    def to_decode(self, missing):
+        """Positions of the encoded columns that give the missing cells (n_columns, n), ascending.
+
+        Linked dates are decoded together.
+        """
+        is_needed, linked = missing.any(1), [p for link in self.links for p in link[:2]]
+        is_needed[linked] = is_needed[linked].any()
+        return np.flatnonzero(is_needed[self.positions])
+
+    def in_order(self, decoded, given=None):
+        """Reorder decoded columns, or None, from block order to the order of the raw table.
+
+        ``given`` is the frame of the same rows, if some of their cells are observed.
+        """
         columns = [None] * len(self.types)
         for position, values in zip(self.positions, decoded, strict=True):
             if values is None:
+                continue
+            if self.types[position] in MOMENTS:
+                columns[position] = values
                 continue
             has_objects = values.dtype == object
             if position in self.origins and not has_objects:
@@ -260,16 +303,19 @@ class Table:
             elif self.types[position] != CATEGORY and not any(map(is_exact_object, values)):
                 values = as_numbers(values, position)
             columns[position] = values
-        return columns
+        return together(columns, self.links, self.layout, given)
 
-    def raw_columns(self, encoded, *, drawn=False):
-        """Decode cells (n, C) to raw columns (n,); `drawn` as in `Likelihood.decode`."""
+    def raw_columns(self, encoded, given=None, *, drawn=False):
+        """Decode cells (n, C) to raw columns (n,).
+
+        ``drawn`` as in `Likelihood.decode`, ``given`` as in `in_order`.
+        """
         decoded, start = [], 0
         for likelihood in self.likelihood.blocks:
             stop = start + likelihood.n_columns
             decoded += likelihood.decode(encoded[:, start:stop], drawn=drawn)
             start = stop
-        return self.in_order(decoded)
+        return self.in_order(decoded, given)
 
     def decode(self, encoded, index=None, *, drawn=False):
         """Decode cells (n, C) to a table with the library, names and dtypes seen in fit."""
@@ -290,7 +336,8 @@ def level_text(value, column_type):
 def _add_unseen(unseen, position, name, values, column_type=CATEGORY):
     """Add values of a column to those that `warn_of_unseen` names, at most three of a column."""
     _, before = unseen.get(position, (name, ()))
-    few = {level_text(value, column_type) for value in values.tolist()}
+    held = values.astype(str) if values.dtype.kind in "Mm" else values
+    few = {level_text(value, column_type) for value in held.tolist()}
     unseen[position] = name, sorted(few.union(before))[:3]
 
 
@@ -324,114 +371,20 @@ def _first(columns):
     return ", ".join(columns[:MAX_WARNED]) + more
 
 
-def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=None, summaries=None):
-    """Choose the kind of each column, a key of `LIKELIHOODS`; parameters as in `Table.fit`."""
-    n_columns, names = len(frame.columns), frame.layout.names
-    kinds = [
-        _default_kind(values, kind, summaries and summaries[p])
-        for p, (values, kind) in enumerate(zip(frame.columns, frame.types, strict=True))
-    ]
-    for position in _categorical_positions(categorical_features, names, n_columns):
-        kinds[position] = "categorical"
-    for key, kind in (likelihoods or {}).items():
-        position = column_position(key, names, n_columns, "likelihoods")
-        _check_kind(kind, key, frame.types[position])
-        kinds[position] = kind
-    return kinds
+def as_kind(frame, position, likelihood, origins, fitted, column_type=NUMBER):
+    """Raw values of a column in the form its kind takes, see `Likelihood.takes`.
 
-
-def _default_kind(values, kind, summary):
-    if kind == CATEGORY:
-        return "categorical"
-    found = distinct(values) if summary is None else summary.distinct
-    return "bernoulli" if kind == BOOLEAN or len(found) == 2 else "gaussian"
-
-
-def _with_constants(frame, kinds, summaries):
-    """Kinds and summaries in which columns with one value have a kind that generates only it.
-
-    Two-valued columns become levels, and counts become numbers.
-    """
-    kinds, summaries = list(kinds), summaries and list(summaries)
-    for p, kind in enumerate(kinds):
-        if kind not in ("bernoulli", "poisson"):
-            continue
-        values = list(summaries[p].distinct if summaries else distinct(frame.columns[p]))
-        if len(values) != 1:
-            continue
-        if kind == "bernoulli":
-            kinds[p] = "categorical"
-            if summaries:
-                summaries[p] = summaries[p].as_level()
-        elif values[0] >= 0 and values[0] == int(values[0]):
-            kinds[p] = "gaussian"
-    return kinds, summaries
-
-
-def _check_kind(kind, key, column_type):
-    if kind not in list(LIKELIHOODS):
-        raise ValueError(
-            f"`likelihoods` must map columns to {sorted(LIKELIHOODS)}; got {kind!r} for column "
-            f"{key!r}."
-        )
-    if column_type == CATEGORY and LIKELIHOODS[kind].takes != CATEGORY:
-        raise ValueError(
-            f"`likelihoods`: {kind!r} needs numbers, but column {key!r} holds categories. Convert "
-            "the column to numbers, or remove it from `likelihoods`."
-        )
-
-
-def as_kind(frame, position, likelihood, origins, held="numbers"):
-    """Raw values of a column in the form its kind takes: float64 or object.
-
-    `held` says in messages what the column held in fit.
+    `fitted` is the description of the column's dtype in fit, and `column_type` its type in fit.
     """
     values, name = frame.columns[position], frame.name(position)
-    if likelihood.takes == CATEGORY:
+    if likelihood.takes in MOMENTS:
+        held = form_of(frame.layout.dtype_of(position))
+        return as_moments(values, form_of(fitted), name, frame.first_row, held)
+    if likelihood.takes == CATEGORY and values.dtype.kind not in "Mm":
         return as_objects(values)
-    numbers = as_numbers(values, name, frame.first_row, held)
+    numbers = as_numbers(values, name, frame.first_row, HELD[column_type])
+    if likelihood.takes == CATEGORY:
+        return as_objects(numbers)
     if position not in origins:
         return numbers
     return values if likelihood.has_levels else origins[position].relative(values)
-
-
-def _categorical_positions(categorical_features, names, n_columns):
-    if categorical_features is None or isinstance(categorical_features, str):
-        if categorical_features not in (None, "from_dtype"):
-            raise ValueError(
-                "The 'categorical_features' parameter must be 'from_dtype', None, or an array of "
-                f"column names, positions or booleans. Got {categorical_features!r} instead."
-            )
-        return []
-    keys = [k.item() if isinstance(k, np.generic) else k for k in categorical_features]
-    if any(isinstance(key, bool) for key in keys):
-        if len(keys) != n_columns:
-            raise ValueError(
-                "The 'categorical_features' parameter, as an array of booleans, must have one "
-                f"entry for each of the {n_columns} columns. Got {len(keys)} entries instead."
-            )
-        return [p for p, is_categorical in enumerate(keys) if is_categorical]
-    return [column_position(key, names, n_columns, "categorical_features") for key in keys]
-
-
-def column_position(key, names, n_columns, parameter, *, only_names=False):
-    """Position of the column that a parameter names by its name or position.
-
-    An integer is a position if the columns have no names, or only strings, as in scikit-learn.
-    With `only_names` it is one only if they have none.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column, with the parameter and the columns that exist.
-    """
-    for position, name in enumerate(names or ()):
-        if is_same_name(name, key):
-            return position
-    has_positions = names is None or (
-        not only_names and all(isinstance(name, str) for name in names)
-    )
-    if has_positions and isinstance(key, Integral) and -n_columns <= key < n_columns:
-        return int(key) % n_columns
-    known = f"[{listed(names)}]" if names is not None else f"positions 0 to {n_columns - 1}"
-    raise ValueError(f"`{parameter}`: X has no column {shown(key)}. Columns of X: {known}.")

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmim_sklearn._likelihoods.summary import ColumnSummary
+from cmim_sklearn._tables.kinds import choose_kinds, new_summaries
 from cmim_sklearn._tables.read import CATEGORY, as_objects, read
-from cmim_sklearn._tables.schema import choose_kinds
 from cmim_sklearn._tables.wide import distinct, is_exact_object
 
 MAX_LEVELS = 2**20
@@ -71,7 +70,7 @@ def survey(source, n_sample, seed, categorical_features, likelihoods):
             frame = read(part, first_row=first)
             if summaries is None:
                 kinds = choose_kinds(frame, categorical_features, likelihoods)
-                summaries = [ColumnSummary(kind == "categorical") for kind in kinds]
+                summaries = new_summaries(frame, kinds)
             for p, (values, summary) in enumerate(zip(frame.columns, summaries, strict=True)):
                 summary.add(values, first)
                 if len(summary.counts) > MAX_LEVELS:
@@ -101,6 +100,8 @@ def with_extremes(frame, summaries):
 
 
 def _with_ends(values, low, high):
+    if values.dtype.kind in "Mm":
+        return np.append(values, np.array([low, high], values.dtype))
     if any(map(is_exact_object, (low, high))):
         return np.concatenate([as_objects(values), np.array([low, high], dtype=object)])
     return np.append(values, [low, high])

@@ -21,6 +21,15 @@ from cmim_sklearn._tables.dtypes import (
     polars_dtype,
     scale_of,
 )
+from cmim_sklearn._tables.moments import (
+    MOMENTS,
+    arrow_array,
+    as_python,
+    form_of,
+    pandas_series,
+    plain_description,
+    polars_series,
+)
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, is_missing
 
 _PLAIN_DTYPES = {
@@ -38,7 +47,7 @@ def write(layout, columns, types, index=None):
     layout : Layout
     columns : list of arrays of shape (n,)
         As in `Frame`.
-    types : list of {"number", "boolean", "category"}
+    types : list of {"number", "boolean", "category", "datetime", "duration"}
         As in `Frame`; they distinguish numbers and booleans of an object column.
     index : object, default=None
         Row index for a pandas DataFrame.
@@ -87,8 +96,9 @@ def fill(X, frame, layout, types, rows, columns):
         description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
         if mask.all() and (types[p] != frame.types[p] or description["dtype"] in ("Null", "null")):
             same_library = layout.library == frame.layout.library
-            plain = {"dtype": _PLAIN_DTYPES[frame.layout.library][types[p]]}
-            description = layout.dtype_of(p) if same_library else plain
+            description = layout.dtype_of(p)
+            if not same_library:
+                description = _plain_dtype(frame.layout.library, types[p], form_of(description))
         if types[p] == NUMBER:
             values = _as_stored(values, description)
         # Other cells are ignored, but must hold values of the dtype.
@@ -96,6 +106,11 @@ def fill(X, frame, layout, types, rows, columns):
         whole[mask] = values
         series[p] = mask, description, whole, types[p]
     return _FILLERS[frame.layout.library](X, series)
+
+
+def _plain_dtype(library, kind, form):
+    """Description of the usual dtype of a type of columns, of dates for their form."""
+    return plain_description(library, form) if form else {"dtype": _PLAIN_DTYPES[library][kind]}
 
 
 def _with_numbers(description, fitted):
@@ -134,6 +149,8 @@ def _plain(values, kind, description=None):
     """
     if kind == CATEGORY:
         return list(values)
+    if kind in MOMENTS:
+        return as_python(values, description)
     make = bool if kind == BOOLEAN else _number_of(description or {"dtype": "object"})
     return [None if v is None or v != v else make(v) for v in values.tolist()]
 
@@ -156,7 +173,7 @@ def _number_of(description):
 
 def _write_numpy(layout, columns, types, index):
     dtype = numpy_dtype(layout.dtype_of(0))
-    if dtype.kind in "biuf":
+    if dtype.kind in "biufMm":
         return np.stack(columns, axis=1).astype(dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=object)
     for c, (column, kind) in enumerate(zip(columns, types, strict=True)):
@@ -173,6 +190,8 @@ def _pandas_series(values, kind, description):
         code = {level: i for i, level in enumerate(dtype.categories.tolist())}
         codes = [code.get(level, -1) for level in _plain(values, kind)]
         return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
+    if kind in MOMENTS and dtype != np.dtype(object) and description["dtype"] != "arrow":
+        return pandas_series(values, form_of(description))
     if dtype == np.dtype(object) or kind == CATEGORY:
         return pd.Series(_plain(values, kind, description), dtype=dtype)
     if isinstance(dtype, np.dtype):
@@ -204,6 +223,8 @@ def _write_polars(layout, columns, types, index):
     ):
         if description["dtype"] == "Null":
             column = pl.Series(name, [None] * len(values))
+        elif kind in MOMENTS:
+            column = polars_series(name, values, form_of(description))
         elif float_type(description):  # polars has no ints as large as floats
             column = pl.Series(name, values, nan_to_null=True)
         else:
@@ -220,6 +241,8 @@ def _arrow_array(values, kind, description, dtype):
         return encoded.dictionary_encode().cast(dtype)
     if pa.types.is_null(dtype):
         return pa.nulls(len(values))
+    if kind in MOMENTS:
+        return arrow_array(values, form_of(description), dtype)
     if kind == NUMBER and values.dtype != object:
         safe = not pa.types.is_decimal(dtype)
         return pa.array(values, from_pandas=True).cast(dtype, safe=safe)

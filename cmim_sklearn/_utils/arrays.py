@@ -1,4 +1,7 @@
-"""Arrays that torch can use: it shares their memory, and does not support read-only memory."""
+"""Arrays that torch can use, and numbers that an array keeps.
+
+Torch shares the memory of arrays, and does not support read-only memory.
+"""
 
 import numpy as np
 
@@ -12,3 +15,17 @@ def writable(value):
     if type(value) in (list, tuple):
         return type(value)(map(writable, value))
     return value
+
+
+def nearest_kept(values, kept):
+    """Position in ``kept`` (K,), ascending, of the number nearest to each of values (n,).
+
+    Returns
+    -------
+    place : array of shape (n,)
+    is_kept : array of shape (n,)
+        Whether the two are equal up to rounding. NaN equals no number.
+    """
+    place = np.searchsorted((kept[1:] + kept[:-1]) / 2, values)
+    nearest = kept[place]
+    return place, np.abs(values - nearest) <= 2 * np.spacing(nearest)

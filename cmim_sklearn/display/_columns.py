@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import ENCODERS
+from cmim_sklearn._tables.kinds import column_position
 from cmim_sklearn._tables.read import BOOLEAN, as_numbers, as_objects
-from cmim_sklearn._tables.schema import column_position
 from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn._utils.messages import number_text
 from cmim_sklearn.display._texts import numbered

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.datasets import load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test_split
 from sklearn.pipeline import Pipeline
 
@@ -156,3 +156,15 @@ def test_logistic_regression_with_defaults_scores_like_a_converged_one(houses):
     Z_train, Z_test = (pipe[0].transform(X) for X in (X_train, X_test))
     long = LogisticRegression(max_iter=5000).fit(Z_train, y_train).score(Z_test, y_test)
     assert abs(long - short) < 0.005
+
+
+def test_features_tell_season_weekday_and_hour_of_dates():
+    rng = np.random.RandomState(0)
+    at = pd.Timestamp("2021-01-01") + pd.to_timedelta(rng.randint(0, 24 * 730, 600), unit="h")
+    season, hour = np.cos(2 * np.pi * (at.month - 7) / 12), np.cos(2 * np.pi * (at.hour - 17) / 24)
+    sales = np.where(at.day_of_week >= 5, 1.0, -0.4) + season + hour + 0.3 * rng.randn(600)
+    encoder = CMIMEncoder(hidden_layer_sizes=(32,), max_iter=10, random_state=0, device="cpu")
+    features = encoder.fit_transform(pd.DataFrame({"at": at}))
+    scaled = (features - features.mean(0)) / features.std(0)
+    fitted = Ridge().fit(scaled[:400], sales[:400])
+    assert fitted.score(scaled[400:], sales[400:]) > 0.6  # the number of days explains nothing

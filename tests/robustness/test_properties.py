@@ -6,6 +6,7 @@ import tempfile
 import traceback
 import warnings
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,13 @@ WORDS = st.one_of(
 )
 NOTHING, CENTS = st.none(), st.decimals(-1000, 1000, places=2)
 MOMENTS = st.datetimes(datetime.datetime(1980, 1, 1), datetime.datetime(2100, 1, 1))
+NIGHTS = st.dates(datetime.date(1980, 1, 1), datetime.date(2100, 1, 1)).map(
+    lambda day: datetime.datetime.combine(day, datetime.time())
+)
+WHENS = st.one_of(MOMENTS, NIGHTS)
+SPANS = st.timedeltas(datetime.timedelta(-99), datetime.timedelta(99))
+UNITS = ("s", "ms", "us", "ns")
+UTC, PARIS = datetime.timezone.utc, ZoneInfo("Europe/Paris")
 
 
 def integers(bits, signed=True):
@@ -53,6 +61,11 @@ LEVELS = st.one_of(
         for of in (WORDS, st.integers(-3, 3), st.floats(-1, 1), st.booleans())
     )
 )
+
+
+def in_paris(moment):
+    """The same instant with a time zone."""
+    return moment.replace(tzinfo=UTC).astimezone(PARIS)
 
 
 def pandas_category(draw, n):
@@ -98,8 +111,22 @@ PANDAS = {
     "arrow decimals": pandas_of(CENTS, pd.ArrowDtype(pa.decimal128(10, 2)), True),
     "arrow nothing": pandas_of(NOTHING, pd.ArrowDtype(pa.null())),
     "nothing": pandas_of(NOTHING, "object"),
-    "dates": pandas_of(MOMENTS, "datetime64[ns]", True),
-    "times": pandas_of(st.timedeltas(datetime.timedelta(0), datetime.timedelta(99)), "m8[ns]"),
+    **{f"dates {u}": pandas_of(WHENS, f"datetime64[{u}]", True) for u in UNITS},
+    **{f"spans {u}": pandas_of(SPANS, f"timedelta64[{u}]", True) for u in UNITS},
+    "any ns": pandas_of(integers(64).map(lambda v: np.datetime64(v, "ns")), "datetime64[ns]"),
+    "zoned dates": pandas_of(WHENS.map(in_paris), "datetime64[ns, Europe/Paris]", True),
+    "date objects": pandas_of(st.dates(), "object", True),
+    "datetime objects": pandas_of(st.datetimes(), "object", True),
+    "zoned objects": pandas_of(WHENS.map(in_paris), "object", True),
+    "Timestamps": pandas_of(WHENS.map(pd.Timestamp), "object", True),
+    "time objects": pandas_of(st.times(), "object", True),
+    "span objects": pandas_of(SPANS, "object", True),
+    "arrow timestamps": pandas_of(WHENS, pd.ArrowDtype(pa.timestamp("us")), True),
+    "arrow dates": pandas_of(st.dates(), pd.ArrowDtype(pa.date32()), True),
+    "arrow times": pandas_of(st.times(), pd.ArrowDtype(pa.time64("us")), True),
+    "arrow spans": pandas_of(SPANS, pd.ArrowDtype(pa.duration("us")), True),
+    "mixed dates": pandas_of(st.one_of(WHENS, WHENS.map(in_paris), st.integers()), "object"),
+    "periods": pandas_of(st.dates().map(lambda day: pd.Period(day, "D")), "object"),
     "bytes": pandas_of(st.binary(max_size=3), "object"),
     "lists": pandas_of(st.lists(st.integers(), max_size=2), "object"),
     "complex": pandas_of(st.complex_numbers(allow_nan=False, allow_infinity=False), "complex128"),
@@ -134,18 +161,16 @@ POLARS = {
     "Decimal": polars_of(CENTS, pl.Decimal(10, 2)),
     "Null": polars_of(NOTHING, pl.Null),
     "Date": polars_of(st.dates(), pl.Date),
-    "Datetime": polars_of(MOMENTS, pl.Datetime),
-    "Duration": polars_of(
-        st.timedeltas(datetime.timedelta(0), datetime.timedelta(99)), pl.Duration
-    ),
+    **{f"Datetime {u}": polars_of(WHENS, pl.Datetime(u)) for u in UNITS[1:]},
+    "zoned Datetime": polars_of(WHENS.map(in_paris), pl.Datetime("us", "Europe/Paris")),
+    **{f"Duration {u}": polars_of(SPANS, pl.Duration(u)) for u in UNITS[1:]},
     "Time": polars_of(st.times(), pl.Time),
     "Binary": polars_of(st.binary(max_size=3), pl.Binary),
     "List": polars_of(st.lists(st.integers(0, 9), max_size=2), pl.List(pl.Int64)),
     "Object": polars_of(st.just(object()), pl.Object, False),
 }
 UNSUPPORTED = {
-    "infinite", "dates", "times", "bytes", "lists", "complex", "Date", "Datetime", "Duration",
-    "Time", "Binary", "List", "Object",
+    "infinite", "periods", "bytes", "lists", "complex", "Binary", "List", "Object",
 }  # fmt: skip
 NAMES = st.one_of(
     st.text(max_size=5), st.sampled_from(["", " ", "a", "ä", "a.b", "$array", "__class__", "\n"])
@@ -248,6 +273,7 @@ def check(n_frames, **options):
             warnings.filterwarnings("ignore", "The loss was not finite")
             warnings.filterwarnings("ignore", "Columns without any value in fit")
             warnings.filterwarnings("ignore", "Column .* distinct numbers, so far apart")
+            warnings.filterwarnings("ignore", "Column .* has dates so far apart")
             warnings.filterwarnings("ignore", "Column .* which are equal and count as one level")
             counts[can_fit(frame, parameters)] += 1
 

@@ -32,7 +32,7 @@ from cmim_sklearn._utils.archive import from_json, to_json
         ("numpy", {"dtype": "V1000000000"}),
         ("numpy", {"dtype": "U1000000000"}),
         ("numpy", {"dtype": "(1000000,1000000)f8"}),
-        ("numpy", {"dtype": "<M8[s]"}),
+        ("numpy", {"dtype": "<M8[ps]"}),
         ("pandas", {"dtype": "arrow", "of": {"dtype": "float64"}}),
         ("pandas", {"dtype": "category", "categories": [], "of": {"dtype": "os"}, "ordered": True}),
         ("pandas", {"dtype": "float64", "categories": []}),

@@ -49,14 +49,17 @@ def test_integers_and_whole_floats_read_the_same():
     [
         ([1.0, np.inf], ValueError, r"'x' must hold numbers from -1e\+305.*; got inf in row 1"),
         ([1 + 2j, 3], ValueError, "Complex data not supported"),
-        ([datetime.date(2020, 1, 1), None], TypeError, "'x' holds.*DatetimeEncoder"),
-        (pd.to_datetime(["2020-01-01", None]), TypeError, "'x' holds dates.*DatetimeEncoder"),
-        (pd.to_timedelta([1, 2], "s"), TypeError, "'x' holds dates or times"),
+        ([datetime.date(2020, 1, 1), 5], TypeError, "'x' must .* got date and int values. Convert"),
+        (
+            pd.Categorical(pd.to_datetime(["2020-01-01", None])),
+            TypeError,
+            "'x' has dates or durations as categories.*to strings",
+        ),
         ([{"a": 1}, None], TypeError, "'x' must hold numbers.*; got dict values.*separate columns"),
         ([[1, 2], [3]], TypeError, "'x' .*separate columns"),
         ([b"a", b"b"], TypeError, "'x' holds bytes. Decode"),
-        (pd.cut([1, 2], 2), TypeError, r"'x' must .*; got Interval values.*astype\(str\)"),
-        (pd.period_range("2020", periods=2, freq="D"), TypeError, "'x' holds Period.*DatetimeEnc"),
+        (pd.cut([1, 2], 2), TypeError, r"'x' holds Interval values.*astype\(str\)"),
+        (pd.period_range("2020", periods=2, freq="D"), TypeError, "'x' holds Period.*to_timest"),
     ],
 )
 def test_errors_name_the_column_and_the_remedy(values, error, message):

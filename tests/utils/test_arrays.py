@@ -1,8 +1,8 @@
-"""Arrays that torch can use."""
+"""Arrays that torch can use, and numbers that an array keeps."""
 
 import numpy as np
 
-from cmim_sklearn._utils.arrays import writable
+from cmim_sklearn._utils.arrays import nearest_kept, writable
 
 
 def test_read_only_arrays_are_copied_and_others_are_not():
@@ -23,3 +23,10 @@ def test_a_memory_mapped_array_becomes_a_plain_one(tmp_path):
     copied = writable(np.load(tmp_path / "a.npy", mmap_mode="r"))
     assert type(copied) is np.ndarray
     assert copied.flags.writeable
+
+
+def test_nearest_kept_numbers_are_equal_up_to_rounding():
+    kept = np.array([0.0, 1.0, 2.0**60])
+    place, is_kept = nearest_kept(np.array([-0.1, 0.0, 1.0, 1.1, 2.0**60 + 256, np.nan]), kept)
+    assert place[[1, 2, 4]].tolist() == [0, 1, 2]
+    assert is_kept.tolist() == [False, True, True, False, True, False]

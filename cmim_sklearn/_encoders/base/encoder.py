@@ -179,7 +179,7 @@ class _LatentEncoder(
             None, has several columns, another length than X, no label, an infinite number, or
             values that do not fit `target_type`.
         TypeError
-            If a column holds dates, times or nested values.
+            If a column holds periods, intervals or nested values, or mixes dates with others.
         FloatingPointError
             If the loss is not finite, even after the learning rate was halved three times. The
             message names the column that probably caused it.

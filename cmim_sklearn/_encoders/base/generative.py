@@ -220,7 +220,8 @@ class _GenerativeEncoder(_LatentEncoder):
         conditions : dict or table, default=None
             Values to hold fixed. A dict has one value for each column, by name (by position if an
             array was fitted), such as ``{"sex": "Female", "age": 40}``. A table may have any of
-            the columns; its missing values are not conditions. Codes are resampled by the
+            the columns; its missing values are not conditions. Dates may be strings in ISO form;
+            without a time zone they are in that of the column. Codes are resampled by the
             likelihood of the fixed cells (importance resampling), and give the other columns.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
@@ -256,9 +257,7 @@ class _GenerativeEncoder(_LatentEncoder):
             return self.table_.decode(drawn["x"], drawn=True)
         given = read_conditions(self.table_, conditions)
         rows = np.repeat(np.arange(given.n_rows), n_samples)
-        columns = given_cells.draw(
-            self.table_, self._row_posterior(), self.table_.measure(given), n_samples, seed
-        )
+        columns = given_cells.draw(self.table_, self._row_posterior(), given, n_samples, seed)
         is_pandas = given.index is not None and self.table_.layout.library == "pandas"
         return write(
             self.table_.layout,
@@ -288,7 +287,8 @@ class _GenerativeEncoder(_LatentEncoder):
             Observed cells, dtypes and index are those of X. Expected values in a column of integer
             dtype are rounded; pandas holds integers with missing values as floats, which are not
             rounded. A row without any observed cell gets the means, or a sample, of the whole
-            table. A column without any value in fit is returned unchanged.
+            table. A column without any value in fit is returned unchanged. Dates that follow others
+            in nearly all rows are imputed in this order.
 
         Notes
         -----
@@ -310,8 +310,7 @@ class _GenerativeEncoder(_LatentEncoder):
             return fill(X, frame, table.layout, table.types, rows, columns)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         if len(rows):
-            cells = table.measure(incomplete)
-            columns = given_cells.draw(table, self._row_posterior(), cells, n_draws, seed)
+            columns = given_cells.draw(table, self._row_posterior(), incomplete, n_draws, seed)
         return [
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)
@@ -324,8 +323,10 @@ class _GenerativeEncoder(_LatentEncoder):
         Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
         probability, other numbers the density in their raw unit. A value that many rows share, such
         as 0 in a column of mostly zeros, contributes its probability. Missing cells are
-        integrated out. A level not seen in fit has probability 1 / (n + K + 1), after n rows and K
-        levels.
+        integrated out. Dates and durations contribute the probability of their step, such as a
+        day, the longest on which all training values lie; a date that follows another one, that of
+        the duration between them. A level not seen in fit has probability 1 / (n + K + 1), after n
+        rows and K levels.
 
         Parameters
         ----------

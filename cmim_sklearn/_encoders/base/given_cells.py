@@ -1,6 +1,6 @@
 """Samples, estimates and densities of cells, given the observed cells of their rows.
 
-Cells are measured, as `Table.measure` returns them. Rows have the order of the table.
+Cells are those that `Table.measure` returns. Rows have the order of the table.
 """
 
 import numpy as np
@@ -16,8 +16,9 @@ ENCODER_TRUST = 0.7
 """Weight of the encoder's reconstruction in an imputed value, for a row without missing values."""
 
 
-def draw(table: Table, posterior: RowPosterior, cells, n_samples, seed):
-    """Raw columns of n_samples rows for each row of cells, adjacent."""
+def draw(table: Table, posterior: RowPosterior, frame, n_samples, seed):
+    """Raw columns of n_samples rows for each row of a frame, adjacent."""
+    cells = table.measure(frame)
     likelihood = posterior.likelihood
     generator = torch.Generator(posterior.device).manual_seed(seed)
     # More than 32 samples of a row come from copies of it, each with a new set of codes.
@@ -31,7 +32,8 @@ def draw(table: Table, posterior: RowPosterior, cells, n_samples, seed):
 
     drawn = posterior.map(sample, np.repeat(cells, n_copies, axis=0), generator=generator)["x"]
     drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
-    return table.raw_columns(drawn.reshape(n_rows * n_samples, -1), drawn=True)
+    given = frame.take(np.repeat(np.arange(n_rows), n_samples))
+    return table.raw_columns(drawn.reshape(n_rows * n_samples, -1), given, drawn=True)
 
 
 def guess(table: Table, posterior: RowPosterior, frame):
@@ -53,7 +55,7 @@ def guess(table: Table, posterior: RowPosterior, frame):
         torch.as_tensor(part, dtype=torch.float32, device=posterior.device)
         for part in (own, ENCODER_TRUST * np.mean(~missing, axis=0))
     )
-    incomplete = np.flatnonzero(missing.any(1)[table.positions])
+    incomplete = table.to_decode(missing)
 
     def expect(draws, rows):
         draws = draws.moved_towards(own[rows], trust[rows])
@@ -61,7 +63,7 @@ def guess(table: Table, posterior: RowPosterior, frame):
         return dict(zip(incomplete, expected, strict=True))
 
     guessed = posterior.map(expect, table.measure(frame))
-    return table.in_order([guessed.get(c) for c in range(len(table.positions))])
+    return table.in_order([guessed.get(c) for c in range(len(table.positions))], frame)
 
 
 def log_density(posterior: RowPosterior, cells):

@@ -167,7 +167,8 @@ SHARED = {
     "numeric_scaling": Parameter(
         '{"quantile", "standard"} or None',
         """Scaling of numeric columns. "quantile": monotone map to normal scores; "standard":
-        subtract the mean and divide by the standard deviation; None: no scaling.""",
+        subtract the mean and divide by the standard deviation; None: no scaling. Dates and
+        durations are scaled as whole numbers of a step, such as a day; None standardises them.""",
         [StrOptions({name for name in SCALINGS if name}), None],
     ),
     "max_categories": Parameter(
@@ -181,7 +182,8 @@ SHARED = {
         "dict",
         """Column kinds that replace the automatic choice, for example ``{"visits": "poisson"}``.
         Keys are column names, or positions in an array. "gaussian": numbers; "bernoulli": two
-        values; "categorical": levels; "poisson": counts. Constant columns stay constant.""",
+        values; "categorical": levels; "poisson": counts. Columns of dates and durations are always
+        "datetime" and "duration". Constant columns stay constant.""",
         [dict, None],
     ),
     "input_masking": Parameter(

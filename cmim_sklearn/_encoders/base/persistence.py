@@ -11,6 +11,7 @@ import torch
 from cmim_sklearn._encoders.base.fit import COLUMN_PARAMETERS, plain_columns
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._models.two_view import Corruption
+from cmim_sklearn._tables.kinds import HELD
 from cmim_sklearn._tables.saved import check_columns, check_layout
 from cmim_sklearn._utils.archive import from_json, pack, to_json, unpack
 from cmim_sklearn._utils.messages import shown
@@ -188,7 +189,7 @@ def check_table(table, n_columns):
     counts = [len(block.positions) for block in table.blocks]
     is_sound = (
         len(table.types) == n_columns
-        and set(table.types) <= {"number", "boolean", "category"}
+        and set(table.types) <= set(HELD)
         and sorted(positions) == list(range(n_columns))
         and counts == [likelihood.n_columns for likelihood in table.likelihood.blocks]
         and counts == [likelihood.n_seen.size for likelihood in table.likelihood.blocks]

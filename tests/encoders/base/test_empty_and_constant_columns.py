@@ -137,11 +137,24 @@ def test_cells_of_columns_without_any_value_in_fit_score_zero():
     np.testing.assert_array_equal(scores, encoder.score_columns(EMPTY[:4]))
 
 
-def test_dates_in_a_column_without_any_value_in_fit_raise():
+def test_dates_in_a_column_without_any_value_in_fit_are_missing():
     with warns_of_empty_columns(EMPTY):
         encoder = small_encoder().fit(EMPTY)
-    with pytest.raises(TypeError, match="'t' holds dates"):
-        encoder.transform(LATER.assign(t=pd.Timestamp("2020-01-01")))
+    with pytest.warns(UserWarning, match=MISSING + r"'t' \('2020-01-01T00:00:00"):
+        Z = encoder.transform(EMPTY.assign(t=pd.Timestamp("2020-01-01")))
+    np.testing.assert_array_equal(Z, encoder.transform(EMPTY))
+
+
+def test_a_column_of_dates_without_any_value_in_fit_keeps_its_dtype():
+    table = EMPTY.assign(t=pd.Series(pd.NaT, index=EMPTY.index).dt.tz_localize("Europe/Paris"))
+    with warns_of_empty_columns(table):
+        encoder = small_encoder().fit(table)
+    pd.testing.assert_frame_equal(encoder.impute(table), table)
+    assert encoder.sample(2)["t"].dtype == table["t"].dtype
+    for later in ("2020-01-01", 5.0, pd.Timestamp("2020-01-01")):
+        with pytest.warns(UserWarning, match=MISSING + "'t'"):
+            Z = encoder.transform(table.assign(t=later))
+        np.testing.assert_array_equal(Z, encoder.transform(table))
 
 
 def test_only_rows_that_lack_a_known_column_are_imputed(monkeypatch):
