@@ -7,6 +7,7 @@ day are those of 1970-01-01. `form_of` reads from the description of a dtype whi
 import datetime
 import re
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -379,7 +380,7 @@ def as_python(values, description):
 
         index = pd.DatetimeIndex(values) if of == "Timestamp" else pd.TimedeltaIndex(values)
         if form.zone:
-            index = index.tz_localize("UTC").tz_convert(zone_of(form.zone))
+            index = index.tz_localize("UTC").tz_convert(_pandas_zone(form.zone))
         out = list(index)
     elif of in ("datetime64", "timedelta64"):
         out = list(values)
@@ -402,7 +403,13 @@ def pandas_series(values, form):
     series = pd.Series(values.astype(form.dtype))
     if form.zone is None:
         return series
-    return series.dt.tz_localize("UTC").dt.tz_convert(zone_of(form.zone))
+    return series.dt.tz_localize("UTC").dt.tz_convert(_pandas_zone(form.zone))
+
+
+def _pandas_zone(name):
+    """Time zone for pandas: named ones as strings, of which its versions make different objects."""
+    zone = zone_of(name)
+    return name if isinstance(zone, ZoneInfo) else zone
 
 
 def polars_series(name, values, form):

@@ -206,7 +206,7 @@ def test_units_that_cannot_hold_the_dates_raise():
 FITTED = pd.DataFrame(
     {
         "naive": SECONDS.astype("M8[us]"),
-        "zoned": in_zone(SECONDS, PARIS),
+        "zoned": in_zone(SECONDS, "Europe/Paris"),
         "time": pd.Series(TIMES, dtype=object),
         "span": SPANS.astype("m8[us]"),
         "number": 1.0 * np.arange(N),
@@ -340,7 +340,9 @@ def test_a_constant_date_takes_only_itself():
 @pytest.mark.usefixtures("short_calibration")
 def test_whole_days_of_a_zone_stay_whole_days():
     days = np.datetime64("2020-01-01", "us") + 86_400 * 10**6 * RNG.integers(0, 700, 60)
-    X = pd.DataFrame({"day": pd.Series(days).dt.tz_localize(PARIS), "x": RNG.normal(size=60)})
+    X = pd.DataFrame(
+        {"day": pd.Series(days).dt.tz_localize("Europe/Paris"), "x": RNG.normal(size=60)}
+    )
     X.index = pd.Index(range(60, 0, -1), name="row")
     encoder = small_encoder(max_iter=2).fit(X)
     back = encoder.inverse_transform(encoder.transform(X))
