@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from cmim_sklearn._tables.date_texts import parse
 from cmim_sklearn._tables.dtypes import (
     float_type,
     integer_bounds,
@@ -21,7 +22,6 @@ from cmim_sklearn._tables.moments import (
     as_moments,
     form_of,
     in_unit,
-    parse,
 )
 from cmim_sklearn._tables.read import (
     CATEGORY,

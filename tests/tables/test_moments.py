@@ -284,7 +284,7 @@ CONDITIONS = {
         np.datetime64("2019-03-04"),
     ],
     "time": ["03:00", "03:00:00.0", dt.time(3)],
-    "span": [dt.timedelta(2), pd.Timedelta("2D"), np.timedelta64(48, "h")],
+    "span": ["2 days", "P2D", dt.timedelta(2), pd.Timedelta("2D"), np.timedelta64(48, "h")],
 }  # fmt: skip
 EXPECTED = {"naive": DAY, "zoned": IN_PARIS, "time": dt.time(3), "span": dt.timedelta(2)}
 
@@ -316,7 +316,7 @@ def test_conditions_are_dates_of_all_types(table, name, value):
         ("naive", np.datetime64(1, "ns"), "unit in fit, 'us', can hold; got .*000000001"),
         ("time", "25:00", "must hold times of day; got '25:00'. Pass a datetime.time"),
         ("time", DAY, r"must hold times of day.*\(dates without a time zone\)"),
-        ("span", "2 days", "must hold durations; got '2 days'. Pass a datetime.timedelta"),
+        ("span", "2 weeks", "must hold durations; got .2 weeks.. Pass a datetime.timedelta"),
         ("span", DAY, r"must hold durations, as in fit; got 2019"),
         ("number", DAY, "'number' must hold numbers, as in fit; got the date"),
         ("word", DAY, "unknown level datetime"),
