@@ -42,7 +42,7 @@ def test_durations_are_read_as_pandas_and_python_write_them(span):
         ("PT2H", 2),
         ("-P1DT2H", -26),
         ("-1 days 01:00", -25),
-    ],  # fmt: skip
+    ],
 )
 def test_forms_of_durations(text, hours):
     form = form_of({"dtype": "timedelta64[s]"})
