@@ -109,8 +109,9 @@ def _span(text):
 
 # Columns of strings. ------------------------------------------------------------------------------
 
-N_READ, MIN_DISTINCT = 1000, 3
-"""Number of rows that are read to recognise dates, and the least number of different ones."""
+N_READ, MIN_DISTINCT, MAX_WORDS = 1000, 3, 3
+"""Number of rows read to recognise dates, least number of different ones, most other words."""
+_DIGIT = re.compile(r"\d")
 _TIME = r"(?:(?:T| )\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d|[AaPp][Mm]))?)?"
 _MONTHS = (
     r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|January|February|March|April|June|July"
@@ -133,14 +134,21 @@ _FORMS = [
 
 
 def looks_like_dates(values):
-    """Whether the first values (n,) of a column are strings in one form of dates."""
+    """Whether the first values (n,) of a column are strings in one form of dates.
+
+    A few words without digits, such as "unknown", may be among them.
+    """
     found = {value for value in values[:N_READ] if value is not None}
     if len(found) < MIN_DISTINCT or not all(isinstance(value, str) for value in found):
         return False
-    texts = [text.strip() for text in found if text.strip()]
-    return len(texts) >= MIN_DISTINCT and any(
-        all(form.fullmatch(text) for text in texts) for form in _FORMS
-    )
+    texts = [text.strip() for text in found if _DIGIT.search(text)]
+    is_usual = len(texts) >= MIN_DISTINCT and len(found) - len(texts) <= MAX_WORDS
+    return is_usual and any(all(form.fullmatch(text) for text in texts) for form in _FORMS)
+
+
+def date_example(values):
+    """First string with a digit of a column (n,)."""
+    return next(value for value in values if value is not None and _DIGIT.search(value))
 
 
 def warn_of_texts(columns, library):

@@ -7,7 +7,7 @@ import numpy as np
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.clock import ClockSummary
 from cmim_sklearn._likelihoods.summary import ColumnSummary
-from cmim_sklearn._tables.date_texts import looks_like_dates
+from cmim_sklearn._tables.date_texts import date_example, looks_like_dates
 from cmim_sklearn._tables.dtypes import is_same_name
 from cmim_sklearn._tables.moments import DATETIME, DURATION, MOMENTS
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, Frame, column_name
@@ -52,7 +52,7 @@ def unparsed_dates(frame: Frame, categorical_features="from_dtype", likelihoods=
         of = of["of"] if of["dtype"] == "arrow" else of
         is_open = kind == CATEGORY and of["dtype"] not in DECLARED and p not in declared
         if is_open and looks_like_dates(values):
-            found[frame.name(p)] = next(value for value in values if value)
+            found[frame.name(p)] = date_example(values)
     return found
 
 

@@ -77,7 +77,9 @@ FORMATS = [
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_strings_in_usual_forms_look_like_dates(form):
-    assert looks_like_dates(np.array([None, *DAYS.strftime(form)], dtype=object))
+    texts = DAYS.strftime(form)
+    assert looks_like_dates(np.array([None, *texts], dtype=object))
+    assert looks_like_dates(np.array(["N/A", "", "unknown", *texts], dtype=object))
 
 
 OTHERS = {
@@ -94,7 +96,8 @@ OTHERS = {
     "years": [str(year) for year in range(1990, 2020)],
     "months": [f"{day:%Y-%m}" for day in DAYS],
     "words": ["Mar", "May", "2024-01-01 Mars", "Jan 1"],
-    "mixed": [*DAYS.strftime("%Y-%m-%d"), "unknown"],
+    "dates and codes": [*DAYS.strftime("%Y-%m-%d"), "A1"],
+    "dates and words": [*DAYS.strftime("%Y-%m-%d"), *"abcd"],
     "mixed types": [*DAYS.strftime("%Y-%m-%d"), 5],
     "two": ["2024-01-01", "2024-01-02"] * 15,
     "nothing": [None] * 30,

@@ -318,6 +318,8 @@ def test_conditions_are_dates_of_all_types(table, name, value):
         ("time", DAY, r"must hold times of day.*\(dates without a time zone\)"),
         ("span", "2 weeks", "must hold durations; got .2 weeks.. Pass a datetime.timedelta"),
         ("span", DAY, r"must hold durations, as in fit; got 2019"),
+        ("naive", slice(DAY, DAY), r"`conditions\['naive'\]` must be a single value; got slice"),
+        ("naive", (DAY, DAY), r"`conditions\['naive'\]` must be a single value; got 2 values"),
         ("number", DAY, "'number' must hold numbers, as in fit; got the date"),
         ("word", DAY, "unknown level datetime"),
     ],
