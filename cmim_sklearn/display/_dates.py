@@ -38,7 +38,8 @@ def as_plotted(columns, form, name):
     seen = [values[~np.isnat(values)] for values in columns]
     pooled = np.concatenate(seen)
     if form.holds in (DATE, ZONED):
-        if not len(pooled) or (pooled.min() >= _FIRST and pooled.max() <= _LAST):
+        days = pooled.astype("M8[D]")  # nanoseconds cannot be compared with the year 1
+        if not len(days) or (days.min() >= _FIRST and days.max() <= _LAST):
             from matplotlib.dates import date2num
 
             return [date2num(to_local(values, form.zone)) for values in columns], name, True

@@ -20,7 +20,7 @@ from cmim_sklearn.display._dates import as_plotted, date_format
 ORDERED = pd.Series(pd.date_range("2023-03-01", periods=40).tz_localize("Europe/Paris"))
 X = pd.DataFrame(
     {
-        "ordered": ORDERED.where(ORDERED.index != 3),
+        "ordered": ORDERED.where(ORDERED.index != 3).dt.as_unit("ns"),
         "wait": pd.to_timedelta(np.arange(40) * 45, unit="min"),
         "at": [dt.time(i % 24, 30) for i in range(40)],
         "price": np.arange(40) / 7,
