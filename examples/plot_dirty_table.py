@@ -52,7 +52,9 @@ print(dirty.head(6).to_string(index=False))
 print(f"{dirty['embarked'].nunique()} spellings of {titanic['embarked'].nunique()} ports")
 
 # %%
-# The encoder would treat these dates and fares as categories. skrub's ``TableVectorizer`` parses
+# The encoder would treat these dates and fares as categories, and warn of it. A column of dates in
+# one format needs only ``pd.to_datetime(dirty["born"], format="%d/%m/%Y", errors="coerce")``, as
+# the encoder reads dates. For columns of all kinds, skrub's ``TableVectorizer`` parses
 # them, splits dates into components, and encodes strings with many spellings as a few numbers. It
 # passes on columns with few levels and unscaled numbers, because the encoder handles both.
 
@@ -81,7 +83,8 @@ pipelines = {
 folds = StratifiedKFold(3, shuffle=True, random_state=0)
 accuracy = {}
 with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "Column '(born|fare)' has .* different values")  # as text
+    for message in ["Column '(born|fare)' has .* levels", "Strings that look like dates"]:
+        warnings.filterwarnings("ignore", message)  # without skrub
     for message in ["Values not seen in fit", "Found unknown categories"]:
         warnings.filterwarnings("ignore", message)  # spellings only in held-out rows
     for name, (pipeline, table) in pipelines.items():

@@ -71,8 +71,11 @@ class Categorical(Likelihood):
         self.register_buffer("_log_unknown", log_unknown(self.n_seen, n_levels), persistent=False)
 
     @classmethod
-    def fit(cls, columns, names, *, summaries=None, max_categories=256, **options):
-        """Learn the levels of each column, with at most ``max_categories`` classes."""
+    def fit(cls, columns, names, *, summaries=None, max_categories=256, known=(), **options):
+        """Learn the levels of each column, with at most ``max_categories`` classes.
+
+        No warning says that a column may hold IDs or dates, if ``known`` has its name.
+        """
         levels, n_classes, shares, n_seen = [], [], [], []
         for column, name in zip(columns, names, strict=True):
             _warn_of_booleans(column, name)
@@ -87,7 +90,8 @@ class Categorical(Likelihood):
                 common = set(by_count[: max_categories - 1])
                 ordered = [level for level in ordered if level in common] + rare
                 share = np.array([counts[level] for level in rare], float)
-                if len(ordered) > MANY_LEVELS and max(len(ordered), share.sum()) > n_seen[-1] / 2:
+                is_rare = max(len(ordered), share.sum()) > n_seen[-1] / 2
+                if len(ordered) > MANY_LEVELS and is_rare and name not in known:
                     _warn_of_identifiers(name, len(ordered), n_seen[-1])
                 share /= share.sum()
             levels.append(ordered or [None])

@@ -22,6 +22,8 @@ SIZES = {
 """Steps, coarse to fine, as arguments of `numpy.timedelta64`."""
 ON_WALL_CLOCK = ("month", "week", "day")
 """Steps that are counted in local time: across a change to daylight saving, a day has 23 hours."""
+N_DISTINCT = {"month": 3, "week": 5}
+"""Number of different dates from which a step is learnt: few are on whole weeks by chance."""
 MAX_KEPT = 1000
 """Maximum number of values of a column that are kept exactly."""
 _EXACT = 2**53
@@ -211,6 +213,7 @@ class ClockSummary:
         self.n_seen, self.counts = 0, Counter()
         self.low = self.high = np.datetime64("NaT")
         self._dtype, self._steps, self._first = None, [], None
+        self._few = set()  # different values, as long as there are few
 
     def add(self, values, first_row=0):
         """Add values (m,) of the column; returns self."""
@@ -224,9 +227,15 @@ class ClockSummary:
                 self.low, self.high = ends
             self.low, self.high = min(self.low, ends[0]), max(self.high, ends[1])
             self.n_seen += len(seen)
+            self._note_few(seen)
             local = to_local(seen, self.zone)
             self._steps = [step for step in self._steps if self._is_step(step, seen, local)]
         return self
+
+    def _note_few(self, seen):
+        while len(seen) and len(self._few) < max(N_DISTINCT.values()):
+            self._few.add(int(seen[0].astype(np.int64)))
+            seen = seen[seen != seen[0]]
 
     def _is_step(self, step, instants, local):
         """Whether all instants are whole steps from the first one."""
@@ -253,11 +262,12 @@ class ClockSummary:
         return (times - (times - phase) % size).astype(local.dtype)
 
     def clock(self):
-        """Clock with the longest step that all values share."""
+        """Clock with the longest step that all values share, and enough different ones show."""
         if not self.n_seen:
             dtype = np.dtype("datetime64[s]") if self._dtype is None else self._dtype
             return Clock(str(dtype), 0, 0, steps_of(dtype)[-1], self.zone)
-        step, (unit, _) = self._steps[0], np.datetime_data(self._dtype)
+        n_few, (unit, _) = len(self._few), np.datetime_data(self._dtype)
+        step = next(step for step in self._steps if n_few >= N_DISTINCT.get(step, 1))
         ends = np.array([self.low, self.high], self._dtype)
         if step in ON_WALL_CLOCK:
             ends = self._on_grid(step, to_local(ends, self.zone))

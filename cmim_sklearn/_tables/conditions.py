@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from cmim_sklearn._tables.date_texts import parse
 from cmim_sklearn._tables.dtypes import (
     float_type,
     integer_bounds,
@@ -21,7 +22,6 @@ from cmim_sklearn._tables.moments import (
     as_moments,
     form_of,
     in_unit,
-    parse,
 )
 from cmim_sklearn._tables.read import (
     CATEGORY,
@@ -97,6 +97,11 @@ def _read_dict(table, given):
     """Columns of one row, with their forms, by position."""
     columns = {}
     for key, value in given.items():
+        if isinstance(value, slice):
+            raise ValueError(
+                f"`conditions[{key!r}]` must be a single value; got {shown(value)}. Ranges are not "
+                "supported: sample more rows, and keep those within the range."
+            )
         if isinstance(value, list | tuple | set | dict) or getattr(value, "ndim", 0) > 0:
             raise ValueError(
                 f"`conditions[{key!r}]` must be a single value; got {len(value)} values. Pass a "

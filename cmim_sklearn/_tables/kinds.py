@@ -7,6 +7,7 @@ import numpy as np
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.clock import ClockSummary
 from cmim_sklearn._likelihoods.summary import ColumnSummary
+from cmim_sklearn._tables.date_texts import date_example, looks_like_dates
 from cmim_sklearn._tables.dtypes import is_same_name
 from cmim_sklearn._tables.moments import DATETIME, DURATION, MOMENTS
 from cmim_sklearn._tables.read import BOOLEAN, CATEGORY, NUMBER, Frame, column_name
@@ -18,6 +19,10 @@ HELD = {
     DURATION: "durations",
 }  # fmt: skip
 """Names of the values of a column in messages, by its type."""
+
+
+DECLARED = ("category", "Categorical", "Enum", "dictionary")
+"""Dtypes of columns that were declared to be categories."""
 
 
 def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=None, summaries=None):
@@ -35,6 +40,20 @@ def choose_kinds(frame: Frame, categorical_features="from_dtype", likelihoods=No
         _check_kind(kind, key, frame.types[position])
         kinds[position] = kind
     return kinds
+
+
+def unparsed_dates(frame: Frame, categorical_features="from_dtype", likelihoods=None):
+    """Columns of strings that look like dates, by name, with an example; not declared ones."""
+    n_columns, names, found = len(frame.columns), frame.layout.names, {}
+    declared = set(_categorical_positions(categorical_features, names, n_columns))
+    declared |= {column_position(k, names, n_columns, "likelihoods") for k in likelihoods or ()}
+    for p, (kind, values) in enumerate(zip(frame.types, frame.columns, strict=True)):
+        of = frame.layout.dtype_of(p)
+        of = of["of"] if of["dtype"] == "arrow" else of
+        is_open = kind == CATEGORY and of["dtype"] not in DECLARED and p not in declared
+        if is_open and looks_like_dates(values):
+            found[frame.name(p)] = date_example(values)
+    return found
 
 
 def new_summaries(frame: Frame, kinds):

@@ -7,12 +7,13 @@ day are those of 1970-01-01. `form_of` reads from the description of a dtype whi
 import datetime
 import re
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from cmim_sklearn._likelihoods.clock import UNITS
 from cmim_sklearn._utils.messages import number_text, shown
-from cmim_sklearn._utils.zones import from_local, zone_name, zone_of
+from cmim_sklearn._utils.zones import zone_name, zone_of
 
 DATETIME, DURATION = "datetime", "duration"
 MOMENTS = (DATETIME, DURATION)
@@ -27,7 +28,7 @@ LENGTH = "durations"
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_STORED_UNITS = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
+STORED_UNITS = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
 """Units of the arrays for other units of numpy, which are whole numbers of them."""
 _NUMPY = re.compile(r"[<>|=]?(?P<kind>[Mm])8\[(?P<count>\d*)(?P<unit>\w+)\]")
 _PANDAS = re.compile(r"(?P<kind>datetime|timedelta)64\[(?P<unit>s|ms|us|ns)\]")
@@ -73,7 +74,7 @@ def form_of(description):
     found = _NUMPY.fullmatch(name) or _PANDAS.fullmatch(name) or _ARROW.fullmatch(name)
     if found is None:
         return None
-    unit = _STORED_UNITS.get(found["unit"], found["unit"])
+    unit = STORED_UNITS.get(found["unit"], found["unit"])
     holds = _HOLDS.get(found["kind"], DATE)
     is_calendar = holds == LENGTH and found["unit"] in ("Y", "M")
     return None if unit not in UNITS or is_calendar else _form(holds, unit, zone)
@@ -303,62 +304,6 @@ def as_moments(values, form, name, first_row=0, held=None):
     return in_unit(values, form.dtype, name)
 
 
-# Conditions. --------------------------------------------------------------------------------------
-
-_ISO_ZONE = re.compile(r"(?P<local>.*\d\d:\d\d\S*?)\s*(?P<zone>Z|z|[+-]\d\d:?\d\d)")
-
-_EXAMPLES = {
-    DATE: "a date, or a string such as '2024-03-01' or '2024-03-01T12:30'",
-    ZONED: "a date, or a string such as '2024-03-01T12:30' or '2024-03-01T12:30+01:00'",
-    TIME: "a datetime.time, or a string such as '12:30'",
-    LENGTH: "a datetime.timedelta, numpy.timedelta64 or pandas.Timedelta",
-}
-
-
-def parse(values, form, name):
-    """Array (n,) of the dtype of a form from strings in ISO form, or None.
-
-    A date without a time zone is in the local time of the column's zone.
-
-    Raises
-    ------
-    ValueError
-        If a string is no date, or the column has no time zone but the string has one.
-    """
-    out = np.full(len(values), "NaT", form.dtype)
-    for i, text in enumerate(values):
-        if text is not None:
-            out[i : i + 1] = _parsed(text, form, name)
-    return out
-
-
-def _parsed(text, form, name):
-    local, zone = text.strip(), None
-    found = _ISO_ZONE.fullmatch(local)
-    if found:
-        local, zone = found["local"], found["zone"].upper()
-    if form.holds == TIME:
-        local = f"1970-01-01T{local}"
-    is_sound = form.type == DATETIME and re.fullmatch(r"\d{4}-\d\d.*|1970-01-01T\d\d:.*", local)
-    try:
-        if not is_sound or (zone and form.holds != ZONED):
-            raise ValueError
-        time = np.array([np.datetime64(local)])
-        unit = np.datetime_data(time.dtype)[0]
-        time = time.astype(f"datetime64[{_STORED_UNITS.get(unit, unit)}]")
-    except ValueError as error:
-        raise ValueError(
-            f"`conditions`: column {name!r} must hold {form.holds}; got {shown(text)}. Pass "
-            f"{_EXAMPLES[form.holds]}."
-        ) from error
-    if zone is not None and zone != "Z":
-        zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
-        time = from_local(time, zone)
-    elif zone is None:
-        time = from_local(time, form.zone)
-    return in_unit(time, form.dtype, name, exact=True)
-
-
 # Writing. -----------------------------------------------------------------------------------------
 
 
@@ -379,7 +324,7 @@ def as_python(values, description):
 
         index = pd.DatetimeIndex(values) if of == "Timestamp" else pd.TimedeltaIndex(values)
         if form.zone:
-            index = index.tz_localize("UTC").tz_convert(zone_of(form.zone))
+            index = index.tz_localize("UTC").tz_convert(_pandas_zone(form.zone))
         out = list(index)
     elif of in ("datetime64", "timedelta64"):
         out = list(values)
@@ -402,7 +347,13 @@ def pandas_series(values, form):
     series = pd.Series(values.astype(form.dtype))
     if form.zone is None:
         return series
-    return series.dt.tz_localize("UTC").dt.tz_convert(zone_of(form.zone))
+    return series.dt.tz_localize("UTC").dt.tz_convert(_pandas_zone(form.zone))
+
+
+def _pandas_zone(name):
+    """Time zone for pandas: named ones as strings, of which its versions make different objects."""
+    zone = zone_of(name)
+    return name if isinstance(zone, ZoneInfo) else zone
 
 
 def polars_series(name, values, form):

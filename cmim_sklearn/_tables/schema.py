@@ -9,8 +9,15 @@ import numpy as np
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.clock import ClockSummary
 from cmim_sklearn._likelihoods.joint import Joint
+from cmim_sklearn._tables.date_texts import warn_of_texts
 from cmim_sklearn._tables.dtypes import Layout, is_same_name
-from cmim_sklearn._tables.kinds import HELD, choose_kinds, new_summaries, with_constants
+from cmim_sklearn._tables.kinds import (
+    HELD,
+    choose_kinds,
+    new_summaries,
+    unparsed_dates,
+    with_constants,
+)
 from cmim_sklearn._tables.links import Link, apart, find_links, together
 from cmim_sklearn._tables.moments import MOMENTS, as_moments, form_of
 from cmim_sklearn._tables.origins import Origin, find_origins
@@ -110,6 +117,8 @@ class Table:
         """
         kinds = choose_kinds(frame, categorical_features, likelihoods, summaries)
         kinds, summaries = with_constants(frame, kinds, summaries)
+        dates = unparsed_dates(frame, categorical_features, likelihoods)
+        warn_of_texts(dates, frame.layout.library)
         origins = find_origins(frame, kinds, summaries)
         if summaries is None and origins:
             pairs = zip(frame.columns, new_summaries(frame, kinds), strict=True)
@@ -136,6 +145,7 @@ class Table:
                 labels = [frame.name(p) for p in positions]
                 options = {"numeric_scaling": numeric_scaling, "max_categories": max_categories}
                 options["zones"] = [None if p in children else frame.zone(p) for p in positions]
+                options["known"] = dates
                 if summaries is not None:
                     options["summaries"] = [
                         summaries[p]

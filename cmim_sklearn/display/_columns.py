@@ -1,8 +1,10 @@
-"""Table columns as arrays to plot: numbers, or codes of levels.
+"""Table columns as arrays to plot: numbers, dates, or codes of levels.
 
-A plotted column is an array (n,) with NaN for missing values. It holds numbers, or codes, which are
-positions in a list of level names.
+A plotted column is an array (n,) with NaN for missing values. It holds numbers, dates in days as
+matplotlib counts them, or codes, which are positions in a list of level names.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -12,9 +14,11 @@ from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.generative import _GenerativeEncoder
 from cmim_sklearn._encoders.base.parameters import ENCODERS
 from cmim_sklearn._tables.kinds import column_position
+from cmim_sklearn._tables.moments import form_of
 from cmim_sklearn._tables.read import BOOLEAN, as_numbers, as_objects
 from cmim_sklearn._utils.levels import level_of
 from cmim_sklearn._utils.messages import number_text
+from cmim_sklearn.display._dates import as_plotted
 from cmim_sklearn.display._texts import numbered
 
 MAX_COLUMNS = 12
@@ -25,6 +29,26 @@ CENTRAL_PERCENTAGE = 99.0
 
 MAX_WHOLE = 2.0**53
 """Number below which a float level that is whole is written as an int."""
+
+
+class Column(NamedTuple):
+    """Column of several frames, to plot.
+
+    Attributes
+    ----------
+    values : list of array of shape (n,)
+        One per frame.
+    levels : list of str or None
+        Level names, of a column with levels.
+    is_date : bool
+        Whether the values are dates.
+    name : str
+    """
+
+    values: list
+    levels: list | None
+    is_date: bool
+    name: str
 
 
 def check_encoder(display, encoder, *, needs_decoder=False):
@@ -66,31 +90,33 @@ def read_columns(table, positions, *frames):
         One dict per frame.
     levels : dict of str to list of str
         Level names of the columns that have levels.
+    dates : list of str
+        Names of the columns that hold dates.
     """
-    columns, levels = [{} for _ in frames], {}
-    column_names = numbered([_column_name(table, position) for position in positions])
-    for position, column_name in zip(positions, column_names, strict=True):
-        raw = [frame.columns[position] for frame in frames]
-        values, names, _ = read_column(table, position, raw)
-        for own, array in zip(columns, values, strict=True):
-            own[column_name] = array
-        if names is not None:
-            levels[column_name] = names
-    return columns, levels
+    found = [read_column(table, p, [frame.columns[p] for frame in frames]) for p in positions]
+    names = numbered([column.name for column in found])
+    named = dict(zip(names, found, strict=True))
+    columns = [{n: column.values[i] for n, column in named.items()} for i in range(len(frames))]
+    levels = {n: column.levels for n, column in named.items() if column.levels is not None}
+    return columns, levels, [n for n, column in named.items() if column.is_date]
 
 
 def read_column(table, position, raw):
-    """One column of several frames: arrays (n,), level names or None, and the column's name."""
+    """`Column` of the raw columns (n,) of several frames."""
     names, name = table.layout.names, _column_name(table, position)
+    form = form_of(table.layout.dtype_of(position))
+    if form is not None:
+        values, name, is_date = as_plotted(raw, form, name)
+        return Column(values, None, is_date, name)
     if not _has_levels(table, position):
         numbers = [as_numbers(values, name) for values in raw]
         if position in table.origins:
             numbers = [table.origins[position].relative(values) for values in raw]
-        return numbers, None, name
+        return Column(numbers, None, False, name)
     order = [] if names is None else table.layout.dtypes[position].get("categories", [])
     order = list(map(level_of, order))
     codes, levels = as_codes(raw, table.types[position] == BOOLEAN, order)
-    return codes, levels, name
+    return Column(codes, levels, False, name)
 
 
 def _has_levels(table, position):

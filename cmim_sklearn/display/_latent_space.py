@@ -6,10 +6,12 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from cmim_sklearn._encoders.base.fitted import fitted_parts, read_rows
 from cmim_sklearn._models.inference import on_rows
+from cmim_sklearn._tables.moments import MOMENTS, form_of
 from cmim_sklearn._tables.read import BOOLEAN, NUMBER, as_numbers, read_objects
 from cmim_sklearn._tables.wide import distinct
 from cmim_sklearn._utils.isolation import isolated
 from cmim_sklearn.display._columns import (
+    Column,
     as_codes,
     central_range,
     check_encoder,
@@ -18,6 +20,7 @@ from cmim_sklearn.display._columns import (
     read_column,
     recode,
 )
+from cmim_sklearn.display._dates import as_plotted, date_format
 from cmim_sklearn.display._panels import (
     CLASS_COLOURS,
     MISSING_COLOUR,
@@ -65,6 +68,8 @@ class LatentSpaceDisplay:
         Decoded values to draw behind the points, as in `color`. The first row is the lowest.
     extent : tuple (left, right, bottom, top), default=None
         Limits of the image in the units of `codes`.
+    color_is_date : bool, default=False
+        Whether `color` holds dates, in days as `matplotlib.dates.date2num` counts them.
 
     Attributes
     ----------
@@ -107,10 +112,11 @@ class LatentSpaceDisplay:
         color_name=None,
         image=None,
         extent=None,
+        color_is_date=False,
     ):
         self.codes, self.axis_labels = codes, axis_labels
         self.color, self.levels, self.color_name = color, levels, color_name
-        self.image, self.extent = image, extent
+        self.image, self.extent, self.color_is_date = image, extent, color_is_date
 
     @classmethod
     @isolated
@@ -126,8 +132,8 @@ class LatentSpaceDisplay:
             Rows with the columns of fit.
         color : str, int or array of shape (n_samples,), default=None
             Colour of the points. A str or int is a column of X, by name, or by position in an
-            array. An array holds class labels or numbers, one per row. Whole numbers with at most
-            8 different values count as class labels.
+            array. An array holds class labels, numbers, dates or durations, one per row. Whole
+            numbers with at most 8 different values count as class labels.
         grid : bool, default=False
             Whether to draw behind the points the value of the column `color` that the decoder gives
             at each position. Needs ``n_components=2`` and a column as `color`.
@@ -142,7 +148,8 @@ class LatentSpaceDisplay:
         Raises
         ------
         TypeError
-            If `encoder` is not an encoder of this package, or `color` holds dates.
+            If `encoder` is not an encoder of this package, or `color` holds other values than
+            numbers, labels, dates or durations.
         sklearn.exceptions.NotFittedError
             If `encoder` is not fitted.
         ValueError
@@ -155,13 +162,13 @@ class LatentSpaceDisplay:
         check_encoder(cls, encoder, needs_decoder=grid)
         table, frame = encoder.table_, read_rows(encoder, X, min_rows=2)
         is_column = color is not None and np.ndim(color) == 0
-        values, levels, name = None, None, None
+        values, levels, is_date, name = None, None, False, None
         if is_column:
             (position,) = column_positions(table, [color], "color")
-            (values,), levels, name = read_column(table, position, [frame.columns[position]])
+            column = read_column(table, position, [frame.columns[position]])
+            (values,), levels, is_date, name = column
         elif color is not None:
-            values, levels = _read_color(color, frame.n_rows)
-            name = getattr(color, "name", None)
+            (values,), levels, is_date, name = _read_color(color, frame.n_rows)
         model, encoded = fitted_parts(encoder).model, table.encode(frame)
         codes = on_rows(model, lambda x: {"z": model.posterior_mean(x)}, encoded)["z"]
         _check_shape(codes.shape[1], grid, color, is_column)
@@ -169,7 +176,7 @@ class LatentSpaceDisplay:
         if grid:
             cells, extent = _decode_plane(table, model, codes)
             columns = [frame.columns[position], cells[position]]
-            (values, image), levels, _ = read_column(table, position, columns)
+            (values, image), levels, *_ = read_column(table, position, columns)
             options = {"image": image.reshape(GRID_STEPS, GRID_STEPS), "extent": extent}
         elif codes.shape[1] > 2:
             pca = PCA(2).fit(codes)
@@ -178,7 +185,8 @@ class LatentSpaceDisplay:
                 f"principal component {k} ({share:.0%})"
                 for k, share in enumerate(pca.explained_variance_ratio_, 1)
             )
-        display = cls(codes, color=values, levels=levels, color_name=name, **options)
+        options |= {"levels": levels, "color_name": name, "color_is_date": is_date}
+        display = cls(codes, color=values, **options)
         return display.plot(ax, **kwargs)
 
     @isolated
@@ -251,9 +259,10 @@ class LatentSpaceDisplay:
         below, above = (self.color[rows] < low).any(), (self.color[rows] > high).any()
         extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max"}.get((below, above), "neither")
         name = self._name(TITLE_LENGTH)
-        self.colorbar_ = self.figure_.colorbar(
-            self.scatters_["rows"], ax=self.ax_, label=name, extend=extend
-        )
+        style = {"label": name, "extend": extend}
+        if self.color_is_date:
+            style["ticks"], style["format"] = date_format()
+        self.colorbar_ = self.figure_.colorbar(self.scatters_["rows"], ax=self.ax_, **style)
 
     def _plot_classes(self, given):
         from matplotlib.colors import ListedColormap
@@ -301,20 +310,29 @@ class LatentSpaceDisplay:
 
 
 def _read_color(color, n_rows):
-    """Labels or numbers passed together with a table: values (n,), and level names or None."""
+    """`Column` of labels, numbers or dates passed together with a table."""
+    name = getattr(color, "name", None)
+    typed = np.asarray(color) if hasattr(color, "__array__") else None
+    is_dated = typed is not None and typed.dtype.kind in "mM"
     color = np.asarray(color, dtype=object)
     if color.shape != (n_rows,):
         raise ValueError(
             f"`color` must have shape ({n_rows},), one value per row of X; got shape {color.shape}."
         )
-    values, kind, _ = read_objects(color.tolist(), "color")
+    # As Python objects, dates of numpy would become integers.
+    objects = list(typed) if is_dated else color.tolist()
+    values, kind, options = read_objects(objects, "color")
+    if kind in MOMENTS:
+        numbers, unit, is_date = as_plotted([values], form_of({"dtype": "object"} | options), "")
+        parts = [part for part in (name, unit.strip()) if part]
+        return Column(numbers, None, is_date, " ".join(map(str, parts)) or None)
     if kind == NUMBER:
         numbers, n_distinct = as_numbers(values, "color"), len(distinct(values))
         are_whole = (numbers == np.round(numbers)) | np.isnan(numbers)
         if n_distinct > MAX_CLASSES or not are_whole.all():
-            return numbers, None
-    (codes,), levels = as_codes([values], kind == BOOLEAN)
-    return codes, levels
+            return Column([numbers], None, False, name)
+    codes, levels = as_codes([values], kind == BOOLEAN)
+    return Column(codes, levels, False, name)
 
 
 def _check_shape(n_components, grid, color, is_column):

@@ -14,6 +14,7 @@ from cmim_sklearn.display._columns import (
     read_columns,
     recode,
 )
+from cmim_sklearn.display._dates import date_ticks
 from cmim_sklearn.display._panels import (
     MAX_LEVELS,
     REAL_COLOUR,
@@ -37,20 +38,22 @@ class ReconstructionDisplay:
     """Reconstructions of cells against their real values, one panel per column.
 
     Each row is encoded to its latent code and decoded again. A numeric column is a scatter plot
-    with the identity line and R². A column with levels is a confusion matrix with the accuracy; its
-    rows are the real levels and sum to one. Cells that are missing in X are left out. Use
-    `from_estimator` to create a display.
+    with the identity line and R², and so is a column of dates, whose axes show dates. A column with
+    levels is a confusion matrix with the accuracy; its rows are the real levels and sum to one.
+    Cells that are missing in X are left out. Use `from_estimator` to create a display.
 
     Parameters
     ----------
     real, reconstructed : dict of str to array of shape (n_samples,)
-        Values of each column: numbers in the units of the table, or positions in `levels`. NaN
-        where missing.
+        Values of each column: numbers in the units of the table, dates in days, durations and times
+        of day in the unit that the name states, or positions in `levels`. NaN where missing.
     levels : dict of str to list of str
         Level names of the columns that have levels. At most 10 levels are drawn; rarer ones become
         "other".
     n_columns : int, default=None
         Number of columns of the table, if only the first are drawn; the figure then says so.
+    dates : sequence of str, default=()
+        Names of the columns that hold dates, in days as `matplotlib.dates.date2num` counts them.
 
     Attributes
     ----------
@@ -79,9 +82,9 @@ class ReconstructionDisplay:
     ['x0', 'x2']
     """
 
-    def __init__(self, real, reconstructed, levels, n_columns=None):
+    def __init__(self, real, reconstructed, levels, n_columns=None, dates=()):
         self.real, self.reconstructed, self.levels = real, reconstructed, levels
-        self.n_columns = n_columns
+        self.n_columns, self.dates = n_columns, dates
 
     @classmethod
     @isolated
@@ -120,9 +123,9 @@ class ReconstructionDisplay:
         table = encoder.table_
         positions = column_positions(table, columns, "columns")
         frame = read_rows(encoder, X)
-        both, levels = read_columns(table, positions, frame, read(encoder.reconstruct(X)))
+        both, levels, dates = read_columns(table, positions, frame, read(encoder.reconstruct(X)))
         n_columns = len(frame.columns) if columns is None else None
-        return cls(*both, levels, n_columns).plot(ax, **kwargs)
+        return cls(*both, levels, n_columns, dates).plot(ax, **kwargs)
 
     @isolated
     def plot(self, ax=None, **kwargs):
@@ -161,6 +164,8 @@ class ReconstructionDisplay:
             else:
                 score, artists = _r2, _draw_points(axis, real, reconstructed, kwargs)
                 self.artists_[name], self.identity_[name] = artists
+                if name in self.dates:
+                    date_ticks(axis, "xy")
             text = score(real, reconstructed) if len(real) else "no observed value"
             axis.set_title(f"{title}\n{text}", fontsize="medium")
         note_omitted_columns(self.axes_, ax, n_columns, self.n_columns or 0)

@@ -16,6 +16,7 @@ from cmim_sklearn.display._columns import (
     read_columns,
     recode,
 )
+from cmim_sklearn.display._dates import date_ticks
 from cmim_sklearn.display._panels import (
     MAX_LEVELS,
     MISSING_COLOUR,
@@ -43,7 +44,7 @@ class SampleQualityDisplay:
 
     Two heat maps, for real and for synthetic rows, show the association of each pair of columns:
 
-    - two numeric columns: Spearman's correlation, from -1 to 1;
+    - two columns of numbers or dates: Spearman's correlation, from -1 to 1;
     - two columns with levels: Cramér's V, from 0 to 1;
     - one of each: the correlation ratio of the ranks, from 0 to 1.
 
@@ -54,13 +55,16 @@ class SampleQualityDisplay:
     Parameters
     ----------
     real, synthetic : dict of str to array of shape (n_samples,)
-        Values of each column: numbers in the units of the table, or positions in `levels`. NaN
-        where missing. The two may have different numbers of rows.
+        Values of each column: numbers in the units of the table, dates in days, durations and times
+        of day in the unit that the name states, or positions in `levels`. NaN where missing. The
+        two may have different numbers of rows.
     levels : dict of str to list of str
         Level names of the columns that have levels. At most 10 levels are drawn; rarer ones become
         "other".
     n_columns : int, default=None
         Number of columns of the table, if only the first are drawn; the figure then says so.
+    dates : sequence of str, default=()
+        Names of the columns that hold dates, in days as `matplotlib.dates.date2num` counts them.
 
     Attributes
     ----------
@@ -93,9 +97,9 @@ class SampleQualityDisplay:
     (5, 50)
     """
 
-    def __init__(self, real, synthetic, levels, n_columns=None):
+    def __init__(self, real, synthetic, levels, n_columns=None, dates=()):
         self.real, self.synthetic, self.levels = real, synthetic, levels
-        self.n_columns = n_columns
+        self.n_columns, self.dates = n_columns, dates
 
     @classmethod
     @isolated
@@ -140,9 +144,9 @@ class SampleQualityDisplay:
         frame = read_rows(encoder, X, min_rows=2)
         n_samples = frame.n_rows if n_samples is None else n_samples
         synthetic = read(encoder.sample(n_samples, random_state=random_state))
-        both, levels = read_columns(table, positions, frame, synthetic)
+        both, levels, dates = read_columns(table, positions, frame, synthetic)
         n_columns = len(frame.columns) if columns is None else None
-        return cls(*both, levels, n_columns).plot(ax)
+        return cls(*both, levels, n_columns, dates).plot(ax)
 
     @isolated
     def plot(self, ax=None):
@@ -172,6 +176,8 @@ class SampleQualityDisplay:
                 artists = _draw_bars(axis, real, synthetic, self.levels[name])
             else:
                 artists = _draw_histograms(axis, real, synthetic)
+                if name in self.dates:
+                    date_ticks(axis, "x")
             self.marginals_[name] = artists
             axis.set_title(title, fontsize="medium")
             few_ticks(axis, "y")

@@ -7,17 +7,31 @@ import numpy as np
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE
+from cmim_sklearn._tables.moments import MOMENTS
 from cmim_sklearn._tables.origins import Origin
 from cmim_sklearn._tables.read import CATEGORY, column_name
 from cmim_sklearn._tables.wide import decimals_of
+from cmim_sklearn._utils.messages import listed
 
 TOLERANCE = 1e-6
 """Largest distance of doubles, as a share of the range of a column that is exported."""
 
 
 def tensor_types(table):
-    """Type of each column of a table in ONNX: category for strings."""
+    """Type of each column of a table in ONNX: category for strings.
+
+    Raises
+    ------
+    NotImplementedError
+        If a column holds dates: ONNX has no operators for months and time zones.
+    """
     types = list(table.types)
+    dates = [column_name(table.layout.names, p) for p, kind in enumerate(types) if kind in MOMENTS]
+    if dates:
+        raise NotImplementedError(
+            f"Columns to export must not hold dates, times or durations; got {listed(dates)}. "
+            "Convert them to numbers, such as days since a date, and fit again."
+        )
     for block, kind in zip(table.blocks, table.likelihood.blocks, strict=True):
         for c, p in enumerate(block.positions):
             if kind.has_levels and types[p] != CATEGORY:

@@ -54,7 +54,7 @@ def export(encoder, output="embedding"):
     ImportError
         If onnx is not installed, or onnxscript for a custom network.
     NotImplementedError
-        If a kind of column cannot be exported.
+        If a kind of column cannot be exported, such as dates.
     ValueError
         If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
         levels of a column, or two names, are the same string; if doubles cannot tell the numbers

@@ -14,6 +14,7 @@ from tests.display.conftest import QUICK, texts
 mpl = pytest.importorskip("matplotlib")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_rgba  # noqa: E402
+from matplotlib.dates import ConciseDateFormatter, num2date  # noqa: E402
 
 
 def latent_codes(encoder, table):
@@ -207,6 +208,29 @@ def test_a_class_that_only_the_grid_has_is_in_the_legend():
     assert texts(display.plot().legend_.get_texts()) == ["a", "b"]
 
 
+DAYS = pd.Series(pd.date_range("2020", periods=150)).where(np.arange(150) > 0)
+
+
+@pytest.mark.parametrize(
+    "color",
+    [DAYS.to_numpy(), DAYS.tolist(), DAYS.dt.tz_localize("Europe/Paris")],
+)
+def test_a_color_of_dates_has_a_bar_with_dates(flat, table, color):
+    display = LatentSpaceDisplay.from_estimator(flat, table, color=color)
+    assert np.isnan(display.color[0])
+    np.testing.assert_array_equal(num2date(display.color[1:]), DAYS[1:].dt.tz_localize("UTC"))
+    assert display.colorbar_.formatter.__class__ is ConciseDateFormatter
+    assert list(display.scatters_) == ["rows", "missing"]
+
+
+def test_a_color_of_durations_has_a_unit(flat, table):
+    for color in ((DAYS - DAYS[1]).rename("age"), (DAYS - DAYS[1]).to_numpy()):
+        display = LatentSpaceDisplay.from_estimator(flat, table, color=color)
+        np.testing.assert_array_equal(display.color[1:], np.arange(149))
+        label = display.colorbar_.ax.get_ylabel()
+        assert label == ("age (days)" if isinstance(color, pd.Series) else "(days)")
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
@@ -217,10 +241,10 @@ def test_color_of_another_length(flat, table):
         LatentSpaceDisplay.from_estimator(flat, table, color=np.zeros(149))
 
 
-def test_color_of_dates_raises_an_error_that_names_it(flat, table):
-    dates = pd.date_range("2020", periods=150)
-    with pytest.raises(TypeError, match="'color' holds Timestamp values"):
-        LatentSpaceDisplay.from_estimator(flat, table, color=dates)
+def test_color_of_periods_raises_an_error_that_names_it(flat, table):
+    periods = pd.period_range("2020", periods=150, freq="D")
+    with pytest.raises(TypeError, match="'color' holds Period values"):
+        LatentSpaceDisplay.from_estimator(flat, table, color=periods)
 
 
 def test_a_grid_needs_two_components_and_a_column(flat, wide, table):

@@ -89,6 +89,17 @@ def test_nanoseconds_beyond_2_53_are_kept_and_merged_ones_counted():
     assert clock.merged(values[[0, 1, 4]]) == 0
 
 
+@pytest.mark.parametrize(("values", "n", "step"), [(DAYS[::7], 5, "week"), (MONTHS, 3, "month")])
+@pytest.mark.parametrize("n_parts", [1, 2, 7])
+def test_weeks_and_months_need_several_different_dates(values, n, step, n_parts):
+    for n_values, expected in ((n, step), (n - 1, "day")):
+        summary = ClockSummary()
+        for part in np.array_split(np.tile(values[:n_values], 4), n_parts):
+            summary.add(part)
+        assert summary.clock().step == expected
+    assert ClockSummary().add(np.repeat(values[:1], 9)).clock().step == "day"  # constant
+
+
 def test_values_between_steps_and_of_other_units_have_fractions():
     clock = clock_of(DAYS[:30])
     values = np.array(["2014-01-02T12:00", "2013-12-31T18:00", "NaT"], "M8[ns]")

@@ -206,7 +206,7 @@ def test_units_that_cannot_hold_the_dates_raise():
 FITTED = pd.DataFrame(
     {
         "naive": SECONDS.astype("M8[us]"),
-        "zoned": in_zone(SECONDS, PARIS),
+        "zoned": in_zone(SECONDS, "Europe/Paris"),
         "time": pd.Series(TIMES, dtype=object),
         "span": SPANS.astype("m8[us]"),
         "number": 1.0 * np.arange(N),
@@ -284,7 +284,7 @@ CONDITIONS = {
         np.datetime64("2019-03-04"),
     ],
     "time": ["03:00", "03:00:00.0", dt.time(3)],
-    "span": [dt.timedelta(2), pd.Timedelta("2D"), np.timedelta64(48, "h")],
+    "span": ["2 days", "P2D", dt.timedelta(2), pd.Timedelta("2D"), np.timedelta64(48, "h")],
 }  # fmt: skip
 EXPECTED = {"naive": DAY, "zoned": IN_PARIS, "time": dt.time(3), "span": dt.timedelta(2)}
 
@@ -316,8 +316,10 @@ def test_conditions_are_dates_of_all_types(table, name, value):
         ("naive", np.datetime64(1, "ns"), "unit in fit, 'us', can hold; got .*000000001"),
         ("time", "25:00", "must hold times of day; got '25:00'. Pass a datetime.time"),
         ("time", DAY, r"must hold times of day.*\(dates without a time zone\)"),
-        ("span", "2 days", "must hold durations; got '2 days'. Pass a datetime.timedelta"),
+        ("span", "2 weeks", "must hold durations; got .2 weeks.. Pass a datetime.timedelta"),
         ("span", DAY, r"must hold durations, as in fit; got 2019"),
+        ("naive", slice(DAY, DAY), r"`conditions\['naive'\]` must be a single value; got slice"),
+        ("naive", (DAY, DAY), r"`conditions\['naive'\]` must be a single value; got 2 values"),
         ("number", DAY, "'number' must hold numbers, as in fit; got the date"),
         ("word", DAY, "unknown level datetime"),
     ],
@@ -340,7 +342,9 @@ def test_a_constant_date_takes_only_itself():
 @pytest.mark.usefixtures("short_calibration")
 def test_whole_days_of_a_zone_stay_whole_days():
     days = np.datetime64("2020-01-01", "us") + 86_400 * 10**6 * RNG.integers(0, 700, 60)
-    X = pd.DataFrame({"day": pd.Series(days).dt.tz_localize(PARIS), "x": RNG.normal(size=60)})
+    X = pd.DataFrame(
+        {"day": pd.Series(days).dt.tz_localize("Europe/Paris"), "x": RNG.normal(size=60)}
+    )
     X.index = pd.Index(range(60, 0, -1), name="row")
     encoder = small_encoder(max_iter=2).fit(X)
     back = encoder.inverse_transform(encoder.transform(X))

@@ -240,7 +240,8 @@ class _LatentEncoder(
     def partial_fit(self, X, y=None):
         """Train in one pass over a chunk of rows, continuing from the current weights.
 
-        If there was no `fit` and no `fit_schema`, the first call learns the schema from its chunk.
+        If there was no `fit` and no `fit_schema`, the first call learns the schema from its chunk,
+        with the step of dates, such as a day, to which later dates are decoded.
         Later calls do not change it.
 
         Parameters

@@ -367,6 +367,8 @@ class FittedEncoder:
         ImportError
             If the package onnx is not installed (``pip install "cmim-sklearn[onnx]"``), or
             onnxscript, with which torch exports custom networks.
+        NotImplementedError
+            If a column holds dates, times of day or durations.
         ValueError
             If `output` is neither of the two, or "decode" for an encoder without a decoder; if two
             levels of a column are the same string, such as 1 and "1"; if two names are; if doubles
