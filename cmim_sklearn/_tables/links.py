@@ -15,7 +15,7 @@ from cmim_sklearn._utils.zones import from_local, to_local
 
 MIN_SHARE, MIN_ROWS = 0.97, 20
 """Minimum share of the rows in which a date follows another one, and minimum number of rows."""
-_LIMIT = 2**62
+_LIMIT, _LAST_YEAR = 2**62, np.datetime64("9999", "Y")
 
 
 class Link(NamedTuple):
@@ -29,8 +29,9 @@ class Link(NamedTuple):
         Median duration between the two. A row that lacks only the date of the parent is read as if
         that was this duration before the child, and the duration was missing.
     low, high : int
-        Training range of the child, to which decoded dates are clipped, since 1970. Durations are
-        in the unit of the child.
+        Range of the child, to which decoded dates are clipped, since 1970, in the unit of the
+        child as the durations. It is the training range; if that of the parent ends later, as with
+        orders that are still open, it ends the longest duration after that.
     zone : str or None
         Time zone on whose wall clock the duration is counted; None: between instants.
     """
@@ -47,11 +48,11 @@ class Link(NamedTuple):
         return from_local(to_local(child, self.zone) - duration, self.zone)
 
     def after(self, parent, duration):
-        """Dates of the child, within its training range."""
+        """Dates of the child, within its range, and never before those of the parent."""
         with np.errstate(over="ignore"):
             dates = from_local(to_local(parent, self.zone) + duration, self.zone)
         ends = np.array([self.low, self.high]).astype(dates.dtype)
-        return dates.clip(*ends)
+        return np.maximum(dates.clip(*ends), parent)
 
     def between(self, parent, child):
         """Durations from the dates of the parent to those of the child."""
@@ -122,8 +123,12 @@ def _link(child, parent, form, dates, clock, form_before, before, clock_before):
     if max(map(abs, [low, high, *others])) >= _LIMIT // 2:
         return None
     link = Link(child, parent, 0, low, high, form.zone if is_local else None)
-    durations = np.sort(link.between(before[both].astype(form.dtype), dates[both]))
-    return link._replace(usual=int(durations[len(durations) // 2].astype(np.int64)))
+    durations = link.between(before[both].astype(form.dtype), dates[both])
+    durations = np.sort(durations.astype(np.int64)).tolist()
+    latest = np.array([others[1] + durations[-1]]).astype(form.dtype)
+    if others[1] > high and latest.astype("M8[Y]") < _LAST_YEAR and abs(latest.view("i8")) < _LIMIT:
+        high = int(latest.view("i8")[0])
+    return link._replace(usual=durations[len(durations) // 2], high=high)
 
 
 def check_links(links, types):

@@ -127,6 +127,23 @@ def test_generated_and_imputed_dates_keep_their_order(library, tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(table), encoder.score_samples(table))
 
 
+def test_open_orders_are_not_shipped_before_they_are_made():
+    r = np.random.default_rng(0)
+    order = pd.Timestamp("2024-01-01") + pd.to_timedelta(r.integers(0, 200, 400), "D")
+    ship = pd.Series(order + pd.to_timedelta(r.integers(0, 60, 400), "D"))
+    X = pd.DataFrame({"order": order, "ship": ship.where(ship <= "2024-06-01")})
+    encoder = small_encoder(max_iter=2).fit(X)
+    (link,) = encoder.table_.links
+    waits = (X["ship"] - X["order"]).to_numpy()
+    decoded = np.where(np.isnat(waits), np.nanmedian(waits), waits)
+    found = link.after(order.to_numpy(), decoded)
+    np.testing.assert_array_equal(found, order.to_numpy() + decoded)
+    beyond = order.to_numpy() + np.timedelta64(2000, "D")
+    np.testing.assert_array_equal(link.after(beyond, decoded), beyond)
+    for found in (encoder.sample(200, random_state=0), encoder.reconstruct(X)):
+        assert (found["order"] <= found["ship"]).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"child": 4}, {"parent": 1.0}, {"child": 1}, {"usual": 2**63}, {"low": 9, "high": 8}],
