@@ -21,7 +21,11 @@ from cmim_sklearn._utils.zones import from_local
 
 # Conditions. --------------------------------------------------------------------------------------
 
-_ISO_ZONE = re.compile(r"(?P<local>.*\d\d:\d\d\S*?)\s*(?P<zone>Z|z|[+-]\d\d:?\d\d)")
+_ISO_TIME = (
+    r"(?P<time>\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?)"
+    r"\s*(?P<zone>Z|z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?"
+)
+_ISO_DATE = re.compile(rf"(?P<day>\d{{4}}-\d\d(?:-\d\d)?)(?:[T ]{_ISO_TIME})?")
 _SPAN = re.compile(
     r"(?P<sign>-?)(?:(?P<days>\d+) ?(?:days?|D))?"
     r"(?:(?P<time_sign>,? ?[+-]?)(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d)"
@@ -65,26 +69,23 @@ def parse(values, form, name):
 
 def _date(local, form):
     """Date or time of day (1,) of a string; None if it is none, or has a zone it must not have."""
-    zone, found = None, _ISO_ZONE.fullmatch(local)
-    if found:
-        local, zone = found["local"], found["zone"].upper()
     if form.holds == TIME:
-        local = f"1970-01-01T{local}"
-    if not re.fullmatch(r"\d{4}-\d\d.*|1970-01-01T\d\d:.*", local):
+        local = f"1970-01-01T{local}" if ":" in local else ""
+    found = _ISO_DATE.fullmatch(local)
+    if found is None or (found["zone"] and form.holds != ZONED):
         return None
-    if zone and form.holds != ZONED:
-        return None
+    day, clock, zone = found.groups()
     try:
-        time = np.array([np.datetime64(local)])
+        time = np.array([np.datetime64(day if clock is None else f"{day}T{clock}")])
     except ValueError:
         return None
     unit = np.datetime_data(time.dtype)[0]
     time = time.astype(f"datetime64[{STORED_UNITS.get(unit, unit)}]")
     if zone is None:
         return from_local(time, form.zone)
-    if zone == "Z":
+    if zone in "Zz":
         return time
-    return from_local(time, zone if ":" in zone else f"{zone[:3]}:{zone[3:]}")
+    return from_local(time, f"{zone[:3]}:{zone[3:].lstrip(':') or '00'}")
 
 
 def _span(text):
@@ -112,7 +113,9 @@ def _span(text):
 N_READ, MIN_DISTINCT, MAX_WORDS = 1000, 3, 3
 """Number of rows read to recognise dates, least number of different ones, most other words."""
 _DIGIT = re.compile(r"\d")
-_TIME = r"(?:(?:T| )\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d|[AaPp][Mm]))?)?"
+_TIME = (
+    r"(?:(?:T| )\d\d?:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?|[AaPp][Mm]))?)?"
+)
 _MONTHS = (
     r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|January|February|March|April|June|July"
     r"|August|September|October|November|December)"

@@ -71,7 +71,8 @@ DAYS = pd.date_range("2023-12-20 08:30", periods=30, freq="29h")
 FORMATS = [
     "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%m-%d-%Y", "%Y-%m-%dT%H:%M:%S",
     "%Y-%m-%d %H:%M", "%d/%m/%Y %H:%M", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%SZ",
-    "%Y-%m-%d %H:%M:%S+01:00", "%m/%d/%Y %I:%M %p", "%d %b %Y", "%d-%b-%Y", "%B %d, %Y", "%Y.%m.%d",
+    "%Y-%m-%d %H:%M:%S+01:00", "%Y-%m-%d %H:%M:%S+01",
+    "%m/%d/%Y %I:%M %p", "%d %b %Y", "%d-%b-%Y", "%B %d, %Y", "%Y.%m.%d",
 ]  # fmt: skip
 
 
