@@ -13,7 +13,7 @@ import numpy as np
 
 from cmim_sklearn._likelihoods.clock import UNITS
 from cmim_sklearn._utils.messages import number_text, shown
-from cmim_sklearn._utils.zones import zone_name, zone_of
+from cmim_sklearn._utils.zones import from_local, to_local, zone_name, zone_of
 
 DATETIME, DURATION = "datetime", "duration"
 MOMENTS = (DATETIME, DURATION)
@@ -26,7 +26,7 @@ TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.tim
 DATE, ZONED, TIME = "dates without a time zone", "dates with a time zone", "times of day"
 LENGTH = "durations"
 
-_EPOCH = datetime.datetime(1970, 1, 1)
+_EPOCH, _YEARS = datetime.datetime(1970, 1, 1), np.array(["0001", "9999"], "M8[Y]")
 _MICROSECOND = datetime.timedelta(microseconds=1)
 STORED_UNITS = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s"}
 """Units of the arrays for other units of numpy, which are whole numbers of them."""
@@ -193,11 +193,25 @@ def read_moments(values, name):
         )
     of = min(names.values(), key=list(_OBJECTS).index)
     form = _form(_OBJECTS[of], unit, zone)
-    options = {"of": of, "unit": unit, "zone": zone}
-    return np.array(exact, np.int64).view(form.dtype), form.type, options
+    out = np.array(exact, np.int64).view(form.dtype)
+    if zone and of == "datetime":
+        _check_years(to_local(out, zone), values, name, zone)
+    return out, form.type, {"of": of, "unit": unit, "zone": zone}
 
 
 _NO_VALUE, _NOTHING = object(), ("D", NAT)
+
+
+def _check_years(local, values, name, zone):
+    """Check that Python can write wall-clock times (n,) in the zone of a column of objects."""
+    years = local.astype("M8[Y]")
+    outside = np.flatnonzero((years < _YEARS[0]) | (years > _YEARS[1]))
+    if len(outside):
+        raise ValueError(
+            f"Column {name!r} must hold dates in the years 1 to 9999 of its time zone, {zone!r}; "
+            f"got {shown(values[outside[0]])} in row {outside[0]}. Replace the value with None, or "
+            "convert all to one time zone."
+        )
 
 
 def _object_name(kind):
@@ -331,12 +345,17 @@ def as_python(values, description):
     elif of == "date":
         out = values.astype("datetime64[D]").tolist()
     else:
-        out = values.astype(f"{form.dtype.kind}8[us]").tolist()
+        # Python has the years 1 to 9999: those of local time, not of UTC.
+        local = to_local(values.astype(f"{form.dtype.kind}8[us]"), form.zone)
+        out = local.tolist()
         if of == "time":
             out = [v if v is None else v.time() for v in out]
         if form.zone:
-            utc, zone = datetime.timezone.utc, zone_of(form.zone)
-            out = [v if v is None else v.replace(tzinfo=utc).astimezone(zone) for v in out]
+            zone, folds = zone_of(form.zone), from_local(local, form.zone) != values
+            out = [
+                v if v is None else v.replace(tzinfo=zone, fold=fold)
+                for v, fold in zip(out, folds.tolist(), strict=True)
+            ]
     return [None if m else v for v, m in zip(out, missing, strict=True)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cmim_sklearn._utils.messages import shown
 
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d))?")
-_FIRST, _LAST = (np.datetime64(day, "s") for day in ("0002-01-01", "9998-12-31"))
+_FIRST, _LAST = (np.datetime64(day, "s") for day in ("0001-01-02", "9999-12-30"))
 """Range of times that have an offset; others have that of its ends."""
 _SEARCHED, _WEEK = np.array(["1900", "2100"], "datetime64[s]"), np.timedelta64(7, "D")
 

@@ -166,6 +166,28 @@ def test_mixed_objects_take_the_type_and_unit_that_hold_all():
     assert read([[zone] for zone in zones]).layout.dtypes[0]["zone"] == "UTC"
 
 
+ENDS = [dt.datetime(1, 1, 1, 3), dt.datetime(9999, 7, 1), dt.datetime(9999, 12, 31, 23)]
+
+
+@pytest.mark.parametrize("hours", [-5, 9, 0, None])
+def test_first_and_last_dates_of_python_return(hours):
+    zone = PARIS if hours is None else dt.timezone(dt.timedelta(hours=hours))
+    hidden = [dt.datetime(2024, 10, 27, 2, 30, fold=fold) for fold in (0, 1)]
+    values = [day.replace(tzinfo=zone) for day in (*ENDS, *hidden)]
+    frame = read([[value] for value in [*values, None]])
+    found = write(frame.layout, frame.columns, frame.types)
+    assert [row[0] for row in found] == [*values, None]
+    assert [row[0].fold for row in found[:-1]][-1] == (hours is None)
+
+
+@pytest.mark.parametrize(("day", "hours"), [(ENDS[0], 9), (ENDS[2], -5)])
+def test_dates_beyond_the_years_of_python_raise(day, hours):
+    values = [DAY.replace(tzinfo=PARIS), day.replace(tzinfo=dt.timezone(dt.timedelta(hours=hours)))]
+    match = r"^Column 0 must .* years 1 to 9999 of its time zone, 'UTC'; got datetime.* in row 1\."
+    with pytest.raises(ValueError, match=match):
+        read([[value] for value in values])
+
+
 def test_masked_dates_are_missing():
     X = np.ma.array(np.stack([DAYS, DAYS], 1), mask=False)
     X[4, 1] = np.ma.masked
