@@ -328,6 +328,16 @@ def as_integers(values, form):
     return np.where(missing, 0, values.astype(np.int64)), missing
 
 
+def as_numpy_moments(values, dtype):
+    """Values (n,) rounded to the nearest of a dtype of numpy, such as years."""
+    before = values.astype(dtype)
+    if np.can_cast(values.dtype, dtype):  # to the same unit, or a finer one
+        return before
+    after = before + 1
+    is_nearer = after.astype(values.dtype) - values < values - before.astype(values.dtype)
+    return np.where(is_nearer, after, before)
+
+
 def as_python(values, description):
     """List of Python objects of the type that a description names, with None where missing."""
     form, of = form_of(description), description["of"]

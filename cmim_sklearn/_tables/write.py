@@ -24,6 +24,7 @@ from cmim_sklearn._tables.dtypes import (
 from cmim_sklearn._tables.moments import (
     MOMENTS,
     arrow_array,
+    as_numpy_moments,
     as_python,
     form_of,
     pandas_series,
@@ -88,8 +89,11 @@ def fill(X, frame, layout, types, rows, columns):
             description = _with_numbers(frame.layout.dtype_of(p), layout.dtype_of(p))
             if types[p] == NUMBER:
                 values = _as_stored(values, frame.layout.dtype_of(p))
-            plain = _plain(values, types[p], description) if out.dtype == object else values
-            out[mask, p] = plain
+            if out.dtype == object:
+                values = _plain(values, types[p], description)
+            elif types[p] in MOMENTS and values.dtype.kind == out.dtype.kind:
+                values = as_numpy_moments(values, out.dtype)
+            out[mask, p] = values
         return out
     series = {}
     for p, (mask, values) in new.items():
@@ -173,6 +177,8 @@ def _number_of(description):
 
 def _write_numpy(layout, columns, types, index):
     dtype = numpy_dtype(layout.dtype_of(0))
+    if dtype.kind in "Mm":
+        columns = [as_numpy_moments(column, dtype) for column in columns]
     if dtype.kind in "biufMm":
         return np.stack(columns, axis=1).astype(dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=object)

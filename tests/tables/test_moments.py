@@ -166,6 +166,21 @@ def test_mixed_objects_take_the_type_and_unit_that_hold_all():
     assert read([[zone] for zone in zones]).layout.dtypes[0]["zone"] == "UTC"
 
 
+@pytest.mark.parametrize("dtype", ["M8[Y]", "M8[M]", "M8[W]", "M8[h]", "M8[25s]", "m8[W]", "m8[h]"])
+def test_decoded_dates_are_rounded_to_the_unit_of_arrays(dtype):
+    dtype = np.dtype(dtype)
+    whole = np.array([[-9], [0], [54], [2**10], ["NaT"]], dtype)
+    frame = read(whole)
+    shift = (whole[1:2, 0] + 1).astype(frame.columns[0].dtype) - frame.columns[0][1:2]
+    for part, later in ((2, 0), (3, 1)):
+        columns = [frame.columns[0] + shift * part // 5]
+        found = write(frame.layout, columns, frame.types)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, whole + later)
+        filled = fill(whole, frame, frame.layout, frame.types, np.array([4]), [columns[0][2:3]])
+        assert filled[4] == whole[2] + later
+
+
 ENDS = [dt.datetime(1, 1, 1, 3), dt.datetime(9999, 7, 1), dt.datetime(9999, 12, 31, 23)]
 
 
