@@ -1,11 +1,14 @@
 """Labels in training: held-back rows, and the rule that ends the label term."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from cmim_sklearn import CMIMEncoder, fit_together
 from cmim_sklearn._training.labels import StopLabels, choose_held_back, plan_labels
-from tests.training.helpers import KILL, Poison, fit_with, small, weights
+from tests.training.helpers import KILL, SMALL, Poison, fit_with, small, weights
 
 NAN = np.nan
 LABELLED = {"label_weight": 10.0, "max_iter": 12, "batch_size": 64}
@@ -94,6 +97,13 @@ def table(learnable, n_rows=320):
     return X, y if learnable else np.random.RandomState(1).permutation(y)
 
 
+def held_out_loss(encoder, X):
+    """Held-out loss of the weights of an encoder, by a warm start that hardly changes them."""
+    copied = copy.deepcopy(encoder).set_params(label_weight=0.0, warm_start=True, max_iter=1)
+    copied.set_params(learning_rate_init=1e-30).fit(X)
+    return -copied.validation_scores_[-1]
+
+
 def phases(encoder):
     return [row["uses_labels"] for row in encoder.net_.history]
 
@@ -162,6 +172,8 @@ def test_a_forged_state_raises():
     states = []
 
     class Note(Poison):
+        comes_last = True
+
         def on_epoch_end(self, net, **kwargs):
             (stop,) = (c for _, c in net.callbacks_ if isinstance(c, StopLabels))
             state = stop.state_dict()
@@ -176,6 +188,24 @@ def test_a_forged_state_raises():
     found = fit_with(Note(), X, label_weight=10.0, max_iter=2, y=y)
     assert [state["epoch"] for state in states] == [1, 2]
     assert states[0]["scores"] == found.label_scores_[:1]
+
+
+@pytest.mark.usefixtures("short_calibration")
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(("max_iter", "patience"), [(2, 9), (20, 1)])
+def test_the_weights_have_the_best_held_out_loss(max_iter, patience, batched):
+    X, y = table(False, 420)
+    own = {"max_iter": max_iter, "n_iter_no_change": patience, "batch_size": 64}
+    own |= {"early_stopping": True, "label_weight": 10.0, "learning_rate_init": 0.03}
+    encoders = [CMIMEncoder(**SMALL | own | {"random_state": seed}) for seed in (0, 2)]
+    fit_together(encoders, X, y, batched=batched)
+    ended = 0
+    for found in encoders:
+        given_up = range(found.label_n_iter_, phases(found).count(True))
+        ended += len(given_up)
+        losses = [-s for i, s in enumerate(found.validation_scores_) if i not in given_up]
+        assert held_out_loss(found, X) == pytest.approx(min(losses), rel=1e-5)
+    assert ended
 
 
 def test_no_row_stays_in_the_net():

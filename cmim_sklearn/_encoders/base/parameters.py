@@ -318,7 +318,8 @@ classes_ : array of shape (n_classes,)
 target_mean_, target_scale_ : float
     Mean and standard deviation of the labels; only for regression.
 label_n_iter_ : int
-    Number of epochs for which labels have trained the network; 0 if they were not used, because
+    Number of epochs in which labels trained the network, without those that were given up when
+    labels ended. Early stopping may return to an earlier epoch. 0 if labels were not used, because
     there were fewer than 300 or all were equal.
 label_scores_ : list of float
     Negative mean loss of the held-back labels, by check."""
