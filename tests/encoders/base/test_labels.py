@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
 from cmim_sklearn import CMIMEncoder
 from tests.helpers import GENERATIVE, assert_same, forge, small_encoder, state_of, weights
@@ -205,6 +206,28 @@ def test_the_head_takes_any_decoder(decoder_width):
     sizes = (decoder_width,) if decoder_width else ()
     found = encoder(hidden_layer_sizes=sizes).fit(X, y)
     assert found.net_.module.labels.linear.in_features == (decoder_width or 4)
+
+
+class Normed(nn.Module):
+    """Decoder with batch norm, and a forward method of its own."""
+
+    def __init__(self, n_in, n_out, hidden_layer_sizes, activation):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_in, 6), nn.BatchNorm1d(6))
+        self.output, self.scale = nn.Linear(6, n_out), nn.Parameter(torch.ones(()))
+
+    def forward(self, z):
+        return self.scale * self.output(self.body(z))
+
+
+def test_a_decoder_with_batch_norm_and_an_own_forward_is_trained(tmp_path):
+    X, y = table()
+    found = encoder(decoder=Normed).fit(X, y)
+    assert found.label_n_iter_ == 2
+    assert found.net_.module.decoder.scale != 1
+    found.save(tmp_path / "file")
+    again = CMIMEncoder.load(tmp_path / "file", "cpu", decoder=Normed)
+    np.testing.assert_array_equal(again.transform(X), found.transform(X))
 
 
 # -- Parquet files ---------------------------------------------------------------------------------
