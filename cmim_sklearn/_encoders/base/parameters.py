@@ -302,8 +302,8 @@ n_iter_ : int
     Number of epochs trained, including earlier fits under `warm_start` and passes of
     `partial_fit`.
 loss_curve_ : list of float
-    Training loss of each epoch, the mean over rows. In nats, except for VICReg, Barlow Twins and
-    AMDIM, which have terms without a unit. Negative values are normal.
+    Training loss of each epoch, the mean over rows, without the label term. In nats, except for
+    VICReg, Barlow Twins and AMDIM, which have terms without a unit. Negative values are normal.
 validation_scores_ : list of float or None
     Negative held-out loss of each epoch; None without held-out rows.
 n_features_in_ : int

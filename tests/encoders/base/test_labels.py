@@ -161,12 +161,15 @@ def test_given_held_out_rows_decide_when_labels_end():
         encoder().fit(X, y, X_val=X[:60], y_val=y[:9])
 
 
-def test_the_held_out_loss_has_no_labels():
+def test_the_loss_has_no_labels():
     X, y = table(400)
     found = encoder(early_stopping=True, max_iter=4).fit(X, y)
     row = found.net_.history[-1]
-    terms = [row[f"valid_{name}"] for name in ("distortion", "latent", "contrast")]
-    assert row["valid_loss"] == pytest.approx(sum(terms))
+    for part in ("train", "valid"):
+        terms = [row[f"{part}_{name}"] for name in ("distortion", "latent", "contrast")]
+        assert row[f"{part}_loss"] == pytest.approx(sum(terms))
+    assert row["train_label"] > 1
+    assert "valid_label" not in row
 
 
 @pytest.mark.parametrize("y", [["no", "yes"], [False, True], [3, 7], [0.25, 7.5]])
