@@ -1,5 +1,6 @@
 """`fit_together`: fit many encoders at once."""
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -209,28 +210,46 @@ def _train(encoders, starts, groups, errors, verbose, finished=None, *, features
     `finished` is called with each encoder that was fitted.
     """
     for group in groups:
-        left, most = list(group), len(group)
+        left, most, weights = list(group), len(group), {}
         while left:
-            first = starts[left[0]]
-            most = min(most, n_at_once(first.net, first.rows.data))
+            if left[0] not in weights:
+                most = min(most, n_at_once(starts[left[0]].net, starts[left[0]].rows.data))
             now = left[: -(-len(left) // -(-len(left) // most))]  # of nearly equal sizes
+            left = left[len(now) :]
+            _restart(encoders, starts, {i: weights[i] for i in now if i in weights}, errors)
+            now = [i for i in now if errors[i] is None]
+            if not now:
+                continue
             if verbose:
                 names = sorted({type(encoders[i]).__name__ for i in now})
                 print(f"[fit_together] {len(now)} fits of {', '.join(names)} at once", flush=True)
             # The nets hold the rows, so those that are trained are dropped.
             started = [starts.pop(i) for i in now]
-            weights = list(map(schema_weights, started))
+            weights |= {i: schema_weights(start) for i, start in zip(now, started, strict=True)}
             found = _outcomes([encoders[i] for i in now], started, features_only)
             if found is None:
-                most = len(now) // 2
-                failed = zip(now, started, weights, strict=True)
-                starts |= {i: restart(encoders[i], *start) for i, *start in failed}
+                most, left = len(now) // 2, now + left
+                # New nets are made just before their training, once the memory of these is free.
+                starts |= {
+                    i: start._replace(net=None) for i, start in zip(now, started, strict=True)
+                }
+                del started
+                gc.collect()
                 continue
-            left = left[len(now) :]
             for i, error in zip(now, found, strict=True):
                 errors[i] = error
                 if error is None and finished:
                     finished(encoders[i])
+
+
+def _restart(encoders, starts, weights, errors):
+    """Give started fits whose training failed new nets; `weights` are those of their schemas."""
+    for i, of_schema in weights.items():
+        try:
+            starts[i] = restart(encoders[i], starts[i], of_schema)
+        except Exception as error:  # a lack of memory, or any from the user's classes
+            errors[i] = error
+            del starts[i]
 
 
 def _outcomes(encoders, started, features_only):

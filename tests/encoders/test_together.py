@@ -5,6 +5,7 @@ import itertools
 import pickle
 import re
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -157,6 +158,33 @@ def test_fewer_are_trained_at_once_after_a_lack_of_memory(at_most, sizes, monkey
         with pytest.raises(torch.cuda.OutOfMemoryError, match="CUDA out of memory"):
             fit_together(encoders, table, batched=True, verbose=1)
     assert re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out) == sizes
+
+
+def test_nets_without_memory_are_dropped_before_new_ones_are_made(monkeypatch):
+    plain, make, alive, living = training.train_batched, CMIMEncoder._make_net, [], []
+
+    def lacking(nets, tables):
+        if len(nets) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(nets, tables)
+
+    def making(encoder, *args):
+        living.append(sum(net() is not None for net in alive))
+        if len(living) > 4 and encoder.random_state == 1:
+            raise ValueError("no net for seed 1")
+        net = make(encoder, *args)
+        alive.append(weakref.ref(net))
+        return net
+
+    monkeypatch.setattr(training, "train_batched", lacking)
+    monkeypatch.setattr(CMIMEncoder, "_make_net", making)
+    table = make_mixed(60)
+    encoders = [small(random_state=i, max_iter=1) for i in range(4)]
+    with pytest.raises(ValueError, match="no net for seed 1"):
+        fit_together(encoders, table, batched=True)
+    assert living[:5] == [0, 1, 2, 3, 0]
+    assert max(living[5:]) <= 2
+    assert [hasattr(encoder, "_net") for encoder in encoders] == [True, False, True, True]
 
 
 def test_encoders_of_a_search_do_not_stay_on_the_device():
