@@ -59,12 +59,6 @@ class Target(NamedTuple):
         return 0 if self.classes is None else len(self.classes)
 
     @property
-    def is_constant(self):
-        """Whether all labels are equal, so that there is nothing to learn."""
-        labels = self.codes[self.is_labelled]
-        return bool((labels == labels[0]).all())
-
-    @property
     def standardised(self):
         """Codes (n,) of classes, or numbers minus mean, divided by scale."""
         return (self.codes - self.mean) / self.scale
