@@ -110,20 +110,21 @@ def phases(encoder):
 
 @pytest.mark.usefixtures("short_calibration")
 @pytest.mark.parametrize("learnable", [True, False])
-@pytest.mark.parametrize("epoch", [2, 7, 11])
-def test_a_fit_resumes_to_the_bit(learnable, epoch, tmp_path, monkeypatch):
-    X, y = table(learnable)
-    whole = small(**LABELLED).fit(X, y)
+@pytest.mark.parametrize(("epoch", "early_stopping"), [(2, False), (7, True), (11, False)])
+def test_a_fit_resumes_to_the_bit(learnable, epoch, early_stopping, tmp_path, monkeypatch):
+    X, y = table(learnable, 420 if early_stopping else 320)
+    own = LABELLED | {"early_stopping": early_stopping}
+    whole = small(**own).fit(X, y)
     assert phases(whole)[-1] == learnable
     monkeypatch.setitem(KILL, "epoch", epoch)
     with pytest.raises(RuntimeError, match="killed"):
-        small(folder=tmp_path, **LABELLED).fit(X, y)
+        small(folder=tmp_path, **own).fit(X, y)
     monkeypatch.setitem(KILL, "epoch", None)
-    resumed = small(folder=tmp_path, **LABELLED).fit(X, y)
+    resumed = small(folder=tmp_path, **own).fit(X, y)
     assert resumed.net_.n_resumed_ == epoch - 1
     assert weights(resumed) == weights(whole)
     assert phases(resumed) == phases(whole)
-    for name in ("label_n_iter_", "label_scores_", "loss_curve_"):
+    for name in ("label_n_iter_", "label_scores_", "loss_curve_", "validation_scores_"):
         assert getattr(resumed, name) == getattr(whole, name)
 
 
