@@ -267,6 +267,24 @@ def test_labels_of_a_stream_stay_with_their_rows(early_stopping, path):
     assert ((total > 0) == (known[:, 4] > 0))[far].float().mean() > 0.99
 
 
+def test_sparse_labels_of_a_stream_are_held_back_from_all_rows(tmp_path):
+    X, y = table(3000)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(target=y.astype(float))
+    frame.loc[np.arange(3000) % 10 > 0, "target"] = None
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "rows.parquet")
+    seen = []
+    found = encoder(max_iter=1, batch_size=1000)
+    found._put_head = lambda model, rows: seen.append(rows.labels)
+    with pytest.raises(AttributeError, match="set"):  # it has no head
+        found.fit_parquet(tmp_path / "rows.parquet", target="target", buffer_rows=500)
+    (labels,) = seen
+    held_back = np.flatnonzero(labels.train[:, 1])
+    assert len(held_back) == 30
+    np.testing.assert_array_equal(labels.check_y, y[held_back])
+    # Columns are scaled monotonically.
+    np.testing.assert_array_equal(labels.check_x[:, 0].argsort(), X[held_back, 0].argsort())
+
+
 def test_targets_of_files_that_do_not_fit_raise(path):
     with pytest.raises(ValueError, match=r"label_weight=10\.0 needs labels.*target=\.\.\."):
         encoder().fit_parquet(path)
@@ -274,3 +292,5 @@ def test_targets_of_files_that_do_not_fit_raise(path):
         encoder().fit_parquet(path, target="target", columns=["a", "target"])
     with pytest.raises(ValueError, match="has no column 'label'"):
         encoder().fit_parquet(path, target="label")
+    with pytest.raises(TypeError, match=r"`target` must be the name .*; got \['target'\]"):
+        encoder(label_weight=0.0).fit_parquet(path, target=["target"])
