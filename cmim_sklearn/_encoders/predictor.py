@@ -105,7 +105,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             numbers, booleans, strings or categories; values may be missing.
         y : array-like of shape (n_samples,)
             Labels. A row has none if its value is None, NaN or pd.NA. In a classifier -1 means the
-            same, unless the classes are exactly -1 and 1.
+            same, unless other labels are negative as well, or the classes are exactly -1 and 1.
 
         Returns
         -------

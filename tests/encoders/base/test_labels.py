@@ -84,6 +84,14 @@ def test_minus_one_is_unlabelled_with_a_warning():
     assert encoder().fit(X, np.where(table()[1], 1, -1)).classes_.tolist() == [-1, 1]
 
 
+def test_many_classes_of_few_rows_are_warned_of():
+    X, _ = table(80)
+    match = "y has 60 classes in 80 labelled rows, such as '0', '1', '10'"
+    with pytest.warns(UserWarning, match=match):
+        encoder(max_iter=1).fit(X, (np.arange(80) % 60).astype(str))
+    encoder(max_iter=1).fit(X, (np.arange(80) % 40).astype(str))
+
+
 @pytest.mark.parametrize(
     "convert",
     [
