@@ -63,8 +63,8 @@ def fit_together(encoders, X, y=None, *, rows=None, batched="auto", verbose=0):
     ------
     ValueError
         If an encoder is not one of this library or occurs twice; if the number of tables, of
-        targets or of entries of `rows` is not that of encoders; if a position is not in X; or as
-        `fit` does.
+        targets or of entries of `rows` is not that of encoders; if a position is not in X; if y has
+        another length than X; or as `fit` does.
     TypeError
         As `fit` does.
     FloatingPointError
@@ -99,7 +99,7 @@ def fit_together(encoders, X, y=None, *, rows=None, batched="auto", verbose=0):
     if batched not in ("auto", True, False) or not isinstance(batched, str | bool):
         raise ValueError(f"`batched` must be 'auto', True or False; got {shown(batched)}.")
     tables = _tables(encoders, X, rows)
-    targets = _targets(encoders, y, rows)
+    targets = _targets(encoders, X, y, rows)
     with ExitStack() as stack:
         for encoder in encoders:
             stack.enter_context(names_restored_on_error(encoder))
@@ -339,22 +339,41 @@ def _tables(encoders, X, rows):
     return [_Table(of.tobytes(), partial(_selected, X, of)) for of in positions]
 
 
-def _targets(encoders, y, rows):
+def _targets(encoders, X, y, rows):
     """Check y; return the target of each encoder, or None."""
     n = len(encoders)
-    if isinstance(y, list | tuple) and any(map(_is_column, y)):
+    if _has_one_for_each(y, n):
         if len(y) != n:
             raise ValueError(f"`y` must have one target for each of {n} encoders; got {len(y)}.")
         return list(y)
     if y is None or rows is None:
         return [y] * n
-    n_rows = _num_samples(y)
+    if not any(getattr(encoder, "label_weight", 0) for encoder in encoders):
+        return [None] * n
+    n_rows = _num_samples(X)
+    if not _is_column(y):
+        return [y] * n  # fit raises
+    if _num_samples(y) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: `y` must have one label "
+            f"for each of {n_rows} rows of `X`; got {_num_samples(y)}."
+        )
     positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
     return [_selected(y, of) for of in positions]
 
 
+def _has_one_for_each(y, n):
+    """Whether y is a list of targets or None, rather than one target or a list of its rows."""
+    if not isinstance(y, list | tuple):
+        return False
+    are_rows = all(_is_column(value) and len(value) == 1 for value in y)
+    is_none = len(y) == n and all(value is None for value in y)
+    return is_none or (not are_rows and any(map(_is_column, y)))
+
+
 def _is_column(value):
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
+    is_sized = hasattr(value, "__len__") and getattr(value, "shape", None) != ()
+    return is_sized and not isinstance(value, str | bytes)
 
 
 def _is_table(value):

@@ -15,7 +15,8 @@ LABEL_COLUMNS = 2
 class LabelHead(nn.Module):
     """Linear classifier or regression of the label, and its weight in the loss.
 
-    Whether labels train the model is data, not code: graphs and batched training need no branches.
+    A buffer says whether labels train the model, so that graphs and batched training need no
+    branches.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class LabelHead(nn.Module):
     is_on : Tensor of shape ()
         1 if the label term trains the model, 0 if it trains the head alone.
     uses_all : Tensor of shape ()
-        1 if labels that are held back count, too.
+        1 if labels that are held back train the model as well.
     """
 
     def __init__(self, n_in, n_classes, generator=None):

@@ -156,7 +156,7 @@ class KeepBest(Callback):
 
 
 def shapes_of(weights):
-    """Shape of each weight of a state, by name; None for what is no tensor."""
+    """Shape of each weight of a state, by name; None for entries that are no tensors."""
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 

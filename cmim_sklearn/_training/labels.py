@@ -121,7 +121,7 @@ class StopLabels(Callback):
     far. A check is a new best if the mean improvement exceeds its standard error. After four
     checks in a row without one, weights and optimizer return to the best, and training goes on
     without labels; the learning-rate schedule does not return. If labels still train the model
-    after two thirds of the epochs, those held back do, too.
+    after two thirds of the epochs, all do, also those held back.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class StopLabels(Callback):
     Attributes
     ----------
     phase_ : {"on", "off", "all"}
-        Whether labels train the model, all but those held back or really all.
+        Labels that train the model: all but those held back ("on"), none, or all.
     scores_ : list of float
         Negative mean loss of each check, in nats.
     n_iter_ : int
