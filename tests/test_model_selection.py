@@ -291,7 +291,7 @@ def test_generation_is_left_out_where_only_features_count(forced, monkeypatch):
     fitted = []
     monkeypatch.setattr(
         model_selection, "fit_for_features",
-        lambda encoders, tables, **options: fitted.append(options["needs_all"]) or [False] * 4,
+        lambda *args, needs_all, **_: fitted.append(needs_all) or [False] * len(args[0]),
     )  # fmt: skip
     for scoring in (None, "accuracy", ["accuracy"], lambda pipe, X, y: 0.0):
         grid = {"cmim__contrastive_weight": [0, 10]}

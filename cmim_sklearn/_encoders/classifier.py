@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval
 
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._encoders.cmim import CMIMEncoder
 from cmim_sklearn._encoders.predictor import Predictor, predictor
 from cmim_sklearn._encoders.predictor_files import check_classes, check_numbers
@@ -105,6 +106,7 @@ class CMIMClassifier(Predictor, ClassifierMixin, BaseEstimator):
         shapes = {"coef_": (n_rows, n_features), "intercept_": (n_rows,), "n_iter_": (1,)}
         check_numbers(attributes, shapes)
 
+    @isolated()
     def predict_proba(self, X):
         """Probabilities of the classes.
 
@@ -120,6 +122,7 @@ class CMIMClassifier(Predictor, ClassifierMixin, BaseEstimator):
         """
         return self._apply("predict_proba", X)
 
+    @isolated()
     def predict_log_proba(self, X):
         """Logarithms of the probabilities of the classes.
 
@@ -135,6 +138,7 @@ class CMIMClassifier(Predictor, ClassifierMixin, BaseEstimator):
         """
         return self._apply("predict_log_proba", X)
 
+    @isolated()
     def decision_function(self, X):
         """Confidence scores of the classes: log-odds, or unnormalised log-probabilities.
 
@@ -150,6 +154,7 @@ class CMIMClassifier(Predictor, ClassifierMixin, BaseEstimator):
         """
         return self._apply("decision_function", X)
 
+    @isolated()
     def score(self, X, y, sample_weight=None):
         """Accuracy of the predictions for the rows with a label; other rows do not count.
 

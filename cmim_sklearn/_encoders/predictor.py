@@ -13,9 +13,10 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from cmim_sklearn._encoders import predictor_files
 from cmim_sklearn._encoders.base.fitted import custom_networks
-from cmim_sklearn._encoders.base.parameters import Hidden
+from cmim_sklearn._encoders.base.parameters import Hidden, isolated
 from cmim_sklearn._encoders.cmim import CMIMEncoder
 from cmim_sklearn._tables.target import read_target
+from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.archive import clear_parts, read_bytes, reading, write_bytes
 
 PREDICTORS: dict[str, type] = {}
@@ -95,6 +96,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     # -- fit ---------------------------------------------------------------------------------------
 
+    @isolated()
     def fit(self, X, y):
         """Train the encoder on all rows, and the linear model on the rows with a label.
 
@@ -105,7 +107,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             numbers, booleans, strings or categories; values may be missing.
         y : array-like of shape (n_samples,)
             Labels. A row has none if its value is None, NaN or pd.NA. In a classifier -1 means the
-            same, unless the classes are exactly -1 and 1.
+            same, unless other labels are negative as well, or the classes are exactly -1 and 1.
 
         Returns
         -------
@@ -188,6 +190,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _n_features_out(self):
         return len(self._fitted_encoder().get_feature_names_out())
 
+    @isolated()
     def transform(self, X):
         """Features of rows, as the encoder computes them.
 
@@ -203,6 +206,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         return np.asarray(self._fitted_encoder().transform(X))
 
+    @isolated()
     def predict(self, X):
         """Predict the labels of rows.
 
@@ -237,6 +241,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     # -- files -------------------------------------------------------------------------------------
 
+    @isolated()
     def save(self, path):
         """Write the fitted estimator to one file that holds no code.
 
@@ -280,6 +285,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         write_bytes(path, data)
 
     @classmethod
+    @isolation.isolated
     def load(cls, path, device="auto", encoder=None, decoder=None):
         """Read a fitted estimator of this class from a file that `save` wrote.
 
@@ -348,6 +354,7 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f"{cls.__module__}.{cls.__qualname__}. Use pickle for a custom class."
             )
 
+    @isolated()
     def to_onnx(self, path):
         """Write an ONNX model of the fitted estimator, with the encoding of its columns.
 

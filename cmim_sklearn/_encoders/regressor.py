@@ -11,6 +11,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import Interval
 
+from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._encoders.cmim import CMIMEncoder
 from cmim_sklearn._encoders.predictor import Predictor, predictor
 from cmim_sklearn._encoders.predictor_files import check_numbers
@@ -78,6 +79,7 @@ class CMIMRegressor(Predictor, RegressorMixin, BaseEstimator):
         shapes = {"alpha_": (), "best_score_": (), "coef_": (n_features,), "intercept_": ()}
         check_numbers(attributes, shapes)
 
+    @isolated()
     def score(self, X, y, sample_weight=None):
         """R² of the predictions for the rows with a label; other rows do not count.
 

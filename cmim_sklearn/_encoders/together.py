@@ -1,5 +1,6 @@
 """`fit_together`: fit many encoders at once."""
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -62,8 +63,8 @@ def fit_together(encoders, X, y=None, *, rows=None, batched="auto", verbose=0):
     ------
     ValueError
         If an encoder is not one of this library or occurs twice; if the number of tables, of
-        targets or of entries of `rows` is not that of encoders; if a position is not in X; or as
-        `fit` does.
+        targets or of entries of `rows` is not that of encoders; if a position is not in X; if y has
+        another length than X; or as `fit` does.
     TypeError
         As `fit` does.
     FloatingPointError
@@ -98,7 +99,7 @@ def fit_together(encoders, X, y=None, *, rows=None, batched="auto", verbose=0):
     if batched not in ("auto", True, False) or not isinstance(batched, str | bool):
         raise ValueError(f"`batched` must be 'auto', True or False; got {shown(batched)}.")
     tables = _tables(encoders, X, rows)
-    targets = _targets(encoders, y, rows)
+    targets = _targets(encoders, X, y, rows)
     with ExitStack() as stack:
         for encoder in encoders:
             stack.enter_context(names_restored_on_error(encoder))
@@ -209,28 +210,46 @@ def _train(encoders, starts, groups, errors, verbose, finished=None, *, features
     `finished` is called with each encoder that was fitted.
     """
     for group in groups:
-        left, most = list(group), len(group)
+        left, most, weights = list(group), len(group), {}
         while left:
-            first = starts[left[0]]
-            most = min(most, n_at_once(first.net, first.rows.data))
+            if left[0] not in weights:
+                most = min(most, n_at_once(starts[left[0]].net, starts[left[0]].rows.data))
             now = left[: -(-len(left) // -(-len(left) // most))]  # of nearly equal sizes
+            left = left[len(now) :]
+            _restart(encoders, starts, {i: weights[i] for i in now if i in weights}, errors)
+            now = [i for i in now if errors[i] is None]
+            if not now:
+                continue
             if verbose:
                 names = sorted({type(encoders[i]).__name__ for i in now})
                 print(f"[fit_together] {len(now)} fits of {', '.join(names)} at once", flush=True)
             # The nets hold the rows, so those that are trained are dropped.
             started = [starts.pop(i) for i in now]
-            weights = list(map(schema_weights, started))
+            weights |= {i: schema_weights(start) for i, start in zip(now, started, strict=True)}
             found = _outcomes([encoders[i] for i in now], started, features_only)
             if found is None:
-                most = len(now) // 2
-                failed = zip(now, started, weights, strict=True)
-                starts |= {i: restart(encoders[i], *start) for i, *start in failed}
+                most, left = len(now) // 2, now + left
+                # New nets are made just before their training, once the memory of these is free.
+                starts |= {
+                    i: start._replace(net=None) for i, start in zip(now, started, strict=True)
+                }
+                del started
+                gc.collect()
                 continue
-            left = left[len(now) :]
             for i, error in zip(now, found, strict=True):
                 errors[i] = error
                 if error is None and finished:
                     finished(encoders[i])
+
+
+def _restart(encoders, starts, weights, errors):
+    """Give started fits whose training failed new nets; `weights` are those of their schemas."""
+    for i, of_schema in weights.items():
+        try:
+            starts[i] = restart(encoders[i], starts[i], of_schema)
+        except Exception as error:  # a lack of memory, or any from the user's classes
+            errors[i] = error
+            del starts[i]
 
 
 def _outcomes(encoders, started, features_only):
@@ -320,22 +339,41 @@ def _tables(encoders, X, rows):
     return [_Table(of.tobytes(), partial(_selected, X, of)) for of in positions]
 
 
-def _targets(encoders, y, rows):
+def _targets(encoders, X, y, rows):
     """Check y; return the target of each encoder, or None."""
     n = len(encoders)
-    if isinstance(y, list | tuple) and any(map(_is_column, y)):
+    if _has_one_for_each(y, n):
         if len(y) != n:
             raise ValueError(f"`y` must have one target for each of {n} encoders; got {len(y)}.")
         return list(y)
     if y is None or rows is None:
         return [y] * n
-    n_rows = _num_samples(y)
+    if not any(getattr(encoder, "label_weight", 0) for encoder in encoders):
+        return [None] * n
+    n_rows = _num_samples(X)
+    if not _is_column(y):
+        return [y] * n  # fit raises
+    if _num_samples(y) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: `y` must have one label "
+            f"for each of {n_rows} rows of `X`; got {_num_samples(y)}."
+        )
     positions = [_positions(of, n_rows, f"rows[{i}]") for i, of in enumerate(rows)]
     return [_selected(y, of) for of in positions]
 
 
+def _has_one_for_each(y, n):
+    """Whether y is a list of targets or None, rather than one target or a list of its rows."""
+    if not isinstance(y, list | tuple):
+        return False
+    are_rows = all(_is_column(value) and len(value) == 1 for value in y)
+    is_none = len(y) == n and all(value is None for value in y)
+    return is_none or (not are_rows and any(map(_is_column, y)))
+
+
 def _is_column(value):
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
+    is_sized = hasattr(value, "__len__") and getattr(value, "shape", None) != ()
+    return is_sized and not isinstance(value, str | bytes)
 
 
 def _is_table(value):

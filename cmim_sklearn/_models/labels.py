@@ -15,7 +15,8 @@ LABEL_COLUMNS = 2
 class LabelHead(nn.Module):
     """Linear classifier or regression of the label, and its weight in the loss.
 
-    Whether labels train the model is data, not code: graphs and batched training need no branches.
+    A buffer says whether labels train the model, so that graphs and batched training need no
+    branches.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ class LabelHead(nn.Module):
     is_on : Tensor of shape ()
         1 if the label term trains the model, 0 if it trains the head alone.
     uses_all : Tensor of shape ()
-        1 if labels that are held back count, too.
+        1 if labels that are held back train the model as well.
     """
 
     def __init__(self, n_in, n_classes, generator=None):
@@ -65,23 +66,58 @@ class LabelHead(nn.Module):
         return torch.where(known, losses, 0.0)
 
     def forward(self, h, columns) -> Tensor:
-        """Weighted label term (n,) of the `LABEL_COLUMNS` of n rows, for a layer (n, ...)."""
+        """Weighted label term (n,) of the `LABEL_COLUMNS` of n rows, for a layer (n, w)."""
         label, is_held_back = columns.unbind(1)
         counts = (is_held_back == 0) | (self.uses_all > 0)
-        h = h.flatten(1)
         h = h.detach() + self.is_on * (h - h.detach())
         return self.weight * self.losses(h, torch.where(counts, label, torch.nan))
 
 
 def label_losses(model, x, label):
     """Loss (n,) of the labels of encoded rows x (n, C), at the posterior means."""
-    return model.labels.losses(model.decoder.body(model.posterior_mean(x)).flatten(1), label)
+    _, h = decode(model.decoder, model.posterior_mean(x))
+    return model.labels.losses(h, label)
+
+
+def decode(decoder, z):
+    """Outputs of a decoder for codes (n, d), and its last hidden layer as (n, w).
+
+    Raises
+    ------
+    ValueError
+        If the decoder does not call a module ``body``.
+    """
+    kept = []
+    if not isinstance(decoder.body, nn.Module):
+        raise ValueError(_no_body(decoder))
+    hook = decoder.body.register_forward_hook(lambda _module, _inputs, h: kept.append(h))
+    try:
+        params = decoder(z)
+    finally:
+        hook.remove()
+    if not kept:
+        raise ValueError(_no_body(decoder))
+    return params, kept[-1].flatten(1)
+
+
+def _no_body(decoder):
+    return (
+        "With label_weight above 0, `decoder` must build a network that calls its module `body`; "
+        f"got {type(decoder).__name__}, which does not. Call self.body(z) in its forward method, "
+        "or set label_weight=0."
+    )
 
 
 def make_head(model, n_classes, generator=None):
     """Label head for a `LatentModel`, on its device."""
-    device = model.device
-    z = torch.zeros(1, model.posterior.n_components, dtype=torch.float32, device=device)
-    with torch.no_grad():
-        width = model.decoder.body(z).flatten(1).shape[1]
-    return LabelHead(width, n_classes, generator).to(device)
+    device, decoder = model.device, model.decoder
+    z = torch.zeros(2, model.posterior.n_components, dtype=torch.float32, device=device)
+    modes = {module: module.training for module in decoder.modules()}
+    decoder.eval()  # a batch norm neither counts these rows nor fails, and dropout draws nothing
+    try:
+        with torch.no_grad():
+            _, h = decode(decoder, z)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return LabelHead(h.shape[1], n_classes, generator).to(device)

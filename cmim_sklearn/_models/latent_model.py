@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.encoding_model import EncodingModel
-from cmim_sklearn._models.labels import LABEL_COLUMNS
+from cmim_sklearn._models.labels import LABEL_COLUMNS, decode
 from cmim_sklearn.latents import DiagonalNormal, standard_normal
 
 
@@ -147,8 +147,8 @@ class LatentModel(EncodingModel):
         if self.labels is None:
             params, label = self.decoder(z), None
         else:
-            h = self.decoder.body(z)
-            params, label = self.decoder.output(h), self.labels(h, columns)
+            params, h = decode(self.decoder, z)
+            label = self.labels(h, columns)
         log_px = self.likelihood.log_prob(params, x)
         batch = Pass(z, posterior, standard_normal(z), log_px, inputs, label=label)
         if noise.generation is None:

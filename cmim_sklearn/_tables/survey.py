@@ -23,6 +23,8 @@ class Survey(NamedTuple):
     positions : array of shape (n_sample,)
         Positions of the sampled rows, in order.
     sample : pyarrow.Table
+    others : pyarrow.Table
+        Rows that were requested by their positions.
     summaries : list of ColumnSummary
         Summaries of all rows, one for each column.
     digest : bytes
@@ -33,12 +35,13 @@ class Survey(NamedTuple):
 
     positions: np.ndarray
     sample: Any
+    others: Any
     summaries: list
     digest: bytes
     n_rows: int
 
 
-def survey(source, n_sample, seed, categorical_features, likelihoods):
+def survey(source, n_sample, seed, categorical_features, likelihoods, others=()):
     """Read all rows of a `ParquetTable` once.
 
     Parameters
@@ -49,6 +52,8 @@ def survey(source, n_sample, seed, categorical_features, likelihoods):
     seed : int
     categorical_features, likelihoods
         See `Table.fit`.
+    others : array of int, default=()
+        Sorted positions of further rows to return.
 
     Returns
     -------
@@ -59,12 +64,11 @@ def survey(source, n_sample, seed, categorical_features, likelihoods):
     ValueError
         If a column of categories has more than 1,048,576 levels.
     """
-    import pyarrow as pa
-
     rng = np.random.default_rng(seed)
     n_sample = min(n_sample, source.n_rows)
     positions = np.sort(rng.choice(source.n_rows, n_sample, replace=False, shuffle=False))
-    chunks, summaries, digest = [], None, hashlib.sha256()
+    sample, further = _Rows(positions), _Rows(others)
+    summaries, digest = None, hashlib.sha256()
     for group in source.groups:
         for first, part in source.parts(group):
             frame = read(part, first_row=first)
@@ -80,12 +84,30 @@ def survey(source, n_sample, seed, categorical_features, likelihoods):
                     )
                 is_object = values.dtype == object
                 digest.update(repr(values.tolist()).encode() if is_object else values.tobytes())
-            ends = np.searchsorted(positions, [first, first + len(part)])
-            chunks.append(part.take(positions[slice(*ends)] - first))
-            if len(chunks) == MAX_CHUNKS:
-                chunks = [pa.concat_tables(chunks).unify_dictionaries()]
-    sample = pa.concat_tables(chunks)
-    return Survey(positions, sample, summaries, digest.digest(), source.n_rows)
+            sample.add(first, part)
+            further.add(first, part)
+    found = sample.table(), further.table()
+    return Survey(positions, *found, summaries, digest.digest(), source.n_rows)
+
+
+class _Rows:
+    """Rows at some sorted positions, collected from consecutive parts of a table."""
+
+    def __init__(self, positions):
+        self.positions, self.chunks = np.asarray(positions, dtype=int), []
+
+    def add(self, first, part):
+        """Take the rows of a part, whose first row is at position `first`."""
+        ends = np.searchsorted(self.positions, [first, first + len(part)])
+        self.chunks.append(part.take(self.positions[slice(*ends)] - first))
+        if len(self.chunks) == MAX_CHUNKS:
+            self.chunks = [self.table().unify_dictionaries()]
+
+    def table(self):
+        """All rows so far."""
+        import pyarrow as pa
+
+        return pa.concat_tables(self.chunks)
 
 
 def with_extremes(frame, summaries):

@@ -59,12 +59,6 @@ class Target(NamedTuple):
         return 0 if self.classes is None else len(self.classes)
 
     @property
-    def is_constant(self):
-        """Whether all labels are equal, so that there is nothing to learn."""
-        labels = self.codes[self.is_labelled]
-        return bool((labels == labels[0]).all())
-
-    @property
     def standardised(self):
         """Codes (n,) of classes, or numbers minus mean, divided by scale."""
         return (self.codes - self.mean) / self.scale
@@ -73,14 +67,15 @@ class Target(NamedTuple):
 def read_target(y, target_type="auto", n_rows=None, name="y") -> Target:
     """Read a target: a list, an array, or a column of pandas, polars or pyarrow.
 
-    None, NaN, pd.NA and null mean that a row has no label. In classification -1 does, too, unless
-    the classes are exactly -1 and 1.
+    None, NaN, pd.NA and null mean that a row has no label. In classification -1 does, too. It is a
+    class if other numbers are negative as well, or if the classes are exactly -1 and 1.
 
     Parameters
     ----------
     y : array-like of shape (n,)
     target_type : {"auto", "classification", "regression"}, default="auto"
-        "auto": regression if a number is not whole, else classification.
+        "auto": regression if a number is not whole, or so large that its dtype has no fractions
+        there (above 2**53 in float64); else classification.
     n_rows : int, default=None
         Number of rows of the table, to check the length.
     name : str, default="y"
@@ -123,12 +118,19 @@ def read_target(y, target_type="auto", n_rows=None, name="y") -> Target:
 def read_like(target, y, n_rows=None, name="y_val") -> Target:
     """Read the target of other rows by the classes, mean and scale of a target.
 
-    Rows of other classes count as unlabelled, and so may all rows.
+    Rows of other classes count as unlabelled. All rows may be without a label.
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError
+        If there are labels, but none is a class of the target; and as `read_target` does.
+    TypeError
         As `read_target` does.
+
+    Warns
+    -----
+    UserWarning
+        If some labels are no classes of the target.
     """
     values, is_labelled = _read(y, n_rows, name, may_be_empty=True)
     codes = np.full(len(is_labelled), np.nan)
@@ -136,8 +138,30 @@ def read_like(target, y, n_rows=None, name="y_val") -> Target:
         codes[is_labelled] = _numbers(values, name)
     else:
         places = {label: i for i, label in enumerate(target.classes.tolist())}
+        labels = [v for v in values.tolist() if v in places or v != UNLABELLED]
+        _check_are_classes(labels, target.classes, name)
         codes[is_labelled] = [places.get(label, np.nan) for label in values.tolist()]
     return target._replace(codes=codes, n_minus_one=0)
+
+
+def _check_are_classes(labels, classes, name):
+    """Raise if no label is a class; warn if some are none."""
+    known = set(classes.tolist())
+    others = [label for label in labels if label not in known]
+    if not others:
+        return
+    example, some = shown(others[0]), listed(classes[:3].tolist())
+    if len(others) == len(labels):
+        raise ValueError(
+            f"{name} must hold classes of y, such as {some}; got {example}. Convert its labels to "
+            "the type of y, or set them to None."
+        )
+    warnings.warn(
+        f"{len(others)} of {len(labels)} labels of {name}, such as {example}, are no classes of y, "
+        "and count as missing.",
+        UserWarning,
+        stacklevel=user_stacklevel(),
+    )
 
 
 def _read(y, n_rows, name, *, may_be_empty=False):
@@ -179,16 +203,21 @@ def _present(y, name):
         y = np.asarray(y)
     if isinstance(y, str | bytes | dict) or not hasattr(y, "__len__"):
         raise TypeError(f"{name} must be a list, an array or a column; got {shown(y)}.")
+    shape = getattr(y, "shape", ())
+    if len(shape) == 2:
+        _check_one_column(shape[1], name)  # before narwhals, which rejects equal names
     native = nw.from_native(y, allow_series=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
-        native = native[native.columns[_only_column(native.shape[1], name)]]
+        native = native[native.columns[0]]
     if isinstance(native, nw.Series):
         return _of_series(native, name)
     is_array = hasattr(y, "dtype")
     values = y if is_array else np.array(y, dtype=object)
     values = values if np.ma.isMaskedArray(values) else np.asarray(values)
     if values.ndim == 2:
-        values = values[:, _only_column(values.shape[1], name)]
+        if not shape:
+            _check_one_column(values.shape[1], name)
+        values = values[:, 0]
     if values.ndim != 1:
         raise ValueError(f"{SINGLE}; got {name} of shape {values.shape}.")
     if np.ma.isMaskedArray(values):
@@ -199,7 +228,8 @@ def _present(y, name):
     return _of_array(values, name, is_array)
 
 
-def _only_column(n_columns, name):
+def _check_one_column(n_columns, name):
+    """Raise for several columns; warn of one, as scikit-learn does."""
     if n_columns != 1:
         raise ValueError(
             f"{SINGLE}; got {name} of {n_columns} columns. Pass one of them, or fit an encoder for "
@@ -211,7 +241,6 @@ def _only_column(n_columns, name):
         DataConversionWarning,
         stacklevel=user_stacklevel(),
     )
-    return 0
 
 
 def _of_series(series, name):
@@ -288,8 +317,8 @@ def _of_one_type(labels, name, keeps_objects):
         return np.array(labels, dtype=bool)
     exact = {k for k in found if issubclass(k, int | np.integer | Decimal | Fraction)}
     if exact and exact | booleans == found:
-        whole = [int(v) for v in labels if v == int(v)]
-        if len(whole) == len(labels) and max(map(abs, whole)) < 2**63:
+        whole = [int(v) for v in labels if -(2**63) < v < 2**63 and v == int(v)]
+        if len(whole) == len(labels):
             return np.array(whole, dtype=np.int64)
     return np.array([_as_float(v) for v in labels], dtype=np.float64)
 
@@ -304,8 +333,14 @@ def _as_float(value):
 # -- types of targets ------------------------------------------------------------------------------
 
 
-def _is_whole(values):
-    return values.dtype.kind in "biu" or bool((values == np.floor(values)).all())
+def _are_whole(values):
+    """Whether all floats are whole."""
+    return bool((values == np.floor(values)).all())
+
+
+def _have_fractions(values):
+    """Whether floats are so small that their dtype has fractions there: below 2**53 in float64."""
+    return bool((np.abs(values) < 2 / np.finfo(values.dtype).eps).all())
 
 
 def _kind(values, target_type, name):
@@ -313,7 +348,8 @@ def _kind(values, target_type, name):
     if target_type == "regression":
         _numbers(values, name)
         return target_type
-    is_continuous = values.dtype.kind == "f" and not _is_whole(values)
+    is_float = values.dtype.kind == "f"
+    is_continuous = is_float and not _are_whole(values)
     if target_type == "classification" and is_continuous:
         fraction = values[values != np.floor(values)][0]
         raise ValueError(
@@ -321,6 +357,8 @@ def _kind(values, target_type, name):
             f"target_type='classification'; got {shown(float(fraction))}. Convert numbers to "
             "classes, or set target_type='regression'."
         )
+    if target_type == "auto" and is_float and not _have_fractions(values):
+        return "regression"
     return "regression" if is_continuous else "classification"
 
 
@@ -348,7 +386,8 @@ def _without_minus_one(values):
         return values, np.zeros(len(values), dtype=bool)
     is_minus_one = values == UNLABELLED
     others = values[~is_minus_one]
-    if len(others) and (others == 1).all():
+    is_class = (others < 0).any() or (len(others) and (others == 1).all())
+    if is_class:
         return values, np.zeros(len(values), dtype=bool)
     return others, is_minus_one
 

@@ -108,9 +108,9 @@ class KeepBest(Callback):
         self.reset()
         self.shapes_ = shapes_of(net.module_.state_dict())
 
-    def reset(self):
-        """Forget the best weights and loss so far."""
-        self.misses_, self.best_, self.mark_, self.weights_ = 0, math.inf, math.inf, None
+    def reset(self, loss=math.inf, weights=None):
+        """Begin again, at weights with a held-out loss that are the best so far."""
+        self.misses_, self.best_, self.mark_, self.weights_ = 0, loss, loss, weights
 
     def on_epoch_end(self, net, **kwargs):
         """Keep the weights if they are the best so far; count epochs without improvement."""
@@ -156,7 +156,7 @@ class KeepBest(Callback):
 
 
 def shapes_of(weights):
-    """Shape of each weight of a state, by name; None for what is no tensor."""
+    """Shape of each weight of a state, by name; None for entries that are no tensors."""
     return {name: getattr(weight, "shape", None) for name, weight in weights.items()}
 
 

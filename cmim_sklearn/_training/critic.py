@@ -1,5 +1,7 @@
 """Critic: a second net that is trained together with a model, for `InfoMaxVAEEncoder`."""
 
+from weakref import WeakKeyDictionary
+
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -14,6 +16,12 @@ from cmim_sklearn._training.state import (
 )
 
 CIRCLE_SEED = 0
+
+_known_partners = WeakKeyDictionary()
+"""Partners by number of rows and device, for each critic that is alive.
+
+A CUDA graph of a critic reads the tensor again in each replay.
+"""
 
 
 class CriticNet(NeuralNet):
@@ -44,8 +52,7 @@ def critic_values(critic, inputs, z):
 
     There must be at least two rows.
     """
-    # A CUDA graph reads the tensor again in each replay, so a network keeps it.
-    known = vars(critic).setdefault("partners", {}) if isinstance(critic, nn.Module) else {}
+    known = _known_partners.setdefault(critic, {}) if isinstance(critic, nn.Module) else {}
     place = len(z), z.device
     if place not in known:
         known[place] = _partners(*place)

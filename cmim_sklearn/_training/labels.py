@@ -121,7 +121,7 @@ class StopLabels(Callback):
     far. A check is a new best if the mean improvement exceeds its standard error. After four
     checks in a row without one, weights and optimizer return to the best, and training goes on
     without labels; the learning-rate schedule does not return. If labels still train the model
-    after two thirds of the epochs, those held back do, too.
+    after two thirds of the epochs, all do, also those held back.
 
     Parameters
     ----------
@@ -133,12 +133,14 @@ class StopLabels(Callback):
     Attributes
     ----------
     phase_ : {"on", "off", "all"}
-        Whether labels train the model, all but those held back or really all.
+        Labels that train the model: all but those held back ("on"), none, or all.
     scores_ : list of float
         Negative mean loss of each check, in nats.
     n_iter_ : int
-        Number of epochs for which labels have trained the current weights.
+        Number of epochs with labels, up to the weights that training returned to if labels ended.
     """
+
+    comes_last = True  # early stopping keeps the weights that had the held-out loss of the epoch
 
     _kept = ("epoch", "phase", "n_iter", "misses", "scores", "best", "state")
     _kinds = (int, str, int, int, list, torch.Tensor | None, dict | None)
@@ -158,11 +160,14 @@ class StopLabels(Callback):
         self.head_, self.shapes_ = net.module_.labels, shapes_of(net.module_.state_dict())
         self.head_.set(is_on=1.0, uses_all=0.0)
 
-    def on_epoch_end(self, net, **kwargs):
-        """Check the labels if it is time, and end or extend their use."""
+    def on_epoch_begin(self, net, **kwargs):
+        """Count the epoch. Early stopping may end training before `on_epoch_end`."""
         net.history.record("uses_labels", self.phase_ != "off")
         self.epoch_ += 1
         self.n_iter_ += self.phase_ != "off"
+
+    def on_epoch_end(self, net, **kwargs):
+        """Check the labels if it is time, and end or extend their use."""
         if self.phase_ != "on":
             return
         if self.epoch_ % self.every_ == 0:
@@ -194,14 +199,16 @@ class StopLabels(Callback):
 
     def _stop(self, net):
         """Return to the best weights, and turn labels off."""
-        net.module_.load_state_dict(self.state_["weights"])
+        weights = self.state_["weights"]
+        net.module_.load_state_dict(weights)
         restore_optimizer_in_place(net.optimizer_, self.state_["optimizer"])
+        for _, callback in net.callbacks_:
+            if isinstance(callback, KeepBest):  # its best weights may be some that were given up
+                then = net.history[self.state_["n_iter"] - self.n_iter_ - 1]
+                callback.reset(then["valid_loss"], weights)
         self.n_iter_ = self.state_["n_iter"]
         self.phase_, self.best_, self.state_ = "off", None, None
         self.head_.set(is_on=0.0)
-        for _, callback in net.callbacks_:
-            if isinstance(callback, KeepBest):  # its best weights may be some that were given up
-                callback.reset()
 
     def on_train_end(self, net, **kwargs):
         """Drop what only training needs."""

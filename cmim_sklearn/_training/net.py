@@ -263,7 +263,7 @@ class LatentNet(NeuralNet):
         self.record_losses(prefix, sums, n_rows, len(iterator))
 
     def record_losses(self, prefix, sums, n_rows, n_batches):
-        """Write the losses of an epoch to the history.
+        """Write the losses of an epoch to the history; the total leaves out the label term.
 
         Parameters
         ----------
@@ -278,13 +278,16 @@ class LatentNet(NeuralNet):
             If the loss is not finite.
         """
         training = prefix == "train"
-        # The held-out loss is that without labels: they would decide when training ends.
-        sums = {name: value for name, value in sums.items() if training or name != "label"}
         means = {name: value / n_rows for name, value in sums.items()}
-        loss = sum(means.values())
-        if not math.isfinite(loss):
+        # The loss is that without labels: they would decide when training ends, and their term
+        # depends on whether they are still in use.
+        loss = sum(mean for name, mean in means.items() if name != "label")
+        if not training:
+            means.pop("label", None)
+        total = sum(means.values())
+        if not math.isfinite(total):
             raise NotFinite(
-                f"The {'training' if training else 'held-out'} loss is {loss} in epoch "
+                f"The {'training' if training else 'held-out'} loss is {total} in epoch "
                 f"{len(self.history)}, even after halving the learning rate {MAX_BACK_OFFS} times. "
                 f"Lower learning_rate_init (now {self.optimizer__lr:g}), or look for columns with "
                 "extreme values and scale them with numeric_scaling='quantile'.",

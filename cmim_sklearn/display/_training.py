@@ -31,10 +31,12 @@ class TrainingDisplay:
     ----------
     terms : dict of str to array of shape (n_epochs,)
         Mean over training rows of "loss", the sum, and of each term. In nats per row, except for
-        losses that are not log-probabilities (VICReg, Barlow Twins).
+        losses that are not log-probabilities (VICReg, Barlow Twins). The term "label" is multiplied
+        by `label_weight` and is not part of the sum; for numbers it is half the squared error in
+        standardised units.
     held_out : dict of str to array of shape (n_epochs,), default=None
-        The same means over validation rows; NaN in epochs without validation rows. None if there
-        never were any.
+        The same means over validation rows, without "label"; NaN in epochs without validation rows.
+        None if there never were any.
     label_ends : sequence of int, default=()
         Epochs after which labels no longer trained the network, see `label_weight`. They are marked
         in the panel of the term "label".
@@ -47,8 +49,8 @@ class TrainingDisplay:
         Figure that holds the panels.
     lines_ : list of n_terms matplotlib lines
         Training curves.
-    held_out_lines_ : list of n_terms matplotlib lines, or None
-        Validation curves; None without validation rows.
+    held_out_lines_ : list of matplotlib lines, or None
+        Validation curves, one for each entry of `held_out`; None without validation rows.
     label_end_lines_ : list of matplotlib lines
         Marks of `label_ends`.
 
@@ -115,14 +117,13 @@ class TrainingDisplay:
         )
 
         def curves(prefix):
-            return {
+            found = {
                 name: np.array([row.get(f"{prefix}_{name}", np.nan) for row in epochs], float)
                 for name in names
             }
+            return {name: values for name, values in found.items() if np.isfinite(values).any()}
 
-        held_out = curves("valid")
-        if not np.isfinite(held_out["loss"]).any():
-            held_out = None
+        held_out = curves("valid") or None
         uses_labels = [row.get("uses_labels", False) for row in epochs]
         ends = [i for i, (now, then) in enumerate(pairwise(uses_labels), 1) if now and not then]
         display = cls(curves("train"), held_out, ends)
@@ -162,7 +163,7 @@ class TrainingDisplay:
             common = {"marker": "." if len(values) == 1 else None, "linewidth": 1.5}
             style = merge_style(Line2D, {**common, "color": REAL_COLOUR}, kwargs)
             self.lines_ += axis.plot(epochs, values, label="training", **style)
-            if self.held_out is not None:
+            if name in (self.held_out or ()):
                 common |= {"color": MODEL_COLOUR, "linestyle": "--"}
                 style = merge_style(Line2D, common, kwargs)
                 line = axis.plot(epochs, self.held_out[name], label="validation", **style)
@@ -173,7 +174,7 @@ class TrainingDisplay:
                     self.label_end_lines_.append(line)
                 if self.label_end_lines_:
                     axis.legend(handles=[*self.lines_[-1:], line], loc="best")
-            axis.set_ylabel(f"{text}\n{unit}")
+            axis.set_ylabel(f"{text}\n{'weighted ' * (name == 'label')}{unit}")
             axis.grid(alpha=0.3)
         if np.ndim(ax) == 0:
             self.figure_.align_ylabels(self.axes_)

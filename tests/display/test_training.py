@@ -88,12 +88,15 @@ def test_the_end_of_labels_is_marked():
     X = np.random.RandomState(0).randn(320, 2)
     y = np.random.RandomState(1).randint(2, size=320)
     own = {"max_iter": 12, "batch_size": 160, "learning_rate_init": 0.1, "early_stopping": False}
-    encoder = CMIMEncoder(2, label_weight=10, **QUICK | own).fit(X, y)
+    encoder = CMIMEncoder(2, label_weight=10, **QUICK | own).fit(X, y, X_val=X[:50])
     used = [row["uses_labels"] for row in encoder.net_.history]
     display = TrainingDisplay.from_estimator(encoder)
     (end,) = display.label_ends
     assert used == [True] * end + [False] * (12 - end)
     assert list(display.terms)[-1] == "label"
+    assert list(display.held_out) == list(display.terms)[:-1]
+    assert [line.axes for line in display.held_out_lines_] == list(display.axes_[:-1])
+    assert display.axes_[-1].get_ylabel() == "label\nweighted nats per row"
     (line,) = display.label_end_lines_
     assert line.get_xdata() == [end + 0.5] * 2
     assert line.axes is display.axes_[-1]

@@ -5,13 +5,14 @@ import itertools
 import pickle
 import re
 import warnings
+import weakref
 
 import numpy as np
 import pytest
 import sklearn
 import torch
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.utils.fixes import parse_version
 from sklearn.utils.validation import check_is_fitted
 
@@ -157,6 +158,33 @@ def test_fewer_are_trained_at_once_after_a_lack_of_memory(at_most, sizes, monkey
         with pytest.raises(torch.cuda.OutOfMemoryError, match="CUDA out of memory"):
             fit_together(encoders, table, batched=True, verbose=1)
     assert re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out) == sizes
+
+
+def test_nets_without_memory_are_dropped_before_new_ones_are_made(monkeypatch):
+    plain, make, alive, living = training.train_batched, CMIMEncoder._make_net, [], []
+
+    def lacking(nets, tables):
+        if len(nets) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return plain(nets, tables)
+
+    def making(encoder, *args):
+        living.append(sum(net() is not None for net in alive))
+        if len(living) > 4 and encoder.random_state == 1:
+            raise ValueError("no net for seed 1")
+        net = make(encoder, *args)
+        alive.append(weakref.ref(net))
+        return net
+
+    monkeypatch.setattr(training, "train_batched", lacking)
+    monkeypatch.setattr(CMIMEncoder, "_make_net", making)
+    table = make_mixed(60)
+    encoders = [small(random_state=i, max_iter=1) for i in range(4)]
+    with pytest.raises(ValueError, match="no net for seed 1"):
+        fit_together(encoders, table, batched=True)
+    assert living[:5] == [0, 1, 2, 3, 0]
+    assert max(living[5:]) <= 2
+    assert [hasattr(encoder, "_net") for encoder in encoders] == [True, False, True, True]
 
 
 def test_encoders_of_a_search_do_not_stay_on_the_device():
@@ -369,12 +397,31 @@ X = np.random.RandomState(0).randn(10, 2)
     ([small()], X, {"rows": [[0.5]]}, r"`rows\[0\]` must be a 1-D array .*; got \[0.5\]"),
     ([small()], X, {"y": [X[:, 0], X[:, 1]]}, "`y` must have one target for each of 1 .*; got 2"),
     ([small(label_weight=1.0)], X, {}, "requires y to be passed"),
+    ([small(label_weight=1.0)], X, {"y": [None]}, "requires y to be passed"),
+    ([small(label_weight=1.0)], X, {"y": range(11), "rows": [[0, 1]]}, "of 10 rows .*; got 11"),
+    ([small(label_weight=1.0)], X, {"y": X[:9], "rows": [[0, 1]]}, "each of 10 rows .*; got 9"),
     ([small()], X, {"batched": "yes"}, "`batched` must be 'auto', True or False; got 'yes'"),
     ([small()], X, {"batched": 1}, "`batched` must be 'auto', True or False; got 1"),
-], ids=range(15))  # fmt: skip
+], ids=range(18))  # fmt: skip
 def test_wrong_arguments(encoders, table, options, message):
     with pytest.raises(ValueError, match=message):
         fit_together(encoders, table, **options)
+
+
+@pytest.mark.parametrize("rows", [None, [range(5), range(5, 10)]])
+def test_targets_that_no_encoder_uses_are_not_looked_at(rows):
+    for y in (5, "abc", range(11), [[1]] * 10, [None, None]):
+        fit_together([small(max_iter=1), small(max_iter=1)], X, y, rows=rows)
+
+
+@pytest.mark.parametrize("rows", [None, [range(10), range(10)]])
+def test_targets_of_one_column_are_read_as_by_fit(rows):
+    encoders = [small(max_iter=1, label_weight=1.0), small(max_iter=1)]
+    with pytest.warns(DataConversionWarning, match="column-vector y was passed"):
+        first, _ = fit_together(encoders, X, [[i % 2] for i in range(10)], rows=rows)
+    assert first.classes_.tolist() == [0, 1]
+    with pytest.raises(TypeError, match="y must be a list, an array or a column; got 5"):
+        fit_together(encoders, X, 5, rows=rows)
 
 
 @pytest.mark.parametrize("batched", [True, False])

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
-from cmim_sklearn._models.labels import LabelHead, make_head
+from cmim_sklearn._models.labels import LabelHead, label_losses, make_head
+from cmim_sklearn._training.state import copy_tensors
 from tests.helpers import make_latent_model, randn, seeded
 
 NAN = float("nan")
@@ -79,3 +81,68 @@ def test_generated_rows_have_no_label():
     batch = model(x, model.draw_noise(x, seeded()))
     both = concatenate(batch._replace(label=torch.ones(len(x))), batch)
     assert both.label.tolist() == [1.0] * len(x) + [0.0] * len(x)
+
+
+class Own(nn.Module):
+    """Decoder with batch norm, dropout and a forward method that is not output(body(z))."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_in, 5), nn.BatchNorm1d(5), nn.Dropout(0.5))
+        self.output, self.skip = nn.Linear(5, n_out), nn.Linear(n_in, n_out)
+
+    def forward(self, z):
+        return self.output(self.body(2 * z)) + self.skip(z)
+
+
+def with_decoder(kind):
+    model, x = make_latent_model()
+    model.decoder = kind(model.posterior.n_components, model.likelihood.n_params)
+    return model, x
+
+
+def test_a_head_reads_the_own_forward_of_a_decoder():
+    model, x = with_decoder(Own)
+    model.decoder.body[1].eval()  # as its owner may have set it
+    modes = [module.training for module in model.modules()]
+    weights, state = copy_tensors(model.decoder.state_dict()), torch.get_rng_state()
+    head = make_head(model, 3, seeded())
+    assert head.linear.in_features == 5
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, value in model.decoder.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    model.eval()
+    noise = model.draw_noise(x, seeded())
+    plain = model(x, noise).log_px
+    labels = torch.arange(len(x)) % 3 * 1.0
+    z = model.posterior_mean(x)
+    model.labels = head
+    columns = columns_of(labels.tolist())
+    torch.testing.assert_close(
+        model(torch.cat([x, columns], 1), noise).log_px, plain, rtol=0, atol=0
+    )
+    expected = head.losses(model.decoder.body(2 * z), labels)
+    torch.testing.assert_close(label_losses(model, x, labels), expected)
+    assert not model.decoder.body._forward_hooks
+
+
+class Unused(Own):
+    def forward(self, z):
+        return self.skip(z)
+
+
+class Method(Own):
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        del self.body
+
+    def body(self, z):
+        return z
+
+
+@pytest.mark.parametrize("kind", [Unused, Method])
+def test_a_decoder_without_a_body_that_is_called_raises(kind):
+    model, _ = with_decoder(kind)
+    with pytest.raises(ValueError, match=f"`decoder` must build .* got {kind.__name__}, which"):
+        make_head(model, 3)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
@@ -26,7 +27,8 @@ def prior_of(k, spread=1.0):
 
 def cells_of(model):
     """Measured cells of 60 rows for `make_latent_model`."""
-    kinds = [type(block).__name__.lower() for block in model.likelihood.blocks]
+    names = {cls: name for name, cls in LIKELIHOODS.items()}
+    kinds = [names[type(block)] for block in model.likelihood.blocks]
     return torch.cat([measured(*fitted_likelihood(kind)).flatten(1) for kind in kinds], 1)
 
 

@@ -34,6 +34,9 @@ CLASSES = [
     ([-1, 1, None], [-1, 1], [0, 1, NAN]),
     ([-1, 0, 0], [0], [NAN, 0, 0]),
     ([-1.0, 0.0, 2.0], [0.0, 2.0], [NAN, 0, 1]),
+    ([-1, -2, 0], [-2, -1, 0], [1, 0, 2]),
+    (np.array([-1.0, 1.0, -3.0]), [-3.0, -1.0, 1.0], [1, 2, 0]),
+    ([2**54, 1], [1, 2**54], [1, 0]),
     ([True, False, None], [False, True], [1, 0, NAN]),
     (np.array([True, False]), [False, True], [1, 0]),
     (["b", "a", "-1"], ["-1", "a", "b"], [2, 1, 0]),
@@ -111,14 +114,13 @@ def test_minus_one_is_a_number_in_a_regression():
 def test_rows_without_a_label_because_of_minus_one_are_counted():
     assert read_target([-1, 0, 1, -1, None]).n_minus_one == 2
     assert read_target([-1, 1, -1]).n_minus_one == 0
+    assert read_target([-1, -2, -3, 0]).n_minus_one == 0
 
 
 def test_moments_do_not_overflow():
     target = read_target([-1.5e305, 1.5e305], "regression")
     assert (target.mean, target.scale) == (0.0, 1.5e305)
-    constant = read_target([0.1] * 3)
-    assert constant.is_constant
-    assert constant.scale == 1.0
+    assert read_target([0.1] * 3).scale == 1.0
 
 
 def test_one_column_is_read_with_the_warning_of_scikit_learn():
@@ -127,10 +129,27 @@ def test_one_column_is_read_with_the_warning_of_scikit_learn():
             assert read_target(y).codes.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("y", [[1e17, 5.0], np.array([2**24 + 2, 5], np.float32), [2**64, 1]])
+def test_floats_without_fractions_are_no_evidence_of_classes(y):
+    assert read_target(y).kind == "regression"
+    assert read_target(y, "classification").n_classes == 2
+
+
 def test_other_classes_of_other_rows_are_unlabelled():
     target = read_target(["a", "b"])
-    np.testing.assert_array_equal(read_like(target, ["b", "c", None]).codes, [1, NAN, NAN])
-    assert np.isnan(read_like(target, [None]).codes).all()
+    match = "1 of 2 labels of y_val, such as 'c', are no classes of y"
+    with pytest.warns(UserWarning, match=match):
+        found = read_like(target, ["b", "c", None, -1])
+    np.testing.assert_array_equal(found.codes, [1, NAN, NAN, NAN])
+    for y in ([None], [-1]):
+        assert np.isnan(read_like(target, y).codes).all()
+
+
+@pytest.mark.parametrize(("y", "other"), [([0, 1], "1"), (["0", "1"], 1), ([0, 1], 5)])
+def test_labels_of_which_none_is_a_class_raise(y, other):
+    match = f"y_val must hold classes of y, such as {y[0]!r}, {y[1]!r}; got {other!r}"
+    with pytest.raises(ValueError, match=match):
+        read_like(read_target(y), [other, None])
 
 
 def test_whole_numbers_of_many_values_need_a_type():
@@ -151,10 +170,14 @@ def test_whole_numbers_of_many_values_need_a_type():
         ([NAN], "regression", "y has no labelled row"),
         ([1.0, np.inf], "auto", "Input y contains infinity"),
         ([10**400, 1], "regression", "Input y contains infinity"),
+        ([Decimal("Infinity"), Decimal(1)], "auto", "Input y contains infinity"),
+        ([Decimal("-Infinity"), 1], "regression", "Input y contains infinity"),
         ([0.5, 1], "classification", "Unknown label type: continuous.*; got 0.5"),
         (["a"], "regression", "y must hold numbers, .*; got 'a'"),
         ([[1, 2], [3, 4]], "auto", "y must be 1-D.*; got y of 2 columns"),
         (pd.DataFrame({"a": [1], "b": [2]}), "auto", "y must be 1-D.*; got y of 2 columns"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "auto", "got y of 2 columns"),
+        (pa.table([[1], [2]], names=["a", "a"]), "auto", "got y of 2 columns"),
         (np.zeros((2, 1, 1)), "auto", r"y must be 1-D.*; got y of shape \(2, 1, 1\)"),
     ],
 )

@@ -1,9 +1,13 @@
 """Critic: its pairs, its training, and how it continues after `partial_fit`."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from cmim_sklearn._encoders.infomax_vae import Critic, FDivergenceBound
+from cmim_sklearn._training import critic
 from cmim_sklearn._training.critic import CriticNet, TrainCritic, critic_values
 from cmim_sklearn._training.state import MAX_GRADIENT, copy_tensors, training_state
 
@@ -33,12 +37,26 @@ def test_each_row_is_paired_with_a_distant_row():
     assert (other - own).abs().median() > 5
 
 
-def test_a_critic_keeps_the_partners_that_a_graph_reads():
+def test_partners_that_a_graph_reads_live_as_long_as_their_critic(monkeypatch):
+    kept, plain = [], critic._partners
+
+    def noting(*place):
+        other = plain(*place)
+        kept.append(weakref.ref(other))
+        return other
+
+    monkeypatch.setattr(critic, "_partners", noting)
     net, (x, z) = make_net(), correlated_pairs()
+    module = net.module_
+    before = set(vars(module))
     for _ in range(2):
-        critic_values(net.module_, x, z)
-        critic_values(net.module_, x[:7], z[:7])
-    assert [n for n, _ in net.module_.partners] == [256, 7]
+        critic_values(module, x, z)
+        critic_values(module, x[:7], z[:7])
+    assert [len(other()) for other in kept] == [256, 7]
+    assert set(vars(module)) == before
+    del net, module
+    gc.collect()
+    assert [other() for other in kept] == [None, None]
 
 
 def test_steps_raise_the_bound():

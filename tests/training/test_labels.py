@@ -1,11 +1,14 @@
 """Labels in training: held-back rows, and the rule that ends the label term."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from cmim_sklearn import CMIMEncoder, fit_together
 from cmim_sklearn._training.labels import StopLabels, choose_held_back, plan_labels
-from tests.training.helpers import KILL, Poison, fit_with, small, weights
+from tests.training.helpers import KILL, SMALL, Poison, fit_with, small, weights
 
 NAN = np.nan
 LABELLED = {"label_weight": 10.0, "max_iter": 12, "batch_size": 64}
@@ -94,26 +97,34 @@ def table(learnable, n_rows=320):
     return X, y if learnable else np.random.RandomState(1).permutation(y)
 
 
+def held_out_loss(encoder, X):
+    """Held-out loss of the weights of an encoder, by a warm start that hardly changes them."""
+    copied = copy.deepcopy(encoder).set_params(label_weight=0.0, warm_start=True, max_iter=1)
+    copied.set_params(learning_rate_init=1e-30).fit(X)
+    return -copied.validation_scores_[-1]
+
+
 def phases(encoder):
     return [row["uses_labels"] for row in encoder.net_.history]
 
 
 @pytest.mark.usefixtures("short_calibration")
 @pytest.mark.parametrize("learnable", [True, False])
-@pytest.mark.parametrize("epoch", [2, 7, 11])
-def test_a_fit_resumes_to_the_bit(learnable, epoch, tmp_path, monkeypatch):
-    X, y = table(learnable)
-    whole = small(**LABELLED).fit(X, y)
+@pytest.mark.parametrize(("epoch", "early_stopping"), [(2, False), (7, True), (11, False)])
+def test_a_fit_resumes_to_the_bit(learnable, epoch, early_stopping, tmp_path, monkeypatch):
+    X, y = table(learnable, 420 if early_stopping else 320)
+    own = LABELLED | {"early_stopping": early_stopping}
+    whole = small(**own).fit(X, y)
     assert phases(whole)[-1] == learnable
     monkeypatch.setitem(KILL, "epoch", epoch)
     with pytest.raises(RuntimeError, match="killed"):
-        small(folder=tmp_path, **LABELLED).fit(X, y)
+        small(folder=tmp_path, **own).fit(X, y)
     monkeypatch.setitem(KILL, "epoch", None)
-    resumed = small(folder=tmp_path, **LABELLED).fit(X, y)
+    resumed = small(folder=tmp_path, **own).fit(X, y)
     assert resumed.net_.n_resumed_ == epoch - 1
     assert weights(resumed) == weights(whole)
     assert phases(resumed) == phases(whole)
-    for name in ("label_n_iter_", "label_scores_", "loss_curve_"):
+    for name in ("label_n_iter_", "label_scores_", "loss_curve_", "validation_scores_"):
         assert getattr(resumed, name) == getattr(whole, name)
 
 
@@ -162,6 +173,8 @@ def test_a_forged_state_raises():
     states = []
 
     class Note(Poison):
+        comes_last = True
+
         def on_epoch_end(self, net, **kwargs):
             (stop,) = (c for _, c in net.callbacks_ if isinstance(c, StopLabels))
             state = stop.state_dict()
@@ -176,6 +189,24 @@ def test_a_forged_state_raises():
     found = fit_with(Note(), X, label_weight=10.0, max_iter=2, y=y)
     assert [state["epoch"] for state in states] == [1, 2]
     assert states[0]["scores"] == found.label_scores_[:1]
+
+
+@pytest.mark.usefixtures("short_calibration")
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(("max_iter", "patience"), [(2, 9), (20, 1)])
+def test_the_weights_have_the_best_held_out_loss(max_iter, patience, batched):
+    X, y = table(False, 420)
+    own = {"max_iter": max_iter, "n_iter_no_change": patience, "batch_size": 64}
+    own |= {"early_stopping": True, "label_weight": 10.0, "learning_rate_init": 0.03}
+    encoders = [CMIMEncoder(**SMALL | own | {"random_state": seed}) for seed in (0, 2)]
+    fit_together(encoders, X, y, batched=batched)
+    ended = 0
+    for found in encoders:
+        given_up = range(found.label_n_iter_, phases(found).count(True))
+        ended += len(given_up)
+        losses = [-s for i, s in enumerate(found.validation_scores_) if i not in given_up]
+        assert held_out_loss(found, X) == pytest.approx(min(losses), rel=1e-5)
+    assert ended
 
 
 def test_no_row_stays_in_the_net():

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 
 from cmim_sklearn import Checkpoint, CMIMEncoder, InfoMaxVAEEncoder
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, mixture_prior
-from cmim_sklearn._training.net import MAX_BACK_OFFS, ObjectiveLoss
+from cmim_sklearn._training.net import MAX_BACK_OFFS, NotFinite, ObjectiveLoss
 from cmim_sklearn.objectives import cmim
 from tests.helpers import encoded, make_mixed
 from tests.training.helpers import (
@@ -53,6 +53,15 @@ def test_the_recorded_loss_is_the_mean_over_rows(mixed, quick):
         batch = model(x, model.draw_noise(x, torch.Generator(x.device).manual_seed(seed)))
         losses.append(sum(cmim(batch, contrastive_weight=0).values()).mean().item())
     assert abs(encoder.loss_curve_[0] - np.mean(losses)) < 5 * np.std(losses)
+
+
+def test_the_label_term_is_no_part_of_the_loss_but_must_be_finite(mixed, quick):
+    net = CMIMEncoder(**quick | {"max_iter": 1}).fit(mixed).net_
+    net.record_losses("train", {"distortion": 6.0, "label": 40.0}, 2, 1)
+    row = net.history[-1]
+    assert [row[f"train_{name}"] for name in ("loss", "distortion", "label")] == [3, 3, 20]
+    with pytest.raises(NotFinite, match="training loss is inf in epoch 1"):
+        net.record_losses("train", {"distortion": 6.0, "label": math.inf}, 2, 1)
 
 
 def test_held_out_loss_uses_the_same_noise_each_epoch(mixed, quick):

@@ -156,15 +156,16 @@ class _LatentEncoder(
             numbers, booleans, strings or categories; values may be missing.
         y : array-like of shape (n_samples,), default=None
             Target; ignored unless the encoder has a `label_weight` above 0. Classes or numbers,
-            NaN or None in rows without a label. In classification -1 also means no label, unless
-            the classes are exactly -1 and 1.
+            NaN or None in rows without a label. In classification, -1 or -1.0 also means no label,
+            unless other numbers are negative as well, or the classes are exactly -1 and 1. In
+            regression, -1 is a number.
         X_val : table of shape (n_held_out, n_features), default=None
             Rows for early stopping. If given, `early_stopping` and `validation_fraction` are
             ignored.
         y_val : array-like of shape (n_held_out,), default=None
             Target of `X_val`, for `label_weight`. If at least 30 of its rows are labelled, they
-            decide when labels stop to train the network, and no label of y is held back. Rows of
-            classes that are not in y count as unlabelled.
+            decide when label training stops, and no label of y is held back. With fewer, labels of
+            y are held back. Rows of classes that are not in y count as unlabelled, with a warning.
 
         Returns
         -------
@@ -177,7 +178,7 @@ class _LatentEncoder(
             If a parameter is out of range, X has fewer than two rows or no column, or a column
             holds infinity, numbers above 1e305 or complex numbers. With `label_weight`: if y is
             None, has several columns, another length than X, no label, an infinite number, or
-            values that do not fit `target_type`.
+            values that do not fit `target_type`; if no label of y_val is a class of y.
         TypeError
             If a column holds periods, intervals or nested values, or mixes dates with others.
         FloatingPointError
@@ -192,7 +193,8 @@ class _LatentEncoder(
             If the loss was not finite in some epoch: training returned to the previous epoch and
             continued at half the learning rate. Also if a column has no value or looks like an
             identifier, if some of its numbers or levels are equal for the model, if rows of y count
-            as unlabelled because they hold -1, and after Ctrl-C.
+            as unlabelled because they hold -1, if y has more than 50 classes with fewer than 2 rows
+            each on average, if some labels of y_val are no classes of y, and after Ctrl-C.
         """
         self._check_params()
         self._check_labels(y, X_val, y_val)
@@ -285,8 +287,8 @@ class _LatentEncoder(
         self._check_params()
         if self._label_weight:
             raise ValueError(
-                "partial_fit cannot use labels, since the rule that ends their use needs a whole "
-                f"fit; got label_weight={self._label_weight!r}. Set it to 0, or use fit."
+                f"partial_fit cannot learn from labels; got label_weight={self._label_weight!r}. "
+                "Set label_weight=0, or use fit."
             )
         is_new = not hasattr(self, "table_")
         if is_new:

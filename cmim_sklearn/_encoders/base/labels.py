@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from cmim_sklearn._models.labels import make_head
-from cmim_sklearn._tables.target import UNLABELLED, read_like, read_target
+from cmim_sklearn._tables.target import MAX_CLASSES, UNLABELLED, read_like, read_target
 from cmim_sklearn._training.labels import StopLabels, plan_labels
+from cmim_sklearn._utils.messages import listed
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 LABEL_ATTRIBUTES = ("classes_", "target_mean_", "target_scale_", "label_n_iter_", "label_scores_")
@@ -42,6 +43,15 @@ class LabelSteps:
                 f"{target.n_minus_one} of {n_rows} rows have the label {UNLABELLED}, and count as "
                 f"unlabelled. If {UNLABELLED} is a class, give it another number, or convert y to "
                 "strings.",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
+        n_labelled = int(target.is_labelled.sum())
+        if target.n_classes > MAX_CLASSES and n_labelled < 2 * target.n_classes:
+            warnings.warn(
+                f"y has {target.n_classes} classes in {n_labelled} labelled rows, such as "
+                f"{listed(target.classes[:3].tolist())}. If they are names or texts, choose "
+                "another y; if they are numbers, set target_type='regression'.",
                 UserWarning,
                 stacklevel=user_stacklevel(),
             )

@@ -26,6 +26,8 @@ from cmim_sklearn._utils.sklearn_compat import with_callbacks
 MIN_BUFFER_ROWS = 10
 KEPT_ROWS = 20_000
 """Maximum number of sampled rows that stay in memory during training, to summarise the network."""
+SOME_LABELLED = 1000
+"""Number of labelled rows to hold back labels from, if fewer of the sampled rows are labelled."""
 
 
 class OutOfCoreEncoder:
@@ -80,7 +82,9 @@ class OutOfCoreEncoder:
             does not fit the other files, or changes while it is read; if a column of categories
             has more than 1,048,576 levels; if `columns` contains `target`; if `label_weight` is
             not 0 and there is no `target`; and as in `fit`.
-        TypeError, FloatingPointError, KeyboardInterrupt
+        TypeError
+            If `target` is not a string; and as in `fit`.
+        FloatingPointError, KeyboardInterrupt
             As in `fit`.
 
         Notes
@@ -89,7 +93,8 @@ class OutOfCoreEncoder:
         numbers, and means of counts. A uniform sample of `buffer_rows` rows decides numeric
         scalings and, after training, the scale of features, the distribution of codes and the
         residual noise. With `early_stopping`, rows are held out from this sample, at most half of
-        it.
+        it. Labels are held back from at most 20,000 of its rows, or, if fewer than 1,000 of them
+        are labelled, from up to 1,000 labelled rows of the files.
 
         An epoch reads the row groups in random order, four at a time, and shuffles the rows in the
         buffer. If a file is sorted and its row groups are larger than the buffer, batches are less
@@ -125,6 +130,8 @@ class OutOfCoreEncoder:
                     "fit_parquet(source, target=...), or set label_weight=0."
                 )
             return None, columns
+        if not isinstance(target, str):
+            raise TypeError(f"`target` must be the name of one column; got {shown(target)}.")
         if columns is None:
             columns = [name for name in ParquetTable(source).columns if name != target]
         elif target in as_names(columns):
@@ -137,15 +144,17 @@ class OutOfCoreEncoder:
     def _fit_streamed(self, source, y, X_val, y_val, buffer_rows):
         seed = draw_seed(self.random_state)
         self._check_before_survey(source, X_val)
-        found = survey(
-            source, buffer_rows, seed, self.categorical_features, self._imposed_likelihoods
-        )
+        labels = self._read_labels(y, source.n_rows)
+        labelled = _some_labelled(labels, seed)
+        kinds = self.categorical_features, self._imposed_likelihoods
+        found = survey(source, buffer_rows, seed, *kinds, others=labelled)
         frame = self._read(found.sample, reset=not self._is_warm(), min_rows=2)
         table = self._learn_table(with_extremes(frame, found.summaries), found.summaries)
         unseen = {}
         stream = partial(_stream, source, table, found.digest, buffer_rows, unseen)
-        labels = self._read_labels(y, source.n_rows)
-        rows, kept = self._split_sample(stream, found, table, frame, X_val, labels, y_val, seed)
+        rows, kept = self._split_sample(
+            stream, found, table, frame, X_val, labels, labelled, y_val, seed
+        )
         sample = found.sample.take(kept)
         del found, frame  # most of their rows would stay in memory during training
         built = self._architecture()
@@ -163,7 +172,7 @@ class OutOfCoreEncoder:
                 warnings.simplefilter("ignore")  # it is read again, with warnings, after the survey
                 self._checked(read(X_val), reset=False, min_rows=self._min_held_out)
 
-    def _split_sample(self, stream, found, table, frame, X_val, target, y_val, seed):
+    def _split_sample(self, stream, found, table, frame, X_val, target, labelled, y_val, seed):
         """Rows of a fit to a stream, and the positions in the sample that stay in memory."""
         kept, left_out, held_out = np.arange(frame.n_rows), found.positions[:0], None
         order = kept[:0]
@@ -183,7 +192,9 @@ class OutOfCoreEncoder:
 
         encoded, labels = table.encode(frame, {}), None
         if target is not None:
-            in_memory, codes = found.positions[kept], target.standardised
+            candidates, codes, known = found.positions[kept], target.standardised, encoded
+            if target.is_labelled[candidates].sum() < len(labelled):
+                candidates, known = labelled, table.encode(read(found.others, table.types), {})
             of_held_out = self._labels_of_held_out(
                 target, codes[found.positions[order]], held_out, y_val
             )
@@ -192,10 +203,10 @@ class OutOfCoreEncoder:
                 target.n_classes,
                 codes,
                 of_held_out,
-                lambda rows: encoded[np.searchsorted(in_memory, rows)],
+                lambda rows: known[np.searchsorted(candidates, rows)],
                 held_out,
                 seed,
-                candidates=in_memory,
+                candidates=candidates,
             )
         data = stream(left_out, labels)
         return Rows(table, data, encoded, measure, held_out, seed, target, labels), kept
@@ -275,6 +286,14 @@ class OutOfCoreEncoder:
         parts = [type(self).__name__, name, state["table_"], state["_scales"][name]]
         text = json.dumps(parts, default=lambda array: array.tolist())
         return hashlib.sha256(f"{text} {hash_of(state['_net']['weights'])}".encode()).hexdigest()
+
+
+def _some_labelled(target, seed):
+    """Sorted positions of up to 1,000 labelled rows, drawn uniformly; none without a target."""
+    if target is None:
+        return np.arange(0)
+    labelled = np.flatnonzero(target.is_labelled)
+    return np.sort(np.random.RandomState([seed, 2]).permutation(labelled)[:SOME_LABELLED])
 
 
 def _stream(source, table, digest, buffer_rows, unseen, left_out, labels):

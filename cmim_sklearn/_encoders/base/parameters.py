@@ -196,16 +196,17 @@ SHARED = {
         "float",
         """Weight of the label term of `fit(X, y)`: the log-loss of a linear classifier, or half the
         squared error of a linear regression, on the decoder's last hidden layer. 0: y is ignored.
-        10 is a good value. Some labels are held back, and the term is switched off when it no
-        longer helps to predict them; with fewer than 300 labelled rows it is not used.
-        `transform` never needs labels.""",
+        10 is a good value. Some labels are held back, and label training stops when it no longer
+        helps to predict them. At least 300 training rows must be labelled, without those that
+        `early_stopping` holds out, and at least 30 labels must be there to hold back; else labels
+        are not used. `transform` never needs labels.""",
         [Interval(Real, 0, None, closed="left")],
     ),
     "target_type": Parameter(
         '{"auto", "classification", "regression"}',
-        """Type of y, if `label_weight` is not 0. "auto": regression if a number is not whole, else
-        classification; raises for more than 50 whole numbers with fewer than 10 rows each on
-        average.""",
+        """Type of y, if `label_weight` is not 0. "auto": regression if a number is not whole or a
+        float above 2**53, else classification; raises for more than 50 whole numbers with fewer
+        than 10 rows each on average.""",
         [StrOptions(set(TARGET_TYPES))],
     ),
     "batch_size": Parameter(
@@ -302,8 +303,8 @@ n_iter_ : int
     Number of epochs trained, including earlier fits under `warm_start` and passes of
     `partial_fit`.
 loss_curve_ : list of float
-    Training loss of each epoch, the mean over rows. In nats, except for VICReg, Barlow Twins and
-    AMDIM, which have terms without a unit. Negative values are normal.
+    Training loss of each epoch, the mean over rows, without the label term. In nats, except for
+    VICReg, Barlow Twins and AMDIM, which have terms without a unit. Negative values are normal.
 validation_scores_ : list of float or None
     Negative held-out loss of each epoch; None without held-out rows.
 n_features_in_ : int
@@ -313,12 +314,15 @@ feature_names_in_ : array of shape (n_features,)
 
 LABEL_ATTRIBUTES = """
 classes_ : array of shape (n_classes,)
-    Classes of y, sorted. Only with `label_weight` above 0, as all that follow; only for
-    classification.
+    Classes of y, sorted. Exists after a classification with `label_weight` above 0.
 target_mean_, target_scale_ : float
-    Mean and standard deviation of the labels; only for regression.
+    Mean and standard deviation of the labels. Exist after a regression with `label_weight` above 0.
 label_n_iter_ : int
-    Number of epochs for which labels have trained the network; 0 if they were not used, because
-    there were fewer than 300 or all were equal.
+    Number of epochs in which labels trained the network, without those that were given up when
+    labels ended; early stopping may return to an earlier epoch. 0 if labels were not used: fewer
+    than 300 training rows were labelled, fewer than 30 labels could be held back, or all were
+    equal. Exists with `label_weight` above 0.
 label_scores_ : list of float
-    Negative mean loss of the held-back labels, by check."""
+    Negative mean loss of the validation labels at each check; larger is better. In nats for
+    classes, half squared errors of standardised numbers in regression; the loss of a row is clipped
+    at 10. Exists with `label_weight` above 0."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
 from cmim_sklearn import CMIMEncoder
 from tests.helpers import GENERATIVE, assert_same, forge, small_encoder, state_of, weights
@@ -84,6 +85,14 @@ def test_minus_one_is_unlabelled_with_a_warning():
     assert encoder().fit(X, np.where(table()[1], 1, -1)).classes_.tolist() == [-1, 1]
 
 
+def test_many_classes_of_few_rows_are_warned_of():
+    X, _ = table(80)
+    match = "y has 60 classes in 80 labelled rows, such as '0', '1', '10'"
+    with pytest.warns(UserWarning, match=match):
+        encoder(max_iter=1).fit(X, (np.arange(80) % 60).astype(str))
+    encoder(max_iter=1).fit(X, (np.arange(80) % 40).astype(str))
+
+
 @pytest.mark.parametrize(
     "convert",
     [
@@ -120,7 +129,7 @@ def test_a_refit_forgets_the_labels():
 
 def test_partial_fit_cannot_use_labels():
     X, y = table()
-    with pytest.raises(ValueError, match=r"partial_fit cannot use labels.*label_weight=10\.0"):
+    with pytest.raises(ValueError, match=r"partial_fit cannot learn.*; got label_weight=10\.0"):
         encoder().partial_fit(X, y)
 
 
@@ -147,25 +156,32 @@ def test_a_warm_start_keeps_the_head_of_the_same_classes():
 
 def test_given_held_out_rows_decide_when_labels_end():
     X, y = table(400)
-    fit = {"X_val": X[:60], "y_val": y[:60]}
-    found = encoder(max_iter=4).fit(X[60:], y[60:], **fit)
-    assert len(found.label_scores_) == 3
+
+    def fit(y_val):
+        labelled = encoder(max_iter=4, learning_rate_init=0.03)
+        return labelled.fit(X[60:], y[60:], X_val=X[:60], y_val=y_val)
+
+    found, wrong = fit(y[:60]), fit(1 - y[:60])
+    assert found.label_scores_[-1] > found.label_scores_[0]
+    assert wrong.label_scores_[-1] < wrong.label_scores_[0]
     assert "valid_label" not in found.net_.history[-1]
-    own = encoder(max_iter=4).fit(X[60:], y[60:], X_val=X[:60])
-    wrong = encoder(max_iter=4).fit(X[60:], y[60:], X_val=X[:60], y_val=1 - y[:60])
-    assert len({tuple(e.label_scores_) for e in (found, own, wrong)}) == 3
+    own, few = fit(None), fit([*y[:29], *[None] * 31])
+    assert few.label_scores_ == own.label_scores_  # 29 are too few: those held back from y
     with pytest.raises(ValueError, match="y_val must be given with X_val"):
         encoder().fit(X, y, y_val=y)
     with pytest.raises(ValueError, match="y_val must have one label for each of 60 rows; got 9"):
         encoder().fit(X, y, X_val=X[:60], y_val=y[:9])
 
 
-def test_the_held_out_loss_has_no_labels():
+def test_the_loss_has_no_labels():
     X, y = table(400)
     found = encoder(early_stopping=True, max_iter=4).fit(X, y)
     row = found.net_.history[-1]
-    terms = [row[f"valid_{name}"] for name in ("distortion", "latent", "contrast")]
-    assert row["valid_loss"] == pytest.approx(sum(terms))
+    for part in ("train", "valid"):
+        terms = [row[f"{part}_{name}"] for name in ("distortion", "latent", "contrast")]
+        assert row[f"{part}_loss"] == pytest.approx(sum(terms))
+    assert row["train_label"] > 1
+    assert "valid_label" not in row
 
 
 @pytest.mark.parametrize("y", [["no", "yes"], [False, True], [3, 7], [0.25, 7.5]])
@@ -205,6 +221,28 @@ def test_the_head_takes_any_decoder(decoder_width):
     sizes = (decoder_width,) if decoder_width else ()
     found = encoder(hidden_layer_sizes=sizes).fit(X, y)
     assert found.net_.module.labels.linear.in_features == (decoder_width or 4)
+
+
+class Normed(nn.Module):
+    """Decoder with batch norm, and a forward method of its own."""
+
+    def __init__(self, n_in, n_out, hidden_layer_sizes, activation):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(n_in, 6), nn.BatchNorm1d(6))
+        self.output, self.scale = nn.Linear(6, n_out), nn.Parameter(torch.ones(()))
+
+    def forward(self, z):
+        return self.scale * self.output(self.body(z))
+
+
+def test_a_decoder_with_batch_norm_and_an_own_forward_is_trained(tmp_path):
+    X, y = table()
+    found = encoder(decoder=Normed).fit(X, y)
+    assert found.label_n_iter_ == 2
+    assert found.net_.module.decoder.scale != 1
+    found.save(tmp_path / "file")
+    again = CMIMEncoder.load(tmp_path / "file", "cpu", decoder=Normed)
+    np.testing.assert_array_equal(again.transform(X), found.transform(X))
 
 
 # -- Parquet files ---------------------------------------------------------------------------------
@@ -253,12 +291,32 @@ def test_labels_of_a_stream_stay_with_their_rows(early_stopping, path):
     known = rows[~rows[:, 4].isnan()]
     assert len(rows) == 600
     assert len(known) == 590
-    raw = np.isin(rows[:, 5].numpy(), [0, 1])
-    assert raw.all()
+    held_back = rows[:, 5] == 1
+    assert (rows[~held_back, 5] == 0).all()
+    assert 30 <= held_back.sum() <= 100
+    assert not rows[held_back, 4].isnan().any()
     # Columns are scaled monotonically: rows far from the border have the label of their sum.
     total = known[:, 0] + known[:, 1]
     far = total.abs() > 1
     assert ((total > 0) == (known[:, 4] > 0))[far].float().mean() > 0.99
+
+
+def test_sparse_labels_of_a_stream_are_held_back_from_all_rows(tmp_path):
+    X, y = table(3000)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(target=y.astype(float))
+    frame.loc[np.arange(3000) % 10 > 0, "target"] = None
+    pq.write_table(pa.Table.from_pandas(frame), tmp_path / "rows.parquet")
+    seen = []
+    found = encoder(max_iter=1, batch_size=1000)
+    found._put_head = lambda model, rows: seen.append(rows.labels)
+    with pytest.raises(AttributeError, match="set"):  # it has no head
+        found.fit_parquet(tmp_path / "rows.parquet", target="target", buffer_rows=500)
+    (labels,) = seen
+    held_back = np.flatnonzero(labels.train[:, 1])
+    assert len(held_back) == 30
+    np.testing.assert_array_equal(labels.check_y, y[held_back])
+    # Columns are scaled monotonically.
+    np.testing.assert_array_equal(labels.check_x[:, 0].argsort(), X[held_back, 0].argsort())
 
 
 def test_targets_of_files_that_do_not_fit_raise(path):
@@ -268,3 +326,5 @@ def test_targets_of_files_that_do_not_fit_raise(path):
         encoder().fit_parquet(path, target="target", columns=["a", "target"])
     with pytest.raises(ValueError, match="has no column 'label'"):
         encoder().fit_parquet(path, target="label")
+    with pytest.raises(TypeError, match=r"`target` must be the name .*; got \['target'\]"):
+        encoder(label_weight=0.0).fit_parquet(path, target=["target"])

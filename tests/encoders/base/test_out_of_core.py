@@ -309,7 +309,7 @@ def test_interruptions_and_warm_starts_work_as_in_fit(path, monkeypatch):
 
 
 def test_invalid_arguments_raise_before_all_rows_are_read(path, mixed, monkeypatch):
-    def survey(*args):
+    def survey(*args, **kwargs):
         raise AssertionError("all rows were read")
 
     monkeypatch.setattr(out_of_core, "survey", survey)
