@@ -224,7 +224,7 @@ def test_the_head_takes_any_decoder(decoder_width):
 
 
 class Normed(nn.Module):
-    """Decoder with batch norm, and a forward method of its own."""
+    """Decoder with batch norm and a custom forward method."""
 
     def __init__(self, n_in, n_out, hidden_layer_sizes, activation):
         super().__init__()
