@@ -27,6 +27,8 @@ from cmim_sklearn._utils.device import cumulative_sum, exact_device
 
 N_DRAWS = 128
 """Number of codes for each row."""
+N_USUAL = 1024
+"""Number of codes that represent the prior in `RowPosterior.log_marginals`."""
 NEAR = 12.0
 """Nats below the most likely component of the prior at which another one is left out of its sum."""
 FITTED_TOGETHER, DRAWN_TOGETHER = 256, 32
@@ -99,6 +101,9 @@ class RowPosterior:
         self.device, self.likelihood = self.model.device, self.model.likelihood
         with torch.no_grad():
             self.proposal = Proposal(self.model, prior)
+        # Codes, not the prior: `_KEPT` would never free a prior that its value refers to.
+        usual, _ = prior.sample_directions(N_USUAL, np.random.default_rng(0))
+        self._usual = torch.as_tensor(usual, device=self.device)
 
     def is_for(self, model):
         """Whether it was built for this model, on its current device."""
@@ -185,6 +190,23 @@ class RowPosterior:
         # A row that no code explains is very unlikely, not impossible.
         log_weights = log_weights.clamp(min=torch.finfo(log_weights.dtype).min / 1e3)
         return Draws(params.transpose(0, 1), log_weights)
+
+    def log_marginals(self, cells):
+        """Log p of each cell alone, in nats, (n, C); 0 in missing cells.
+
+        It is a mean over the same codes from the prior for all rows.
+        """
+        found, options = [], {"dtype": torch.float32, "device": self.device}
+        largest = max(self.likelihood.n_params, self.likelihood.n_cells)
+        together = int(np.clip(MAX_NUMBERS // (N_USUAL * largest), 1, DRAWN_TOGETHER))
+        with torch.no_grad():
+            params = self.proposal.decode(self._usual)
+            for own in torch.as_tensor(cells).split(together):
+                log_p = self.likelihood.log_density(
+                    params.unsqueeze(1), own.to(**options).unsqueeze(0)
+                )
+                found.append((log_p.double().logsumexp(0) - np.log(N_USUAL)).cpu())
+        return torch.cat(found).numpy()
 
     def map(self, function, cells, n_draws=N_DRAWS, generator=None):
         """Apply a function of `Draws` to all rows, in chunks.

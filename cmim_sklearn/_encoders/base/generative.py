@@ -13,6 +13,7 @@ from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._encoders.base.labels import put_head
 from cmim_sklearn._encoders.base.parameters import isolated
+from cmim_sklearn._encoders.base.scores import Scores
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
@@ -20,18 +21,15 @@ from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
 from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
-from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
 
-USUAL_ROWS = 50
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _GenerativeEncoder(_LatentEncoder):
+class _GenerativeEncoder(Scores, _LatentEncoder):
     """Encoder with a decoder: it decodes, generates, imputes and scores rows.
 
     A final subclass adds its fields with their `_parameter_constraints`, `_objective`, and
@@ -315,96 +313,6 @@ class _GenerativeEncoder(_LatentEncoder):
             fill(X, frame, table.layout, table.types, rows, [v[k::n_draws] for v in columns])
             for k in range(n_draws)
         ]
-
-    @isolated()
-    def score_samples(self, X, *, return_error=False):
-        """Log-likelihood of each row under the model that `sample` generates from.
-
-        Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
-        probability, other numbers the density in their raw unit. A value that many rows share, such
-        as 0 in a column of mostly zeros, contributes its probability. Missing cells are
-        integrated out. Dates and durations contribute the probability of their step, such as a
-        day, the longest on which all training values lie; a date that follows another one, that of
-        the duration between them. A level not seen in fit has probability 1 / (n + K + 1), after n
-        rows and K levels.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-            With the columns of fit.
-        return_error : bool, default=False
-            Whether to return the Monte-Carlo standard errors, too.
-
-        Returns
-        -------
-        array of shape (n_samples,), float64
-            Log-likelihoods in nats.
-        array of shape (n_samples,), float64
-            Standard errors in nats, if `return_error`. If an error is above about 1, the score is
-            a lower bound rather than an estimate.
-
-        Notes
-        -----
-        The integral over codes is computed by importance sampling, with 128 codes for each row
-        from Gaussians fitted to its posterior. All rows and calls use the same noise: scores are
-        reproducible, and a row's score does not depend on the other rows.
-
-        The first call after a fit, of this method or another one that searches for the codes of
-        rows, takes some tenths of a second more. It computes up to about 100 MB that later calls
-        use, until the next fit.
-        """
-        self._check_use()
-        cells = self.table_.measure(self._read(X, reset=False, min_rows=1))
-        score, error = given_cells.log_density(self._row_posterior(), cells)
-        return (score, error) if return_error else score
-
-    @isolated()
-    def score(self, X, y=None):
-        """Mean log-likelihood of the rows, in nats; see `score_samples`.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-        y : None
-            Ignored; present for API consistency.
-
-        Returns
-        -------
-        float
-        """
-        return float(self.score_samples(X).mean())
-
-    @isolated()
-    def score_columns(self, X):
-        """Score each cell given the rest of its row; the lowest score marks the least likely cell.
-
-        The score is log p(cell | other cells of the row), minus the mean of the same quantity over
-        50 generated rows (the same rows in every call). A typical cell therefore scores about 0,
-        in any column.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-            With the columns of fit.
-
-        Returns
-        -------
-        array of shape (n_samples, n_features), float64
-            Scores in nats; 0 for missing cells.
-
-        Notes
-        -----
-        This takes n_features + 1 times as long as `score_samples`. Pass only rows with a low
-        score there.
-        """
-        self._check_use()
-        frame = self._read(X, reset=False, min_rows=1)
-        usual = read(self.sample(USUAL_ROWS, random_state=0))
-        cells = np.concatenate([self.table_.measure(frame), self.table_.measure(usual)])
-        scores = given_cells.log_density_of_each(self.table_, self._row_posterior(), cells)
-        scores = scores[: frame.n_rows] - scores[frame.n_rows :].mean(0)
-        is_absent = np.array([is_missing(values) for values in frame.columns]).T
-        return np.where(is_absent, 0.0, scores)
 
     def _row_posterior(self):
         return row_posterior(self._model(), self._latents)

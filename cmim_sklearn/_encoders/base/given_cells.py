@@ -76,6 +76,11 @@ def log_density(posterior: RowPosterior, cells):
     return found["score"], found["error"]
 
 
+def dependence(posterior: RowPosterior, cells):
+    """Log p of the observed cells less that of each cell alone, in nats, (n,)."""
+    return log_density(posterior, cells)[0] - posterior.log_marginals(cells).sum(1)
+
+
 def log_density_of_each(table: Table, posterior: RowPosterior, cells):
     """Log p(cell | other cells of its row), in nats, (n, n_features)."""
     whole, _ = log_density(posterior, cells)
