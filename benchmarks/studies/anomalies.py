@@ -254,9 +254,11 @@ def main(arguments=None):
         tables = tables[:1]
         sizes = {"params": {"max_iter": 2}, "max_rows": 200, "n_test": 40, "n_few": 2}
     paths = [args.data_dir / f"{name}.parquet" for name in tables]
-    found = Parallel(args.jobs)(delayed(evaluate)(path, **sizes) for path in paths)
-    results = pd.DataFrame([row for rows in found for row in rows])
-    print(results.round(3).to_string(index=False))
+    calls, rows = [delayed(evaluate)(path, **sizes) for path in paths], []
+    for some in Parallel(args.jobs, return_as="generator")(calls):
+        rows += some
+        print(pd.DataFrame(some).round(3).to_string(index=False, header=False), flush=True)
+    results = pd.DataFrame(rows)
     means = results.groupby(["rows", "detector"], sort=False)[[*KINDS, "cpu_s"]].mean()
     print("\nmeans over tables\n" + means.round(3).to_string())
     save(results, args.out, "anomalies.csv")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
+from cmim_sklearn._models.missing import WithMissing
 from cmim_sklearn._models.proposal import MAX_NUMBERS, Proposal
 from cmim_sklearn._utils.device import cumulative_sum, exact_device
 
@@ -29,6 +30,8 @@ N_DRAWS = 128
 """Number of codes for each row."""
 N_USUAL = 1024
 """Number of codes that represent the prior in `RowPosterior.log_marginals`."""
+LEAST = torch.finfo(torch.float64).min / 1e3
+"""Least log probability, in nats, so that a row that no code explains is not impossible."""
 NEAR = 12.0
 """Nats below the most likely component of the prior at which another one is left out of its sum."""
 FITTED_TOGETHER, DRAWN_TOGETHER = 256, 32
@@ -38,7 +41,8 @@ CALIBRATION_PRIOR_ROWS = 1000
 MAX_KEPT = 2**24
 """Maximum number of elements of a `RowPosterior` that is kept: about 100 MB."""
 _KEPT = WeakKeyDictionary()
-"""`RowPosterior` by latent prior, until the next fit or the end of the encoder frees the prior."""
+"""`RowPosterior` by latent prior, or by `MissingCells` if it has these, until the next fit or the
+end of the encoder frees the key."""
 
 
 class Draws(NamedTuple):
@@ -93,14 +97,17 @@ class RowPosterior:
         Its weights and its device must not change. A copy on the CPU is used if its device has no
         float64, see `exact_model`.
     prior : LatentPrior
+    missing : MissingCells, default=None
+        Cells then have more columns: whether these cells are missing.
     """
 
-    def __init__(self, model: LatentModel, prior: LatentPrior):
+    def __init__(self, model: LatentModel, prior: LatentPrior, missing=None):
         self._built_for = model, model.device
         self.model = exact_model(model)
-        self.device, self.likelihood = self.model.device, self.model.likelihood
+        source = self.model if missing is None else WithMissing(self.model, missing)
+        self.device, self.likelihood = source.device, source.likelihood
         with torch.no_grad():
-            self.proposal = Proposal(self.model, prior)
+            self.proposal = Proposal(source, prior)
         # Codes, not the prior: `_KEPT` would never free a prior that its value refers to.
         usual, _ = prior.sample_directions(N_USUAL, np.random.default_rng(0))
         self._usual = torch.as_tensor(usual, device=self.device)
@@ -187,8 +194,7 @@ class RowPosterior:
         params = self.proposal.decode(codes)  # (S, n, P)
         log_px = self.likelihood.log_density(params, cells.unsqueeze(0))
         log_weights = log_px.sum(2, dtype=log_ratio.dtype).T + log_ratio
-        # A row that no code explains is very unlikely, not impossible.
-        log_weights = log_weights.clamp(min=torch.finfo(log_weights.dtype).min / 1e3)
+        log_weights = log_weights.clamp(min=LEAST)
         return Draws(params.transpose(0, 1), log_weights)
 
     def log_marginals(self, cells):
@@ -205,7 +211,8 @@ class RowPosterior:
                 log_p = self.likelihood.log_density(
                     params.unsqueeze(1), own.to(**options).unsqueeze(0)
                 )
-                found.append((log_p.double().logsumexp(0) - np.log(N_USUAL)).cpu())
+                log_p = log_p.double().clamp(min=LEAST)
+                found.append((log_p.logsumexp(0) - np.log(N_USUAL)).cpu())
         return torch.cat(found).numpy()
 
     def map(self, function, cells, n_draws=N_DRAWS, generator=None):
@@ -266,16 +273,17 @@ class RowPosterior:
         return {name: np.concatenate(parts)[back] for name, parts in outputs.items()}
 
 
-def row_posterior(model: LatentModel, prior: LatentPrior) -> RowPosterior:
+def row_posterior(model: LatentModel, prior: LatentPrior, missing=None) -> RowPosterior:
     """`RowPosterior` of a fitted model, which is built at the first call and kept if not large.
 
     It is not an attribute of the encoder: pickles, copies and saved files do not hold it.
     """
-    kept = _KEPT.get(prior)
+    key = prior if missing is None else missing
+    kept = _KEPT.get(key)
     if kept is None or not kept.is_for(model):
-        kept = RowPosterior(model, prior)
+        kept = RowPosterior(model, prior, missing)
         if kept.proposal.n_numbers <= MAX_KEPT:
-            _KEPT[prior] = kept
+            _KEPT[key] = kept
     return kept
 
 

@@ -19,10 +19,12 @@ from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
+from cmim_sklearn._models.missing import MissingCells, WithMissing, fit_missing
 from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._utils import isolation
+from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
@@ -124,12 +126,14 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         some = order[:CALIBRATION_ROWS]
         cells = rows.measure(some)
         calibrate(model, prior, codes[: len(some)], cells, len(rows.encoded))
-        return summary | {"_latents": prior}
+        is_missing = rows.take(order).missing()
+        missing = fit_missing(model, prior, codes, noise, is_missing, rows.seed)
+        return summary | {"_latents": prior, "_missing": missing}
 
     def _summarise_quickly(self, net, rows):
         no_codes = np.empty((0, net.module.posterior.n_components))
         prior = LATENT_PRIORS["normal"](no_codes, None, rows.seed)
-        return super()._summarise_quickly(net, rows) | {"_latents": prior}
+        return super()._summarise_quickly(net, rows) | {"_latents": prior, "_missing": None}
 
     def _check_loaded(self):
         super()._check_loaded()
@@ -139,6 +143,17 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             found = getattr(prior, name).shape
             if found != shape:
                 raise ValueError(f"the {name} of its latent prior have shape {found}, not {shape}.")
+        if self._missing is not None:
+            columns, weights = self._missing.columns, self._missing.weights
+            known = [p for p in columns if p in self.table_.positions]
+            expected = np.float16, (len(columns), len(self._scales["informative"][0]) + 1)
+            if not columns or sorted(set(known)) != columns:
+                raise ValueError(f"its columns with missing cells are {shown(columns)}.")
+            if (weights.dtype, weights.shape) != expected:
+                raise ValueError(
+                    f"the weights of its missing cells are {weights.dtype} of shape "
+                    f"{weights.shape}, not float16 of shape {expected[1]}."
+                )
 
     @isolated()
     def inverse_transform(self, X):
@@ -208,7 +223,7 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         )
 
     @isolated()
-    def sample(self, n_samples=1, *, conditions=None, random_state=None):
+    def sample(self, n_samples=1, *, conditions=None, with_missing=False, random_state=None):
         """Generate rows: a code from `latent_prior`, then each column from p(x | z).
 
         Parameters
@@ -221,6 +236,9 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             the columns; its missing values are not conditions. Dates may be strings in ISO form;
             without a time zone they are in that of the column. Codes are resampled by the
             likelihood of the fixed cells (importance resampling), and give the other columns.
+        with_missing : bool, default=False
+            Whether values are missing in generated rows as often as in those of fit, and in similar
+            rows. Fixed cells are not missing.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
 
@@ -245,24 +263,29 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
+        table, missing, index = self.table_, self._gaps(with_missing), None
         if conditions is None:
             model = self._model(exact=True)
+            source = model if missing is None else WithMissing(model, missing)
             generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
             drawn = on_rows(
-                model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
+                model,
+                lambda z: {"x": source.likelihood.sample(source.decoder(z), generator)},
+                codes,
             )
-            return self.table_.decode(drawn["x"], drawn=True)
-        given = read_conditions(self.table_, conditions)
-        rows = np.repeat(np.arange(given.n_rows), n_samples)
-        columns = given_cells.draw(self.table_, self._row_posterior(), given, n_samples, seed)
-        is_pandas = given.index is not None and self.table_.layout.library == "pandas"
-        return write(
-            self.table_.layout,
-            impose_conditions(columns, given, rows),
-            self.table_.types,
-            given.index[rows] if is_pandas else None,
-        )
+            columns = given_cells.decode(table, drawn["x"], missing)
+        else:
+            given = read_conditions(table, conditions)
+            rows, posterior = (
+                np.repeat(np.arange(given.n_rows), n_samples),
+                self._row_posterior(missing),
+            )
+            columns = given_cells.draw(table, posterior, given, n_samples, seed, missing)
+            columns = impose_conditions(columns, given, rows)
+            if given.index is not None and table.layout.library == "pandas":
+                index = given.index[rows]
+        return write(table.layout, columns, table.types, index)
 
     @isolated()
     def impute(self, X, *, n_draws=None, random_state=None):
@@ -314,13 +337,18 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             for k in range(n_draws)
         ]
 
-    def _row_posterior(self):
-        return row_posterior(self._model(), self._latents)
+    def _gaps(self, with_missing):
+        """`MissingCells` of the fit if they are asked for; None if no cells were missing in fit."""
+        return self._missing if with_missing else None
+
+    def _row_posterior(self, missing=None):
+        return row_posterior(self._model(), self._latents, missing)
 
     def __getstate__(self):
         state = super().__getstate__()
         if "_net" in state:
             state["_latents"] = self._latents.state()
+            state["_missing"] = None if self._missing is None else self._missing.state()
         return state
 
     @isolation.isolated
@@ -328,3 +356,5 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         super().__setstate__(state)
         if "_net" in state:
             self._latents = LatentPrior(**self._latents)
+            kept = vars(self).get("_missing")  # files of earlier releases have none
+            self._missing = None if kept is None else MissingCells(**kept)

@@ -4,7 +4,7 @@ import numpy as np
 
 from cmim_sklearn._encoders.base import given_cells
 from cmim_sklearn._encoders.base.parameters import isolated
-from cmim_sklearn._tables.read import is_missing, read
+from cmim_sklearn._tables.read import read
 
 USUAL_ROWS = 50
 """Number of generated rows that `score_columns` takes the usual scores from."""
@@ -14,7 +14,7 @@ class Scores:
     """Scores that all encoders with a decoder share."""
 
     @isolated()
-    def score_samples(self, X, *, return_error=False):
+    def score_samples(self, X, *, return_error=False, with_missing=False):
         """Log-likelihood of each row under the model that `sample` generates from.
 
         Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
@@ -31,6 +31,9 @@ class Scores:
             With the columns of fit.
         return_error : bool, default=False
             Whether to return the Monte-Carlo standard errors, too.
+        with_missing : bool, default=False
+            Whether the score includes the probability that just these cells are missing, for the
+            columns in which values were missing in fit.
 
         Returns
         -------
@@ -51,8 +54,9 @@ class Scores:
         use, until the next fit.
         """
         self._check_use()
-        cells = self.table_.measure(self._read(X, reset=False, min_rows=1))
-        score, error = given_cells.log_density(self._row_posterior(), cells)
+        frame, missing = self._read(X, reset=False, min_rows=1), self._gaps(with_missing)
+        cells = given_cells.measure(self.table_, frame, missing)
+        score, error = given_cells.log_density(self._row_posterior(missing), cells)
         return (score, error) if return_error else score
 
     @isolated()
@@ -128,5 +132,4 @@ class Scores:
         cells = np.concatenate([self.table_.measure(frame), self.table_.measure(usual)])
         scores = given_cells.log_density_of_each(self.table_, self._row_posterior(), cells)
         scores = scores[: frame.n_rows] - scores[frame.n_rows :].mean(0)
-        is_absent = np.array([is_missing(values) for values in frame.columns]).T
-        return np.where(is_absent, 0.0, scores)
+        return np.where(frame.missing(), 0.0, scores)
