@@ -13,8 +13,6 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
-from cmim_sklearn._likelihoods.joint import Joint
-from cmim_sklearn._models.features import hidden_states
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 
@@ -42,42 +40,37 @@ class MissingCells:
         """Return the constructor's arguments as JSON values and arrays."""
         return {"columns": self.columns, "weights": self.weights}
 
+    def likelihood(self):
+        """Bernoulli block of M cells: 1 if missing, 0 if not."""
+        n_columns = len(self.columns)
+        return Bernoulli([(0.0, 1.0)] * n_columns, np.ones(n_columns))
 
-class WithMissing(nn.Module):
-    """Decoder and likelihood of a model, with a last block of M cells: 1 if missing, 0 if not.
+    def join(self, decoder, body):
+        """Decoder that returns M logits, computed on its hidden layers, after other outputs."""
+        return DecoderWithMissing(decoder, body, self.weights)
+
+
+class DecoderWithMissing(nn.Module):
+    """Decoder that returns M logits of missing cells after its outputs.
 
     Parameters
     ----------
-    model : LatentModel
-        Its modules are shared, not copied.
-    missing : MissingCells
+    decoder : nn.Module
+        (n, d) -> (n, P).
+    body : nn.Module
+        (n, d) -> (n, ...), w numbers of the last hidden layer.
+    weights : array of shape (M, w + 1)
     """
 
-    def __init__(self, model: LatentModel, missing: MissingCells):
+    def __init__(self, decoder, body, weights):
         super().__init__()
-        self.device = model.device
-        weights = torch.as_tensor(missing.weights, dtype=torch.float32, device=self.device)
-        n_columns = len(missing.columns)
-        block = Bernoulli([(0.0, 1.0)] * n_columns, np.ones(n_columns)).to(self.device)
-        self.decoder = _Decoder(model.decoder, weights)
-        self.likelihood = Joint([*model.likelihood.blocks, block])
-
-
-class _Decoder(nn.Module):
-    """Decoder that returns M logits after the outputs of another one."""
-
-    def __init__(self, decoder, weights):
-        super().__init__()
-        self.decoder, self.weights = decoder, weights
+        self.decoder, self.body = decoder, body
+        self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32))
 
     def forward(self, z):
-        return torch.cat([self.decoder(z), logits(self.decoder, self.weights, z)], 1)
-
-
-def logits(decoder, weights, z):
-    """Logits (n, M) of missing cells for codes z (n, d)."""
-    h = hidden_states(decoder, z)[-1].flatten(1)
-    return linear(h, weights[:, :-1], weights[:, -1])
+        """Outputs (n, P + M) for codes z (n, d)."""
+        logits = linear(self.body(z).flatten(1), self.weights[:, :-1], self.weights[:, -1])
+        return torch.cat([self.decoder(z), logits], 1)
 
 
 def fit_missing(model: LatentModel, prior: LatentPrior, codes, noise, is_missing, seed):
@@ -112,9 +105,11 @@ def fit_missing(model: LatentModel, prior: LatentPrior, codes, noise, is_missing
         torch.as_tensor(np.asarray(part), **options)
         for part in (codes, np.sqrt(noise), is_missing[:, columns], share[columns])
     )
-    usual = prior.sample(N_USUAL, np.random.default_rng(seed))
+    centre, basis = (torch.as_tensor(part, **options) for part in (prior.centre, prior.basis))
+    body = model.decoder.body
+    usual = torch.as_tensor(prior.sample(N_USUAL, np.random.default_rng(seed)), **options)
     with torch.no_grad():
-        usual = hidden_states(model.decoder, torch.as_tensor(usual, **options))[-1].flatten(1)
+        usual = body(usual).flatten(1)
     weights = torch.zeros(len(columns), usual.shape[1] + 1, **options)
     weights[:, -1] = torch.logit(share)
     weights.requires_grad_()
@@ -124,8 +119,8 @@ def fit_missing(model: LatentModel, prior: LatentPrior, codes, noise, is_missing
         rows = torch.randint(len(codes), (BATCH_ROWS,), generator=generator, device=model.device)
         z = codes[rows]
         z = z + deviation * torch.randn(z.shape, generator=generator, **options)
-        with torch.no_grad():
-            h = hidden_states(model.decoder, z)[-1].flatten(1)
+        with torch.no_grad():  # only directions in which the prior varies
+            h = body(centre + (z - centre) @ basis @ basis.T).flatten(1)
         found = linear(h, weights[:, :-1], weights[:, -1])
         loss = binary_cross_entropy_with_logits(found, target[rows], reduction="sum") / BATCH_ROWS
         (weights.grad,) = torch.autograd.grad(loss, [weights])

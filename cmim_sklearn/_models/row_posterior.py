@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmim_sklearn._models.generator import Generator
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
-from cmim_sklearn._models.missing import WithMissing
 from cmim_sklearn._models.proposal import MAX_NUMBERS, Proposal
 from cmim_sklearn._utils.device import cumulative_sum, exact_device
 
@@ -72,16 +72,6 @@ class Draws(NamedTuple):
         """Normalise the importance weights to sum to one in each row, (n, S)."""
         return self.log_weights.softmax(1)
 
-    def moved_towards(self, params, trust):
-        """Shift all draws of a row so that their mean moves a share of the way to params (n, P).
-
-        The share is `trust` (n,): 0 leaves the draws where they are.
-        """
-        shares = self.shares().to(self.params.dtype)
-        mean = (self.params * shares.unsqueeze(-1)).sum(1)
-        shift = trust.unsqueeze(-1) * (params - mean)
-        return self._replace(params=self.params + shift.unsqueeze(1))
-
     def resample(self, n_draws, generator):
         """Sample decoder outputs (n, n_draws, P) with replacement, by the importance weights."""
         chosen = torch.multinomial(self.shares(), n_draws, True, generator=generator)
@@ -97,17 +87,17 @@ class RowPosterior:
         Its weights and its device must not change. A copy on the CPU is used if its device has no
         float64, see `exact_model`.
     prior : LatentPrior
-    missing : MissingCells, default=None
-        Cells then have more columns: whether these cells are missing.
+    heads, missing : default=None
+        See `Generator`. With `missing`, cells have more columns: whether these cells are missing.
     """
 
-    def __init__(self, model: LatentModel, prior: LatentPrior, missing=None):
+    def __init__(self, model: LatentModel, prior: LatentPrior, heads=None, missing=None):
         self._built_for = model, model.device
         self.model = exact_model(model)
-        source = self.model if missing is None else WithMissing(self.model, missing)
-        self.device, self.likelihood = source.device, source.likelihood
+        generator = Generator(self.model, heads, missing)
+        self.device, self.likelihood = generator.device, generator.likelihood
         with torch.no_grad():
-            self.proposal = Proposal(source, prior)
+            self.proposal = Proposal(generator, prior)
         # Codes, not the prior: `_KEPT` would never free a prior that its value refers to.
         usual, _ = prior.sample_directions(N_USUAL, np.random.default_rng(0))
         self._usual = torch.as_tensor(usual, device=self.device)
@@ -273,7 +263,7 @@ class RowPosterior:
         return {name: np.concatenate(parts)[back] for name, parts in outputs.items()}
 
 
-def row_posterior(model: LatentModel, prior: LatentPrior, missing=None) -> RowPosterior:
+def row_posterior(model: LatentModel, prior: LatentPrior, heads=None, missing=None) -> RowPosterior:
     """`RowPosterior` of a fitted model, which is built at the first call and kept if not large.
 
     It is not an attribute of the encoder: pickles, copies and saved files do not hold it.
@@ -281,7 +271,7 @@ def row_posterior(model: LatentModel, prior: LatentPrior, missing=None) -> RowPo
     key = prior if missing is None else missing
     kept = _KEPT.get(key)
     if kept is None or not kept.is_for(model):
-        kept = RowPosterior(model, prior, missing)
+        kept = RowPosterior(model, prior, heads, missing)
         if kept.proposal.n_numbers <= MAX_KEPT:
             _KEPT[key] = kept
     return kept

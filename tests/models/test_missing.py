@@ -184,7 +184,9 @@ def test_a_row_posterior_with_missing_cells_is_freed_with_its_fit(gaps, quick):
     encoder = CMIMEncoder(**quick).fit(gaps)
     encoder.score_samples(gaps[:2], with_missing=True)
     kept = weakref.ref(
-        row_posterior.row_posterior(encoder._model(), encoder._latents, encoder._missing)
+        row_posterior.row_posterior(
+            encoder._model(), encoder._latents, encoder._heads, encoder._missing
+        )
     )
     assert kept() is not None
     encoder.fit(gaps)

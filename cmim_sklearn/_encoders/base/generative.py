@@ -15,14 +15,22 @@ from cmim_sklearn._encoders.base.labels import put_head
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._encoders.base.scores import Scores
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
+from cmim_sklearn._models.generator import (
+    Generator,
+    code_log_variance,
+    fit_heads,
+    heads_shape,
+    n_steps_for,
+)
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
-from cmim_sklearn._models.missing import MissingCells, WithMissing, fit_missing
-from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
+from cmim_sklearn._models.missing import MissingCells, fit_missing
+from cmim_sklearn._models.row_posterior import calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.write import fill, write
+from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.validation import check_at_least_one
@@ -115,25 +123,41 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         summary = super()._summarise_quickly(net, rows)
         order, model = summary_rows(len(rows.encoded), rows.seed), net.module
 
+        n_rows = len(rows.encoded)
+        log_variance = code_log_variance(n_rows)
+
         def codes_and_noise(x):
-            posterior = model.encode(x)
+            outputs = model.encoder(model.likelihood.inputs(x))
+            posterior = model.posterior.generation(outputs, log_variance)
             noise = posterior.log_variance.exp().expand_as(posterior.mean)
             return {"codes": posterior.mean, "noise": noise}
 
         values = on_rows(model, codes_and_noise, rows.encoded[order])
         codes, noise = values["codes"], values["noise"].mean(0)
         prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed, model.device)
-        some = order[:CALIBRATION_ROWS]
-        cells = rows.measure(some)
-        calibrate(model, prior, codes[: len(some)], cells, len(rows.encoded))
+        cells = rows.measure(order)
+        calibrate(model, prior, codes, cells, n_rows)
+        # An unfinished network does not need more steps than it has made.
+        n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
+        n_steps = min(n_updates, n_steps_for(n_rows))
+        heads = fit_heads(model, prior, codes, noise, cells, n_steps, rows.seed)
         is_missing = rows.take(order).missing()
         missing = fit_missing(model, prior, codes, noise, is_missing, rows.seed)
-        return summary | {"_latents": prior, "_missing": missing}
+        return summary | {"_latents": prior, "_heads": heads, "_missing": missing}
 
     def _summarise_quickly(self, net, rows):
         no_codes = np.empty((0, net.module.posterior.n_components))
         prior = LATENT_PRIORS["normal"](no_codes, None, rows.seed)
-        return super()._summarise_quickly(net, rows) | {"_latents": prior, "_missing": None}
+        generator = {"_latents": prior, "_heads": None, "_missing": None}
+        return super()._summarise_quickly(net, rows) | generator
+
+    def _check_model(self, model):
+        heads, shape = self._heads, heads_shape(model)
+        if heads is not None and (heads.shape, heads.dtype) != (shape, np.float16):
+            raise ValueError(
+                f"its heads have shape {heads.shape} and dtype {heads.dtype}; expected shape "
+                f"{shape} and dtype float16."
+            )
 
     def _check_loaded(self):
         super()._check_loaded()
@@ -266,13 +290,11 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         table, missing, index = self.table_, self._gaps(with_missing), None
         if conditions is None:
             model = self._model(exact=True)
-            source = model if missing is None else WithMissing(model, missing)
             generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
+            made = Generator(model, self._heads, missing)
             drawn = on_rows(
-                model,
-                lambda z: {"x": source.likelihood.sample(source.decoder(z), generator)},
-                codes,
+                model, lambda z: {"x": made.likelihood.sample(made.decoder(z), generator)}, codes
             )
             columns = given_cells.decode(table, drawn["x"], missing)
         else:
@@ -342,7 +364,7 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         return self._missing if with_missing else None
 
     def _row_posterior(self, missing=None):
-        return row_posterior(self._model(), self._latents, missing)
+        return row_posterior(self._model(), self._latents, self._heads, missing)
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -356,5 +378,6 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         super().__setstate__(state)
         if "_net" in state:
             self._latents = LatentPrior(**self._latents)
+            vars(self).setdefault("_heads", None)  # files of earlier releases have none
             kept = vars(self).get("_missing")  # files of earlier releases have none
             self._missing = None if kept is None else MissingCells(**kept)
