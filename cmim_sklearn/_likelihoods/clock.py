@@ -11,7 +11,7 @@ import numpy as np
 
 from cmim_sklearn._utils.arrays import nearest_kept
 from cmim_sklearn._utils.messages import shown
-from cmim_sklearn._utils.zones import from_local, to_local, zone_of
+from cmim_sklearn._utils.zones import changes, from_local, to_local, zone_of
 
 UNITS = ("D", "s", "ms", "us", "ns")
 """Units of the arrays, coarse to fine."""
@@ -138,6 +138,15 @@ class Clock:
     def local(self, values):
         """Wall-clock times (n,) of dates (n,); durations are returned as they are."""
         return to_local(values, self.zone)
+
+    def changes(self):
+        """Counts (m,) at which the offset of the zone changes; none if steps follow the wall clock.
+
+        Only the years 1900 to 2100 have changes, see `changes`.
+        """
+        if self.zone is None or self._on_wall_clock:
+            return np.empty(0)
+        return self.relative(changes(self.zone, self.low, self.high))
 
     def relative(self, values):
         """Counts (n,) of values (n,) of any unit, float64 with NaN: fractions between two steps."""

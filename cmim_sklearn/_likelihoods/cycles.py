@@ -11,7 +11,6 @@ from torch import nn
 from cmim_sklearn._likelihoods.clock import ON_WALL_CLOCK, SIZES
 from cmim_sklearn._likelihoods.weekly import WeeklyMap
 from cmim_sklearn._utils.messages import shown
-from cmim_sklearn._utils.zones import changes
 
 PERIODS = {"year": 31_556_952, "week": 604_800, "day": 86_400, "hour": 3_600}
 """Lengths of the cycles in seconds: month and day of the year, weekday, hour, minute."""
@@ -138,9 +137,9 @@ def _segments(clock, m):
 
     The first and last segment reach one unit beyond the map, and are continued as lines.
     """
-    ends = [m.below, m.above, m.forward(_changes(clock))]
+    ends = [m.below, m.above, m.forward(clock.changes())]
     if isinstance(m, WeeklyMap):
-        ends.append(m.breaks(clock.last))
+        ends.append(m.breaks())
     ends = np.concatenate(ends)
     ends = np.unique(ends.astype(np.float32)).astype(np.float64)
     ends = np.concatenate([[ends[0] - 1], ends, [ends[-1] + 1]])
@@ -148,13 +147,6 @@ def _segments(clock, m):
     # Inside a segment, since neighbouring atoms share an end.
     low, high = (m.inverse(start + share * width) for share in (0.25, 0.75))
     return start, ends[1:], low - (high - low) / 2, high + (high - low) / 2
-
-
-def _changes(clock):
-    """Counts at which the offset of the zone changes; steps on the wall clock have no such jump."""
-    if clock.zone is None or clock.step in ON_WALL_CLOCK:
-        return np.empty(0)
-    return clock.relative(changes(clock.zone, clock.low, clock.high))
 
 
 def _line(clock, part, segments):
