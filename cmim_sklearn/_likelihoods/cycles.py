@@ -26,7 +26,7 @@ MAX_ERROR = 0.02
 def candidates(clock):
     """Names of the parts that the step and the range of a clock allow."""
     steps = list(SIZES)[list(SIZES).index(clock.step) :: -1]
-    seconds = clock.last * (PERIODS["year"] / 12 if clock.step == "month" else _seconds(clock))
+    seconds = clock.last * _seconds(clock)
     return [
         part
         for part, period in PERIODS.items()
@@ -35,7 +35,9 @@ def candidates(clock):
 
 
 def _seconds(clock):
-    """Length of a step in seconds."""
+    """Length of a count in seconds, of months on average."""
+    if clock.step == "month":
+        return clock.size * PERIODS["year"] / 12
     return np.timedelta64(clock.size, np.datetime_data(clock.dtype)[0]) / np.timedelta64(1, "s")
 
 
@@ -152,7 +154,7 @@ def _segments(clock, m):
 def _line(clock, part, segments):
     """Turn at the start of each segment, and turns per encoded unit, (J,) each."""
     start, end, low, high = segments
-    per_step = 1 / 12 if clock.step == "month" else _seconds(clock) / PERIODS[part]
+    per_step = _seconds(clock) / PERIODS[part]
     first = clock.local(clock.absolute(np.zeros(1)))
     turn = turns(first, part, clock.step) + low * per_step
     if clock.step not in ON_WALL_CLOCK:

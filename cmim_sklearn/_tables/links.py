@@ -1,8 +1,8 @@
 """Dates that follow another date of their row, such as a shipment its order.
 
 A date that follows is encoded as the duration since the date before, so that generated pairs keep
-their order. The durations have the same probabilities as the dates that they give, on open days and hours:
-others are read as the next open step.
+their order. The durations have the same probabilities as the dates that they give, on open days and
+hours: others are read as the next open step.
 """
 
 from typing import NamedTuple
