@@ -51,6 +51,18 @@ def _size(step, unit):
     return int(np.timedelta64(count, of).astype(f"timedelta64[{unit}]").astype(np.int64))
 
 
+def steps_text(size, unit):
+    """Text of a length in units, such as "15 minutes"."""
+    name = next(
+        name for name in list(SIZES)[1:] if _size(name, unit) and not size % _size(name, unit)
+    )
+    return _number_of(size // _size(name, unit), name)
+
+
+def _number_of(count, name):
+    return f"{count} {name}{'s' * (count > 1)}"
+
+
 class Clock:
     """Count of steps from a start, of the dates or durations of one column.
 
@@ -127,6 +139,10 @@ class Clock:
         (first,), (offset,) = _split(self._start)
         days = int((first + months).astype("datetime64[D]").astype(np.int64))
         return days * _size("day", np.datetime_data(self.dtype)[0]) + int(offset.astype(np.int64))
+
+    def steps_text(self):
+        """Text of the length of a count, such as "15 minutes"."""
+        return _number_of(self.every, self.step)
 
     def keeping(self, values):
         """Clock that also keeps the most frequent of values (n,) exactly."""

@@ -141,9 +141,9 @@ def _warn_of_merged(column, name, clock):
     n_merged = clock.merged(column)
     if n_merged:
         warnings.warn(
-            f"Column {name!r} has dates so far apart, in steps of a {clock.step}, that double "
-            f"precision cannot tell {n_merged} of them from others. Round the column to a coarser "
-            "unit, or replace dates that stand for a missing value with NaT or None.",
+            f"Column {name!r} has dates so far apart, in steps of {clock.steps_text()}, that "
+            f"double precision cannot tell {n_merged} of them from others. Round the column to a "
+            "coarser unit, or replace dates that stand for a missing value with NaT or None.",
             UserWarning,
             stacklevel=user_stacklevel(),
         )
