@@ -120,10 +120,14 @@ class Dates(Gaussian):
         return [clock.absolute(of) for clock, of in zip(self.clocks, counts, strict=True)]
 
     def expected(self, params, weights, columns=None):
-        """Mean of each cell, rounded to a whole step."""
+        """Mean of each cell, rounded to a whole step, on a day and hour that the data have."""
         columns = range(self.n_columns) if columns is None else columns
-        counts = super().expected(params, weights, columns)
-        return [self.clocks[c].absolute(of) for c, of in zip(columns, counts, strict=True)]
+        out = []
+        for c, counts in zip(columns, super().expected(params, weights, columns), strict=True):
+            m = self.maps[c]
+            counts = m.in_open(counts) if isinstance(m, WeeklyMap) else counts
+            out.append(self.clocks[c].absolute(counts))
+        return out
 
     def constant_of(self, column):
         return None if super().constant_of(column) is None else self.clocks[column].low

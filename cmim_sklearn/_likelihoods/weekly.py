@@ -13,6 +13,8 @@ CHANCE = 0.001
 """Probability of the test by which equally frequent bins get different shares."""
 MIN_PER_HOUR = 5
 """Least mean number of dates in an hour of the week from which hours depend on the day."""
+CLOSED = 0.05
+"""Share of a bin, relative to equal ones, below which it counts as closed."""
 _MONDAY = np.datetime64("1970-01-05")
 
 
@@ -67,6 +69,23 @@ class Week:
         bins = np.floor(np.nan_to_num(positions) % self._per_week / self._per_bin)
         return bins.astype(np.int64).clip(max=self.n_bins - 1)
 
+    def moved(self, counts, closed):
+        """Counts (n,), of which those in closed bins are moved to the nearest step in an open one.
+
+        ``closed`` are bins, of which at least one is missing.
+        """
+        segments, positions = self.places(np.round(counts))
+        bins = np.arange(self.n_bins)
+        opened = np.setdiff1d(bins, closed)
+        around = np.concatenate([opened - self.n_bins, opened, opened + self.n_bins])
+        at = np.searchsorted(around, bins)
+        here = self.bins(positions)
+        start = self._per_bin * (np.floor(positions / self._per_bin) - here)
+        later = start + self._per_bin * around[at][here] + 0.5
+        earlier = start + self._per_bin * (around[at - 1][here] + 1) - 0.5
+        nearest = np.where(positions - earlier <= later - positions, earlier, later)
+        return self.counts(segments, np.where(np.isin(here, closed), nearest, positions))
+
     def ends(self):
         """Counts, ascending, of the ends of all bins in the range of the clock."""
         edges = []
@@ -116,6 +135,11 @@ def weekly_shares(clock, counts):
     if n >= MIN_PER_HOUR * N_HOURS and _differ(seen, shares, (N_DAYS - 1) * (n_hours - 1)):
         shares = (seen + seen.size * shares) / (n + seen.size)  # one more date in each, on average
     return None if np.ptp(shares) == 0 else shares.ravel().tolist()
+
+
+def closed_bins(shares):
+    """Bins of the week with hardly any dates, given their shares."""
+    return np.flatnonzero(len(shares) * np.array(shares) < CLOSED)
 
 
 def _shares(seen):
@@ -196,6 +220,12 @@ class WeeklyMap:
     def without_atoms(self):
         plain = self.scaling.without_atoms()
         return self if plain is self.scaling else WeeklyMap(plain, self.shares, self._clock)
+
+    def in_open(self, counts):
+        """Counts (n,), moved from closed bins to the nearest step in an open one."""
+        for _ in range(2):  # again, since clocks may change at the weekend
+            counts = self._week.moved(counts, closed_bins(self.shares))
+        return counts
 
     def breaks(self):
         """Encoded ends of the bins of the week, between which the map has no new bends."""

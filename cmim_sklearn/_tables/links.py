@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmim_sklearn._likelihoods.clock import ON_WALL_CLOCK, Clock, ClockSummary
-from cmim_sklearn._likelihoods.weekly import N_DAYS, N_HOURS, weekly_shares
+from cmim_sklearn._likelihoods.weekly import N_DAYS, N_HOURS, closed_bins, weekly_shares
 from cmim_sklearn._tables.moments import DATE, ZONED, Form, as_moments, form_of
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.zones import from_local, to_local
@@ -19,8 +19,6 @@ MIN_SHARE, MIN_ROWS = 0.97, 20
 """Minimum share of the rows in which a date follows another one, and minimum number of rows."""
 MAX_TRIED = 1000
 """Number of rows in which pairs of columns are compared before all rows are."""
-CLOSED = 0.05
-"""Length of a day or hour of the week, relative to equal ones, below which it counts as closed."""
 _LIMIT, _LAST_YEAR = 2**62, np.datetime64("9999", "Y")
 _MONDAY = np.datetime64("1970-01-05")
 
@@ -256,8 +254,7 @@ def _closed(column):
         local = column.local[~np.isnat(column.local)].astype(np.int64)
         if ((local - local[0]) % clock.size).any():  # clocks are put forward by half a step
             return [], N_DAYS
-    lengths = len(shares) * np.array(shares)
-    return np.flatnonzero(lengths < CLOSED).tolist(), len(shares)
+    return closed_bins(shares).tolist(), len(shares)
 
 
 def check_links(links, types):

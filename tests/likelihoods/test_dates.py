@@ -122,6 +122,14 @@ def test_drawn_times_have_the_weekdays_and_hours_of_the_data(step, zone):
     assert np.is_busday(local.astype("M8[D]")).mean() > 0.99
     hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
     assert ((hour >= 9) & (hour < 17)).mean() > 0.98
+    means = torch.linspace(-1.5, 1.5, 400)[:, None, None]
+    (mean,) = dates.expected(means, torch.ones(400, 1))
+    local = to_local(mean, zone)
+    hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
+    assert (np.is_busday(local.astype("M8[D]")) & (hour >= 9) & (hour < 17)).all()
+    plain = Gaussian.expected(dates, means, torch.ones(400, 1))[0]
+    moved = np.abs(dates.clocks[0].relative(mean) - plain).max() * dates.clocks[0].size
+    assert moved < 33 * 3600  # half a weekend, and an hour by which clocks change
     again = Dates(**dates.state())
     (same,) = again.decode(again.encode([times]))
     assert np.abs(same - times).max() < np.timedelta64(5, "s")  # of single precision
