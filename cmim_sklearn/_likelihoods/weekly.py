@@ -94,27 +94,26 @@ class Week:
             edges += [[start], np.arange(start + -first % self._per_bin, stop, self._per_bin)]
         return np.unique(np.concatenate([*edges, stops[-1:]])) - 0.5
 
-    def warp(self, shares):
-        """Functions of positions, and back, that stretch bins to their shares of a week."""
+    def edges(self, shares):
+        """Positions of the ends of the bins of one week, and those that give bins their shares."""
         ends = np.cumsum([0.0, *shares])
-        ends, edges = self._per_week * ends / ends[-1], np.arange(self.n_bins + 1) * self._per_bin
+        return self._per_bin * np.arange(self.n_bins + 1.0), self._per_week * ends / ends[-1]
 
-        def along(source, target):
-            def warped(positions):
-                weeks = self._per_week * np.floor(positions / self._per_week)
-                return weeks + np.interp(positions - weeks, source, target)
+    def starts(self, source, target):
+        """Stretched starts of the segments, (J,), and what they add to stretched positions, (J,).
 
-            return warped
-
-        return along(edges, ends), along(ends, edges)
-
-    def first_stretched(self, stretch):
-        """Stretched starts of the segments, (J,), and what a position adds to them, (J,)."""
-        lengths = np.diff(self._starts)
-        before = stretch(self._firsts)
-        added = stretch(self._firsts[:-1] + lengths) - before[:-1]
-        starts = np.append(0.0, np.cumsum(added))
+        Positions are stretched from the edges of bins in ``source`` to those in ``target``.
+        """
+        before = _along(self._firsts, source, target)
+        stops = _along(self._firsts[:-1] + np.diff(self._starts), source, target)
+        starts = np.append(0.0, np.cumsum(stops - before[:-1]))
         return starts, starts - before
+
+
+def _along(positions, source, target):
+    """Positions (n,) on a piecewise linear map of the edges of one week, repeated each week."""
+    weeks = source[-1] * np.floor(positions / source[-1])
+    return weeks + np.interp(positions - weeks, source, target)
 
 
 def weekly_shares(clock, counts):
@@ -187,8 +186,8 @@ class WeeklyMap:
                 f"weekly shares must be {n_bins} floats between 0 and 1; got {shown(shares)}."
             )
         self.scaling, self.shares, self._clock = scaling, shares, clock
-        self._stretch, self._shrink = self._week.warp(shares)
-        self._starts, self._added = self._week.first_stretched(self._stretch)
+        self._even, self._uneven = self._week.edges(shares)
+        self._starts, self._added = self._week.starts(self._even, self._uneven)
         self._lengths = n_bins * np.array(shares) / sum(shares)
         self.below, self.above = scaling.below, scaling.above
         self.is_linear = scaling.is_linear
@@ -200,7 +199,7 @@ class WeeklyMap:
     def stretch(self, counts):
         """Stretched counts (n,)."""
         segments, positions = self._week.places(counts)
-        return self._added[segments] + self._stretch(positions)
+        return self._added[segments] + _along(positions, self._even, self._uneven)
 
     def forward(self, values):
         return self.scaling.forward(self.stretch(values))
@@ -208,7 +207,8 @@ class WeeklyMap:
     def inverse(self, scaled):
         times = self.scaling.inverse(scaled)
         segments = np.searchsorted(self._starts, times, side="right").clip(1) - 1
-        return self._week.counts(segments, self._shrink(times - self._added[segments]))
+        positions = _along(times - self._added[segments], self._uneven, self._even)
+        return self._week.counts(segments, positions)
 
     def slope(self, values):
         bins = self._week.bins(self._week.places(values)[1])

@@ -1,5 +1,7 @@
 """Likelihood of dates and durations: that of the whole numbers they count."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -130,7 +132,7 @@ def test_drawn_times_have_the_weekdays_and_hours_of_the_data(step, zone):
     plain = Gaussian.expected(dates, means, torch.ones(400, 1))[0]
     moved = np.abs(dates.clocks[0].relative(mean) - plain).max() * dates.clocks[0].size
     assert moved < 33 * 3600  # half a weekend, and an hour by which clocks change
-    again = Dates(**dates.state())
+    again = pickle.loads(pickle.dumps(Dates(**dates.state())))
     (same,) = again.decode(again.encode([times]))
     assert np.abs(same - times).max() < np.timedelta64(5, "s")  # of single precision
     if step == "1s":
