@@ -129,6 +129,10 @@ class Dates(Gaussian):
             out.append(self.clocks[c].absolute(counts))
         return out
 
+    def expected_of_normals(self, c, means, deviations, weights):
+        """Mean of mixtures of normals, rounded to a whole step."""
+        return self.clocks[c].absolute(super().expected_of_normals(c, means, deviations, weights))
+
     def constant_of(self, column):
         return None if super().constant_of(column) is None else self.clocks[column].low
 
