@@ -123,16 +123,17 @@ class Dates(Gaussian):
         """Mean of each cell, rounded to a whole step, on a day and hour that the data have."""
         columns = range(self.n_columns) if columns is None else columns
         counts = super().expected(params, weights, columns)
-        return [self._date(c, of) for c, of in zip(columns, counts, strict=True)]
+        return [self._on_steps(c, of) for c, of in zip(columns, counts, strict=True)]
 
     def expected_of_normals(self, c, means, deviations, weights):
-        """Means, as those of `expected`."""
-        return self._date(c, super().expected_of_normals(c, means, deviations, weights))
+        """Mean of mixtures of normals; see `expected`."""
+        return self._on_steps(c, super().expected_of_normals(c, means, deviations, weights))
 
-    def _date(self, c, counts):
-        """Dates at mean counts of a column."""
+    def _on_steps(self, c, counts):
+        """Dates of a column at mean counts (n,)."""
         m = self.maps[c]
-        return self.clocks[c].absolute(m.in_open(counts) if isinstance(m, WeeklyMap) else counts)
+        counts = m.in_open(counts) if isinstance(m, WeeklyMap) else counts
+        return self.clocks[c].absolute(counts)
 
     def constant_of(self, column):
         return None if super().constant_of(column) is None else self.clocks[column].low
