@@ -19,8 +19,8 @@ with another mean and covariance in its informed coordinates. It is found in fiv
    steps of Gaussian variational inference (M. Khan, H. Rue, "The Bayesian Learning Rule", 2023).
 
 Axes: n rows, A anchors, K components, m pairs of a row and an anchor, G Gaussians of a row, s
-points, r directions in which codes vary, q informed coordinates, P decoder outputs, L of their local
-values, T of them that the trained decoder computes.
+points, r directions in which codes vary, q informed coordinates, P decoder outputs, L of their
+local values, T of them that the trained decoder computes.
 """
 
 from typing import NamedTuple
