@@ -64,7 +64,7 @@ class Generator(nn.Module):
     decoder : nn.Module
         (n, d) -> (n, likelihood.n_params).
     trained : nn.Module
-        Decoder of the model.
+        Decoder of the model, without heads.
     likelihood : JointDensity
     device : torch.device
     """
@@ -81,7 +81,10 @@ class Generator(nn.Module):
         if missing is not None:
             blocks = [*self.likelihood.blocks, missing.likelihood().to(self.device)]
             self.likelihood = JointDensity(blocks)
-            self.decoder = missing.join(self.decoder, model.decoder.body).to(self.device)
+            self.decoder, self.trained = (
+                missing.join(decoder, model.decoder.body).to(self.device)
+                for decoder in (self.decoder, self.trained)
+            )
 
 
 def mixtures(likelihood) -> JointDensity:
