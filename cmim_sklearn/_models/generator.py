@@ -60,18 +60,20 @@ class Generator(nn.Module):
     heads : array of shape (H, w + 1), default=None
         Weights of the heads, and their intercepts in the last column. None: the decoder and the
         likelihood of the model.
+    missing : MissingCells, default=None
+        Adds a last block of cells: 1 if a cell is missing, 0 if not.
 
     Attributes
     ----------
     decoder : nn.Module
         (n, d) -> (n, likelihood.n_params).
     trained : nn.Module
-        Decoder of the model.
+        The same without heads.
     likelihood : JointDensity
     device : torch.device
     """
 
-    def __init__(self, model: LatentModel, heads=None):
+    def __init__(self, model: LatentModel, heads=None, missing=None):
         super().__init__()
         self.device = model.device
         self.decoder = self.trained = model.decoder
@@ -80,6 +82,13 @@ class Generator(nn.Module):
             self.likelihood = mixtures(model.likelihood)
             heads = torch.as_tensor(np.asarray(heads, np.float32), device=self.device)
             self.decoder = HeadedDecoder(model.decoder, heads, self.likelihood.blocks)
+        if missing is not None:
+            blocks = [*self.likelihood.blocks, missing.likelihood().to(self.device)]
+            self.likelihood = JointDensity(blocks)
+            self.decoder, self.trained = (
+                missing.join(decoder, model.decoder.body).to(self.device)
+                for decoder in (self.decoder, model.decoder)
+            )
 
 
 def mixtures(likelihood) -> JointDensity:
