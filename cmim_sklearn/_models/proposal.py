@@ -19,7 +19,8 @@ with another mean and covariance in its informed coordinates. It is found in fiv
    steps of Gaussian variational inference (M. Khan, H. Rue, "The Bayesian Learning Rule", 2023).
 
 Axes: n rows, A anchors, K components, m pairs of a row and an anchor, G Gaussians of a row, s
-points, r directions in which codes vary, q informed coordinates, P decoder outputs.
+points, r directions in which codes vary, q informed coordinates, P decoder outputs, L of their
+local values, T of them that the trained decoder computes.
 """
 
 from typing import NamedTuple
@@ -29,8 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cmim_sklearn._models.generator import Generator
 from cmim_sklearn._models.inference import MIN_CHUNK_ROWS
-from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 from cmim_sklearn._utils.device import cumulative_sum
 from cmim_sklearn.latents import LOG_2PI
@@ -89,7 +90,7 @@ class Proposal:
 
     Parameters
     ----------
-    model : LatentModel
+    model : Generator
     prior : LatentPrior
 
     Attributes
@@ -107,8 +108,9 @@ class Proposal:
         Number of elements per row in the largest tensor of `fit`.
     """
 
-    def __init__(self, model: LatentModel, prior: LatentPrior):
-        self.decoder, self.likelihood, device = model.decoder, model.likelihood, model.device
+    def __init__(self, model: Generator, prior: LatentPrior):
+        self.decoder, self._trained = model.decoder, model.trained
+        self.likelihood, device = model.likelihood, model.device
         self.means, self.centre, self.basis, factors = (
             torch.as_tensor(part, dtype=torch.float32, device=device)
             for part in (prior.means, prior.centre, prior.basis, prior.factors)
@@ -145,7 +147,7 @@ class Proposal:
     def _coordinates(self, factors, n_pairs):
         """Axes and their inverse (K, r, r), and the mean information (K, r) in each coordinate."""
         (k, r), total = self.means.shape, 0
-        together = max(1, MAX_NUMBERS // (r * self.likelihood.n_params))
+        together = max(1, MAX_NUMBERS // (r * self.likelihood.n_local))
         for point in self._points[:n_pairs].flatten(0, 1):
             parts = []
             for some in torch.arange(k, device=point.device).split(together):
@@ -168,12 +170,15 @@ class Proposal:
 
     def decode(self, u):
         """Decoder outputs (..., P) at codes u (..., r), float32."""
+        return self._apply(self.decoder, u)
+
+    def _apply(self, decoder, u):
         flat = u.flatten(0, -2)
         n = len(flat)
         # Products of a few rows are rounded differently; see `on_rows`.
         flat = pad(flat, (0, 0, 0, max(0, MIN_CHUNK_ROWS - n)))
         parts = flat.tensor_split(max(1, n // DECODED_TOGETHER))
-        outputs = [self.decoder(torch.addmm(self.centre, part, self.basis.T)) for part in parts]
+        outputs = [decoder(torch.addmm(self.centre, part, self.basis.T)) for part in parts]
         return torch.cat(outputs)[:n].unflatten(0, u.shape[:-1])
 
     def to_codes(self, component, t):
@@ -182,19 +187,19 @@ class Proposal:
         return self.means[component] + (axes @ t.float().unsqueeze(-1)).squeeze(-1)
 
     def _linearise(self, component, t, spread):
-        """Decoder outputs (m, s, P) at t (m, s, r), and their Jacobians (m, s, P, q) in t.
+        """Local values (m, s, L) at t (m, s, r), and Jacobians (m, s, T, q) in t.
 
-        Jacobians are finite differences, over a share of the spread (m, q). They work for any
-        network and cost one pass per coordinate. Their error does not matter, because only
-        proposals depend on it.
+        Jacobians are those of the trained decoder, by finite differences over a share of the spread
+        (m, q). They work for any network and cost one pass per coordinate. Their error does not
+        matter, because only proposals depend on it.
         """
         axes, step = self.axes[component], DIFFERENCE * spread
         u = self.means[component].unsqueeze(1) + t @ axes.transpose(1, 2)
         moves = (axes[:, :, : step.shape[1]] * step.unsqueeze(1)).transpose(1, 2)
         u = u.unsqueeze(2) + pad(moves, (0, 0, 1, 0)).unsqueeze(1)  # (m, s, 1 + q, r)
-        outputs = self.decode(u)
+        outputs = self._apply(self._trained, u)
         rise = (outputs[:, :, 1:] - outputs[:, :, :1]) / step[:, None, :, None]
-        return outputs[:, :, 0], rise.transpose(2, 3)
+        return self.likelihood.local(self.decode(u[:, :, 0])), rise.transpose(2, 3)
 
     def _information(self, jacobian, params, cells):
         """Fisher information (m, q, q) of cells (m, n_cells), given Jacobians (m, P, q)."""
@@ -257,7 +262,7 @@ class Proposal:
             )
             step, length = _newton_step(slope.double() - some.mean, factor[active])
             mean = some.mean + share[active, None] * step
-            params = self.decode(self.to_codes(component, mean))
+            params = self.likelihood.local(self.decode(self.to_codes(component, mean)))
             value = self.likelihood.surrogate(params, own).double()
             value = value + self._log_prior(component, mean)
             better = value > some.value

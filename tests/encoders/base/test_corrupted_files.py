@@ -216,10 +216,22 @@ def invalid_arrays():
     def factors(manifest, arrays):
         arrays["_latents.factors"] = arrays["_latents.factors"][:, :-1].copy()
 
+    def heads(manifest, arrays):
+        arrays["_heads"] = arrays["_heads"][:, :-1].copy()
+
+    def wide_heads(manifest, arrays):
+        arrays["_heads"] = arrays["_heads"].astype(np.float64)
+
     def no_component(manifest, arrays):
         for name, shape in {"weights": (0,), "means": (0, 4000), "factors": (0, 8_002_000)}.items():
             before = arrays[f"_latents.{name}"]
             arrays[f"_latents.{name}"] = np.empty(shape, before.dtype)
+
+    def missing_cells(manifest, arrays):
+        arrays["_missing.weights"] = arrays["_missing.weights"][:, :-1].copy()
+
+    def missing_columns(manifest, arrays):
+        manifest["fitted"]["_missing"]["columns"][0] = 99
 
     def scales(manifest, arrays):
         arrays["_scales.mean.1"] = np.ones((10, 10, 3), np.float32)
@@ -237,8 +249,12 @@ def invalid_arrays():
     yield "missing", missing, "KeyError"
     yield "another_weight", another_weight, "weight 'evil' is .* and None in the network"
     yield "no_weight", no_weight, "is None in the file"
+    yield "missing_cells", missing_cells, r"missing cells are float16 of shape \(\d, 6\), not .*7\)"
+    yield "missing_columns", missing_columns, r"its columns with missing cells are \[99, "
     yield "latents", latents, r"basis of its latent prior have shape \(2, \d\), not \(3, \d\)"
-    yield "factors", factors, r"factors .* for means of shape \(\d+, 3\).*; got \(\d+, 5\)"
+    yield "factors", factors, r"factors .* for means of shape \(\d+, \d\).*; got \(\d+, \d\)"
+    yield "heads", heads, r"heads have shape \(\d+, 6\) .*; expected .* \(\d+, 7\)"
+    yield "wide_heads", wide_heads, r"heads have .* float64; expected .* float16"
     yield "no_component", no_component, r"factors .* for means of shape .*; got \(0, 8002000\)"
     yield "scales", scales, r"features 'mean' must have shapes .*; got .*\(10, 10, 3\)"
     yield "larger", declare(WEIGHT, shape=[10**9, 10**9]), r"declare \d{19} bytes; the file has \d+"
