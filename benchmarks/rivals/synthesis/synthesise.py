@@ -45,7 +45,15 @@ def arf(frame, described, n_rows):
 
     model = arf.arf(frame, verbose=False, random_state=0)
     model.forde()
-    return model.forge(n_rows)
+    rows = model.forge(n_rows)[frame.columns]
+    numbers = frame.select_dtypes("number").columns
+    return rows.assign(**{c: rows[c].astype(float).round(decimals(frame[c])) for c in numbers})
+
+
+def decimals(column):
+    """Number of decimals of a column, at most 8; without rounding, they would give ARF away."""
+    values = column.dropna()
+    return next((d for d in range(8) if (values.round(d) == values).all()), 8)
 
 
 def synthesise(model, train, out, n_rows):
