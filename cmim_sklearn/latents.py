@@ -147,6 +147,22 @@ class Posterior(nn.Module, ABC):
         DiagonalNormal
         """
 
+    def generation(self, outputs, log_variance) -> DiagonalNormal:
+        """Compute q(z | x) for the generative model, with a log-variance of at least a number.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n, k * d)
+            Outputs of the encoder.
+        log_variance : float
+
+        Returns
+        -------
+        DiagonalNormal
+        """
+        mean, own = self.inference(outputs)
+        return DiagonalNormal(mean, own.clamp(min=log_variance))
+
 
 class SampledPosterior(Posterior):
     """Posterior with a log-variance v sampled per row from U(-6, 0) in training; -6 at inference.
@@ -182,6 +198,11 @@ class SampledPosterior(Posterior):
     def inference(self, outputs):
         """See `Posterior.inference`."""
         return self.forward(outputs, torch.zeros_like(outputs[:, :1]))
+
+    def generation(self, outputs, log_variance):
+        """See `Posterior.generation`."""
+        share = (log_variance - MIN_LOG_VARIANCE) / (MAX_LOG_VARIANCE - MIN_LOG_VARIANCE)
+        return self.forward(outputs, torch.full_like(outputs[:, :1], share))
 
 
 class LearnedPosterior(Posterior):

@@ -1,6 +1,6 @@
-"""Base class of column likelihoods: encoding of the columns of one kind, and their p(x | z).
+"""Base classes of column likelihoods: encoding of the columns of one kind, and their p(x | z).
 
-Axes: n rows, C columns of the block, P decoder outputs, W encoder inputs.
+Axes: n rows, C columns of the block, P decoder outputs, L of their local values, W encoder inputs.
 """
 
 from abc import ABC, abstractmethod
@@ -10,7 +10,92 @@ import torch
 from torch import nn
 
 
-class Likelihood(nn.Module, ABC):
+class Density(nn.Module, ABC):
+    """p(cell | params) of all columns of one kind, given P numbers for each row.
+
+    Attributes
+    ----------
+    n_columns, n_params, n_local : int
+        Number of columns in the block, of params (P), and of `local` (L).
+    n_trained : int
+        Number of outputs of the trained decoder for the block.
+    cell_width : int
+        Numbers per cell in the result of `Likelihood.measure`.
+    """
+
+    cell_width = 1
+
+    def __init__(self, n_columns, n_params, n_local=None, n_trained=None):
+        super().__init__()
+        self.n_columns, self.n_params = n_columns, n_params
+        self.n_local = n_params if n_local is None else n_local
+        self.n_trained = n_params if n_trained is None else n_trained
+
+    @abstractmethod
+    def sample(self, params, generator):
+        """Sample of each cell, encoded, (n, C)."""
+
+    @abstractmethod
+    def log_density(self, params, cells):
+        """Log p(cell | params) in nats, in the column's raw unit, (..., C), for measured cells.
+
+        A probability for whole numbers, levels and values shared by many rows; a density
+        otherwise; 0 where unobserved. It is the distribution of `sample` followed by `decode`.
+        Leading axes of params (..., P) and cells (..., C, cell_width) are broadcast, here and in
+        `surrogate` and its gradient.
+        """
+
+    def local(self, params):
+        """Numbers (..., L) that the surrogate needs of params (..., P): all of them by default."""
+        return params
+
+    @abstractmethod
+    def surrogate(self, local, cells):
+        """Smooth surrogate of `log_density`, (..., C), given `local`."""
+
+    @abstractmethod
+    def surrogate_gradient(self, local, cells):
+        """Gradient (..., L) in `local` of the sum of `surrogate` over columns."""
+
+    @abstractmethod
+    def fisher_factor(self, jacobian, local, cells):
+        """Factor A (n, m, r) of the Fisher information A'A of the observed cells on the code.
+
+        ``jacobian`` (n, L, r) is that of `local` in the code.
+        """
+
+    def moved(self, params, weights, trained, trust):
+        """Params (n, S, P), shifted so that their mean moves towards those of training.
+
+        Parameters
+        ----------
+        params : Tensor of shape (n, S, P)
+        weights : Tensor of shape (n, S)
+            Weights of the codes; each row sums to one.
+        trained : Tensor of shape (n, n_trained)
+            Outputs of the trained decoder.
+        trust : Tensor of shape (n,)
+            Share of the way that the mean moves.
+        """
+        mean = (params * weights.unsqueeze(-1)).sum(1)
+        return params + (trust.unsqueeze(-1) * (trained - mean)).unsqueeze(1)
+
+    @abstractmethod
+    def expected(self, params, weights, columns=None):
+        """Raw columns (n,): the mean of each cell in the raw unit, or its most likely level.
+
+        Parameters
+        ----------
+        params : Tensor of shape (n, S, P)
+            Decoder outputs for S codes of each row.
+        weights : Tensor of shape (n, S)
+            Weights of the codes; each row sums to one.
+        columns : sequence of int, default=None
+            Positions of the columns to return; all C by default.
+        """
+
+
+class Likelihood(Density):
     """p(x | z) of all columns of one kind, given the decoder's outputs.
 
     The constructor takes the result of `state`: plain lists and arrays, so that a fitted kind can
@@ -20,13 +105,12 @@ class Likelihood(nn.Module, ABC):
     Encoded values are float32, one per cell. NaN means unobserved; -1 means a level not seen in fit
     (for kinds that have levels).
 
-    The first group of methods is used in training; the second, from `measure` on, by
-    `RowPosterior`.
+    `measure` and the methods of `Density` are for use after training, the others for training.
 
     Attributes
     ----------
-    n_columns, n_params, n_inputs : int
-        Number of columns in the block, of decoder outputs (P) and of encoder inputs (W).
+    n_inputs : int
+        Number of encoder inputs (W).
     n_seen : array of shape (C,)
         Number of observed training values; 0 for a column without any value in fit.
     takes : {"number", "category", "datetime", "duration"}
@@ -38,19 +122,16 @@ class Likelihood(nn.Module, ABC):
         Whether -1 encodes a value not seen in fit.
     is_count : bool
         Whether the values are whole numbers from 0 upward.
-    cell_width : int
-        Numbers per cell in the result of `measure`.
     """
 
     takes = "number"
     has_indicator = True
     has_levels = False
     is_count = False
-    cell_width = 1
 
     def __init__(self, n_columns, n_params, n_inputs):
-        super().__init__()
-        self.n_columns, self.n_params, self.n_inputs = n_columns, n_params, n_inputs
+        super().__init__(n_columns, n_params)
+        self.n_inputs = n_inputs
 
     @classmethod
     @abstractmethod
@@ -117,12 +198,6 @@ class Likelihood(nn.Module, ABC):
     def point(self, params):
         """Point estimate, encoded, (n, C): the mean or the mode."""
 
-    @abstractmethod
-    def sample(self, params, generator):
-        """Sample of each cell, encoded, (n, C)."""
-
-    # -- for densities of raw cells ----------------------------------------------------------------
-
     def measure(self, columns):
         """Encode C raw columns (n,) for `log_density`, as float32 (n, C, cell_width).
 
@@ -130,50 +205,11 @@ class Likelihood(nn.Module, ABC):
         """
         return self.encode(columns)[:, :, None]
 
-    @abstractmethod
-    def log_density(self, params, cells):
-        """Log p(cell | params) in nats, in the column's raw unit, (..., C), for measured cells.
-
-        A probability for whole numbers, levels and values shared by many rows; a density
-        otherwise; 0 where unobserved. It is the distribution of `sample` followed by `decode`.
-        Leading axes of params (..., P) and cells (..., C, cell_width) are broadcast, here and in
-        `surrogate` and its gradient.
-        """
-
-    @abstractmethod
-    def surrogate(self, params, cells):
-        """Smooth surrogate of `log_density`, (..., C)."""
-
-    @abstractmethod
-    def surrogate_gradient(self, params, cells):
-        """Gradient (..., P) in params of the sum of `surrogate` over columns."""
-
-    @abstractmethod
-    def fisher_factor(self, jacobian, params, cells):
-        """Factor A (n, P, r) of the Fisher information A'A of the observed cells on the code.
-
-        ``jacobian`` (n, P, r) is that of params in the code.
-        """
-
     def refit_noise(self, params, variance, cells, prior_share):
         """Refit the noise, given params (n, P) known up to variances (n, P).
 
         ``prior_share`` is the weight of the trained value, on a logarithmic scale. Kinds without a
         noise parameter do nothing.
-        """
-
-    @abstractmethod
-    def expected(self, params, weights, columns=None):
-        """Raw columns (n,): the mean of each cell in the raw unit, or its most likely level.
-
-        Parameters
-        ----------
-        params : Tensor of shape (n, S, P)
-            Decoder outputs for S codes of each row.
-        weights : Tensor of shape (n, S)
-            Weights of the codes; each row sums to one.
-        columns : sequence of int, default=None
-            Positions of the columns to return; all C by default.
         """
 
 

@@ -1,17 +1,18 @@
-"""Dates, times and durations as whole numbers: counts of a step, such as a day, from a start.
+"""Dates, times and durations as whole numbers: counts of steps, such as a day, from a start.
 
 Dates are numpy arrays of dtype ``datetime64`` in UTC, times of day those of 1970-01-01, and
 durations have dtype ``timedelta64``; units are days, s, ms, us or ns. All arithmetic is that of
 integers, since float64 holds only 2**53 of anything, which is 104 days of nanoseconds.
 """
 
+import math
 from collections import Counter
 
 import numpy as np
 
 from cmim_sklearn._utils.arrays import nearest_kept
 from cmim_sklearn._utils.messages import shown
-from cmim_sklearn._utils.zones import from_local, to_local, zone_of
+from cmim_sklearn._utils.zones import changes, from_local, to_local, zone_of
 
 UNITS = ("D", "s", "ms", "us", "ns")
 """Units of the arrays, coarse to fine."""
@@ -24,6 +25,8 @@ ON_WALL_CLOCK = ("month", "week", "day")
 """Steps that are counted in local time: across a change to daylight saving, a day has 23 hours."""
 N_DISTINCT = {"month": 3, "week": 5}
 """Number of different dates from which a step is learnt: few are on whole weeks by chance."""
+N_MULTIPLES = 20, 8
+"""Number of different dates from which a multiple of a step, and of months, is learnt."""
 MAX_KEPT = 1000
 """Maximum number of values of a column that are kept exactly."""
 _EXACT = 2**53
@@ -48,6 +51,18 @@ def _size(step, unit):
     return int(np.timedelta64(count, of).astype(f"timedelta64[{unit}]").astype(np.int64))
 
 
+def steps_text(size, unit):
+    """Text of a length in units, such as "15 minutes"."""
+    name = next(
+        name for name in list(SIZES)[1:] if _size(name, unit) and not size % _size(name, unit)
+    )
+    return _number_of(size // _size(name, unit), name)
+
+
+def _number_of(count, name):
+    return f"{count} {name}{'s' * (count > 1)}"
+
+
 class Clock:
     """Count of steps from a start, of the dates or durations of one column.
 
@@ -68,30 +83,34 @@ class Clock:
         Name of the time zone, see `zone_of`; None without one.
     kept : list of int
         Instants, ascending, that `absolute` returns exactly although their counts are beyond 2**53.
+    every : int, default=1
+        Number of steps in a count: 15 in steps of a minute for quarters of an hour.
 
     Attributes
     ----------
     low, high : numpy.datetime64 or numpy.timedelta64
         Earliest and latest instant.
+    size : int
+        Length of a count in units, or in months.
     is_wide : bool
         Whether float64 may not hold all counts.
     """
 
-    def __init__(self, dtype, start, last, step, zone=None, kept=()):
+    def __init__(self, dtype, start, last, step, zone=None, kept=(), every=1):
         self.dtype = _known_dtype(dtype)
         unit = np.datetime_data(self.dtype)[0]
-        is_sound = type(start) is int and type(last) is int and abs(start) < 2**63 and last >= 0
-        if not is_sound or step not in steps_of(self.dtype):
+        is_sound = all(type(of) is int for of in (start, last, every)) and abs(start) < 2**63
+        if not is_sound or last < 0 or every < 1 or step not in steps_of(self.dtype):
             raise ValueError(
-                "a clock must have an int start and last >= 0, and a step of its dtype; got "
-                f"{shown([start, last, step])}."
+                "a clock must have an int start, last >= 0 and every >= 1, and a step of its "
+                f"dtype; got {shown([start, last, every, step])}."
             )
-        self.start, self.last, self.step, self.zone = start, last, step, zone
+        self.start, self.last, self.step, self.zone, self.every = start, last, step, zone, every
         if zone is not None:
             zone_of(zone)  # raises if it is unknown
         self._on_wall_clock = step in ON_WALL_CLOCK
         self._start = np.array([start]).astype(self.dtype)
-        self.size = 1 if step == "month" else _size(step, unit)
+        self.size = every * (1 if step == "month" else _size(step, unit))
         margin = _size("day", unit) if zone else 0
         if abs(self._end()) + margin >= 2**63:
             raise ValueError(f"a clock must end within 64 bits of its unit; got {shown(last)}.")
@@ -107,18 +126,23 @@ class Clock:
 
     def state(self):
         """Return the constructor's arguments."""
-        names = ("start", "last", "step", "zone", "kept")
+        names = ("start", "last", "step", "zone", "kept", "every")
         return {"dtype": str(self.dtype)} | {name: getattr(self, name) for name in names}
 
     def _end(self):
         """Time of the last count, as a Python integer, which cannot overflow."""
         if self.step != "month":
             return self.start + self.last * self.size
-        if self.last > 12 * 600_000:  # numpy has years of 64 bits, but days of other months wrap
+        months = self.last * self.size
+        if months > 12 * 600_000:  # numpy has years of 64 bits, but days of other months wrap
             return 2**63
         (first,), (offset,) = _split(self._start)
-        days = int((first + self.last).astype("datetime64[D]").astype(np.int64))
+        days = int((first + months).astype("datetime64[D]").astype(np.int64))
         return days * _size("day", np.datetime_data(self.dtype)[0]) + int(offset.astype(np.int64))
+
+    def steps_text(self):
+        """Text of the length of a count, such as "15 minutes"."""
+        return _number_of(self.every, self.step)
 
     def keeping(self, values):
         """Clock that also keeps the most frequent of values (n,) exactly."""
@@ -139,6 +163,15 @@ class Clock:
         """Wall-clock times (n,) of dates (n,); durations are returned as they are."""
         return to_local(values, self.zone)
 
+    def changes(self):
+        """Counts (m,) at which the offset of the zone changes; none if steps follow the wall clock.
+
+        Only the years 1900 to 2100 have changes, see `changes`.
+        """
+        if self.zone is None or self._on_wall_clock:
+            return np.empty(0)
+        return self.relative(changes(self.zone, self.low, self.high))
+
     def relative(self, values):
         """Counts (n,) of values (n,) of any unit, float64 with NaN: fractions between two steps."""
         out = np.full(len(values), np.nan)
@@ -150,10 +183,12 @@ class Clock:
             months, offset = _split(times)
             first, of_start = _split(self._start)
             lengths = (months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")
-            out[is_seen] = (months - first).astype(np.float64) + (offset - of_start) / lengths
+            of_month = (months - first).astype(np.float64) + (offset - of_start) / lengths
+            out[is_seen] = of_month / self.size
         else:
             out[is_seen] = _counts(times.astype(np.int64), self.start, self.size)
-        out[is_seen] += (seen - whole) / _duration(self.step)  # of values in a finer unit
+        # Of values in a finer unit.
+        out[is_seen] += (seen - whole) / _duration(self.step) / self.every
         if self._on_wall_clock and self.zone:
             self._snap(out, values)
         return out
@@ -175,7 +210,7 @@ class Clock:
         whole = whole.view(np.int64)
         if self.step == "month":
             first, offset = _split(self._start)
-            times = (first + whole).astype(self.dtype) + offset
+            times = (first + whole * self.size).astype(self.dtype) + offset
         else:
             with np.errstate(over="ignore"):  # distances of 64 bits wrap around
                 times = (self.start + whole * self.size).astype(self.dtype)
@@ -214,6 +249,7 @@ class ClockSummary:
         self.low = self.high = np.datetime64("NaT")
         self._dtype, self._steps, self._first = None, [], None
         self._few = set()  # different values, as long as there are few
+        self._common = {}  # greatest common divisors of distances, by the unit of these
 
     def add(self, values, first_row=0):
         """Add values (m,) of the column; returns self."""
@@ -230,10 +266,32 @@ class ClockSummary:
             self._note_few(seen)
             local = to_local(seen, self.zone)
             self._steps = [step for step in self._steps if self._is_step(step, seen, local)]
+            self._divide(seen, local)
         return self
 
+    def _divide(self, seen, local):
+        """Update the common divisors of distances from the first value."""
+        first = to_local(self._first, self.zone)
+        pairs = {"instants": (seen, self._first)}
+        if "day" in self._steps:
+            pairs["local"] = self._on_grid("day", local), first
+        if "month" in self._steps:
+            pairs["months"] = [times.astype("datetime64[M]") for times in (local, first)]
+        for name, (times, start) in pairs.items():
+            distances = _distances(*(part.astype(np.int64) for part in (times, start)))[1]
+            common = np.gcd.reduce(np.append(distances, np.uint64(self._common.get(name, 0))))
+            self._common[name] = int(common)
+
+    def _multiple(self, step, unit):
+        """Number of steps in the distances between all values; 1 if there are few values."""
+        if len(self._few) < N_MULTIPLES[step == "month"]:
+            return 1
+        if step == "month":
+            return math.gcd(self._common["months"], 12)
+        return self._common["local" if step in ON_WALL_CLOCK else "instants"] // _size(step, unit)
+
     def _note_few(self, seen):
-        while len(seen) and len(self._few) < max(N_DISTINCT.values()):
+        while len(seen) and len(self._few) < N_MULTIPLES[0]:
             self._few.add(int(seen[0].astype(np.int64)))
             seen = seen[seen != seen[0]]
 
@@ -275,8 +333,10 @@ class ClockSummary:
             low, high = _split(ends)[0].astype(np.int64).tolist()
         else:
             low, high = ends.astype(np.int64).tolist()
-        last = (high - low) // (1 if step == "month" else _size(step, unit))
-        return Clock(str(self._dtype), int(ends[0].astype(np.int64)), last, step, self.zone)
+        every = self._multiple(step, unit)
+        last = (high - low) // (every * (1 if step == "month" else _size(step, unit)))
+        start = int(ends[0].astype(np.int64))
+        return Clock(str(self._dtype), start, last, step, self.zone, every=every)
 
 
 def _known_dtype(name):
@@ -295,9 +355,14 @@ def _split(times):
 
 def _counts(times, start, size):
     """Distances (n,) of integers from a start, in multiples of a size, as float64."""
-    is_after = times >= start
-    with np.errstate(over="ignore"):  # distances of 64 bits wrap around
-        distances = np.where(is_after, times - start, start - times).view(np.uint64)
+    is_after, distances = _distances(times, start)
     whole, rest = np.divmod(distances, np.uint64(size))
     counts = whole.astype(np.float64) + rest.astype(np.float64) / size
     return np.where(is_after, counts, -counts)
+
+
+def _distances(times, start):
+    """Whether integers (n,) are at or after a start, and their distances from it, as uint64."""
+    is_after = times >= start
+    with np.errstate(over="ignore"):  # distances of 64 bits wrap around
+        return is_after, np.where(is_after, times - start, start - times).view(np.uint64)

@@ -11,7 +11,6 @@ from torch import nn
 from cmim_sklearn._likelihoods.clock import ON_WALL_CLOCK, SIZES
 from cmim_sklearn._likelihoods.weekly import WeeklyMap
 from cmim_sklearn._utils.messages import shown
-from cmim_sklearn._utils.zones import changes
 
 PERIODS = {"year": 31_556_952, "week": 604_800, "day": 86_400, "hour": 3_600}
 """Lengths of the cycles in seconds: month and day of the year, weekday, hour, minute."""
@@ -27,7 +26,7 @@ MAX_ERROR = 0.02
 def candidates(clock):
     """Names of the parts that the step and the range of a clock allow."""
     steps = list(SIZES)[list(SIZES).index(clock.step) :: -1]
-    seconds = clock.last * (PERIODS["year"] / 12 if clock.step == "month" else _seconds(clock))
+    seconds = clock.last * _seconds(clock)
     return [
         part
         for part, period in PERIODS.items()
@@ -36,7 +35,9 @@ def candidates(clock):
 
 
 def _seconds(clock):
-    """Length of a step in seconds."""
+    """Length of a count in seconds, of months on average."""
+    if clock.step == "month":
+        return clock.size * PERIODS["year"] / 12
     return np.timedelta64(clock.size, np.datetime_data(clock.dtype)[0]) / np.timedelta64(1, "s")
 
 
@@ -138,9 +139,9 @@ def _segments(clock, m):
 
     The first and last segment reach one unit beyond the map, and are continued as lines.
     """
-    ends = [m.below, m.above, m.forward(_changes(clock))]
+    ends = [m.below, m.above, m.forward(clock.changes())]
     if isinstance(m, WeeklyMap):
-        ends.append(m.breaks(clock.last))
+        ends.append(m.breaks())
     ends = np.concatenate(ends)
     ends = np.unique(ends.astype(np.float32)).astype(np.float64)
     ends = np.concatenate([[ends[0] - 1], ends, [ends[-1] + 1]])
@@ -150,17 +151,10 @@ def _segments(clock, m):
     return start, ends[1:], low - (high - low) / 2, high + (high - low) / 2
 
 
-def _changes(clock):
-    """Counts at which the offset of the zone changes; steps on the wall clock have no such jump."""
-    if clock.zone is None or clock.step in ON_WALL_CLOCK:
-        return np.empty(0)
-    return clock.relative(changes(clock.zone, clock.low, clock.high))
-
-
 def _line(clock, part, segments):
     """Turn at the start of each segment, and turns per encoded unit, (J,) each."""
     start, end, low, high = segments
-    per_step = 1 / 12 if clock.step == "month" else _seconds(clock) / PERIODS[part]
+    per_step = _seconds(clock) / PERIODS[part]
     first = clock.local(clock.absolute(np.zeros(1)))
     turn = turns(first, part, clock.step) + low * per_step
     if clock.step not in ON_WALL_CLOCK:

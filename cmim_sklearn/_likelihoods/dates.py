@@ -13,7 +13,7 @@ from cmim_sklearn._likelihoods.clock import Clock, ClockSummary
 from cmim_sklearn._likelihoods.cycles import Cycles, choose_parts
 from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.scaling import SCALINGS
-from cmim_sklearn._likelihoods.weekly import WeeklyMap, has_weekdays, weekly_shares
+from cmim_sklearn._likelihoods.weekly import WeeklyMap, weekly_shares
 from cmim_sklearn._utils.stacklevel import user_stacklevel
 
 
@@ -26,8 +26,9 @@ class Dates(Gaussian):
         Arguments of each column's `Clock`.
     parts : list of C lists of str
         Cyclic parts of each column that the encoder receives, see `Cycles`.
-    shares : list of C (list of 7 float or None)
-        Shares of the weekdays of each column, see `WeeklyMap`; None for equal shares.
+    shares : list of C (list of float or None)
+        Shares of the days or hours of the week of each column, see `WeeklyMap`; None for equal
+        shares.
     maps, low, high, decimals, n_seen
         As in `Gaussian`, of the counts.
     """
@@ -42,9 +43,7 @@ class Dates(Gaussian):
         if not is_sound:
             raise ValueError("each column of dates must have a clock and whole counts.")
         for c, (clock, of) in enumerate(zip(self.clocks, shares, strict=True)):
-            if of is not None and not has_weekdays(clock):
-                raise ValueError(f"weekdays may have shares in steps of a day; got {clock.step!r}.")
-            self.maps[c] = self.maps[c] if of is None else WeeklyMap(self.maps[c], of)
+            self.maps[c] = self.maps[c] if of is None else WeeklyMap(self.maps[c], of, clock)
         self.shares = list(shares)
         self.cycles = Cycles(self.clocks, self.maps, parts)
         self.n_inputs += self.cycles.n_inputs
@@ -77,8 +76,8 @@ class Dates(Gaussian):
             if of_week is None:
                 maps.append(scaling(seen))
             else:
-                stretch = WeeklyMap(scaling(seen), of_week).stretch
-                maps.append(WeeklyMap(scaling(stretch(seen)), of_week))
+                stretch = WeeklyMap(scaling(seen), of_week, clock).stretch
+                maps.append(WeeklyMap(scaling(stretch(seen)), of_week, clock))
             high.append(float(clock.last) if summary.n_seen else np.nan)
         low = np.where(np.isnan(high), np.nan, 0.0)
         fitted = [m.state() for m in maps]
@@ -121,10 +120,18 @@ class Dates(Gaussian):
         return [clock.absolute(of) for clock, of in zip(self.clocks, counts, strict=True)]
 
     def expected(self, params, weights, columns=None):
-        """Mean of each cell, rounded to a whole step."""
+        """Mean of each cell, rounded to a whole step, on a day and hour that the data have."""
         columns = range(self.n_columns) if columns is None else columns
-        counts = super().expected(params, weights, columns)
-        return [self.clocks[c].absolute(of) for c, of in zip(columns, counts, strict=True)]
+        out = []
+        for c, counts in zip(columns, super().expected(params, weights, columns), strict=True):
+            m = self.maps[c]
+            counts = m.in_open(counts) if isinstance(m, WeeklyMap) else counts
+            out.append(self.clocks[c].absolute(counts))
+        return out
+
+    def expected_of_normals(self, c, means, deviations, weights):
+        """Mean of mixtures of normals, rounded to a whole step."""
+        return self.clocks[c].absolute(super().expected_of_normals(c, means, deviations, weights))
 
     def constant_of(self, column):
         return None if super().constant_of(column) is None else self.clocks[column].low
@@ -142,9 +149,9 @@ def _warn_of_merged(column, name, clock):
     n_merged = clock.merged(column)
     if n_merged:
         warnings.warn(
-            f"Column {name!r} has dates so far apart, in steps of a {clock.step}, that double "
-            f"precision cannot tell {n_merged} of them from others. Round the column to a coarser "
-            "unit, or replace dates that stand for a missing value with NaT or None.",
+            f"Column {name!r} has dates so far apart, in steps of {clock.steps_text()}, that "
+            f"double precision cannot tell {n_merged} of them from others. Round the column to a "
+            "coarser unit, or replace dates that stand for a missing value with NaT or None.",
             UserWarning,
             stacklevel=user_stacklevel(),
         )

@@ -26,6 +26,8 @@ MIN_SCALED_RANGE = 1e-6
 """Width of a column's range, in standardised units, below which samples are noise alone."""
 MAX_DEVIATIONS = 1e4
 """Largest residual, in standard deviations, that `surrogate` distinguishes."""
+N_NODES = 9
+"""Number of nodes of the quadrature in `Gaussian.expected_of_normals`."""
 NARROW, FAR = 0.02, 7.0
 """Width of an interval, in standard deviations, below which its probability is density times width;
 argument of erfc from which it is computed by logarithms."""
@@ -63,7 +65,7 @@ class Gaussian(Likelihood):
         self.raw_scale = nn.Parameter(torch.zeros(self.n_columns, dtype=torch.float32))
         self.register_buffer("deviation", self.log_scale().exp().detach())
         leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
-        self.register_buffer("_leak", leak, persistent=False)
+        self.register_buffer("leak", leak, persistent=False)
         self._tables = {}
 
     @classmethod
@@ -224,42 +226,27 @@ class Gaussian(Likelihood):
         """
         observed = ~torch.isnan(cells[..., 0])
         cells = torch.where(observed.unsqueeze(-1), cells, 0.0)
-        main = _log_normal_mass(params, self.deviation, *cells[..., 1:4].unbind(-1))
-        spare = _log_normal_mass(params, self.deviation, *cells[..., 4:7].unbind(-1))
-        log_p = torch.logaddexp(torch.log1p(-self._leak) + main, self._leak.log() + spare)
+        main = log_normal_mass(params, self.deviation, *cells[..., 1:4].unbind(-1))
+        spare = log_normal_mass(params, self.deviation, *cells[..., 4:7].unbind(-1))
+        log_p = torch.logaddexp(torch.log1p(-self.leak) + main, self.leak.log() + spare)
         return torch.where(observed, log_p, 0.0)
 
-    def _residual(self, params, cells):
-        """Residual, whether observed, and variance of rounding of each cell, all (..., C).
-
-        The variance of rounding to an interval is its squared width / 12.
-        """
-        y, low, high = cells[..., :3].unbind(-1)
-        observed = ~torch.isnan(y)
-        # The width of an unbounded interval is twice its bounded half.
-        width = torch.minimum(high - low, 2 * torch.minimum(high - y, y - low).abs())
-        width = torch.where(torch.isfinite(width), width, 1e3).where(observed, 0.0)
-        # Bounds the pull of extreme outliers.
-        residual = torch.where(observed, y - params, 0.0)
-        far = MAX_DEVIATIONS * self.deviation
-        return residual.clamp(-far, far), observed, width.square() / 12
-
     def surrogate(self, params, cells):
-        residual, _, rounding = self._residual(params, cells)
+        residual, _, rounding = residuals(params, self.deviation, cells)
         return -0.5 * residual.square() / (self.deviation.square() + rounding)
 
     def surrogate_gradient(self, params, cells):
-        residual, _, rounding = self._residual(params, cells)
+        residual, _, rounding = residuals(params, self.deviation, cells)
         return residual * (1 / (self.deviation.square() + rounding))
 
     def fisher_factor(self, jacobian, params, cells):
-        _, observed, rounding = self._residual(params, cells)
+        _, observed, rounding = residuals(params, self.deviation, cells)
         precision = observed / (self.deviation.square() + rounding)
         return jacobian * precision.sqrt().unsqueeze(-1)
 
     def refit_noise(self, params, variance, cells, prior_share):
         """Refit ``deviation``, not below `MIN_SCALE`."""
-        residual, _, rounding = self._residual(params, cells)
+        residual, _, rounding = residuals(params, self.deviation, cells)
         # The exact value behind a rounded one is only known up to its interval.
         share = self.deviation.square() / (self.deviation.square() + rounding)
         squares = share.square() * (residual.square() + variance) + share * rounding
@@ -284,6 +271,17 @@ class Gaussian(Likelihood):
             out.append(self._clipped(c, (raw * shares).sum(1)))  # shares sum to 1 up to rounding
         return out
 
+    def expected_of_normals(self, c, means, deviations, weights):
+        """Raw column (n,): mean of mixtures of K normals (n, K) each, through the map of column c.
+
+        Integrals are those of Gauss-Hermite quadrature, which is exact where the map is linear.
+        """
+        nodes, shares = np.polynomial.hermite_e.hermegauss(N_NODES)
+        inner = means[..., None] + deviations[..., None] * nodes
+        values = self.maps[c].inverse(inner.clip(-MAX_SCALED, MAX_SCALED)).clip(*self._ends(c))
+        raw = (values * shares).sum(2) / shares.sum()
+        return self._clipped(c, (raw * weights).sum(1))
+
     def _expected_table(self, c):
         """E[raw value | mean in standardised units] of a column, tabulated: grid and values.
 
@@ -300,7 +298,23 @@ class Gaussian(Likelihood):
         return self._tables[c][1:]
 
 
-def _log_normal_mass(mean, deviation, low, high, log_width):
+def residuals(mean, deviation, cells):
+    """Residual, whether observed, and variance of rounding of each cell, all (..., C).
+
+    The variance of rounding to an interval is its squared width / 12.
+    """
+    y, low, high = cells[..., :3].unbind(-1)
+    observed = ~torch.isnan(y)
+    # The width of an unbounded interval is twice its bounded half.
+    width = torch.minimum(high - low, 2 * torch.minimum(high - y, y - low).abs())
+    width = torch.where(torch.isfinite(width), width, 1e3).where(observed, 0.0)
+    # Bounds the pull of extreme outliers.
+    residual = torch.where(observed, y - mean, 0.0)
+    far = MAX_DEVIATIONS * deviation
+    return residual.clamp(-far, far), observed, width.square() / 12
+
+
+def log_normal_mass(mean, deviation, low, high, log_width):
     """Log probability of [low, high] under N(mean, deviation); density times width if narrow."""
     is_narrow = high - low < NARROW * deviation
     out = mean.new_empty(torch.broadcast_shapes(mean.shape, low.shape))

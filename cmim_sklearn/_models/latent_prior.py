@@ -9,7 +9,7 @@ import torch
 from cmim_sklearn._utils.isolation import one_blas_thread
 from cmim_sklearn.latents import LOG_2PI
 
-MIXTURE_SIZES, MIXTURE_ROWS = (1, 10, 30, 100), 5000
+MIXTURE_SIZE, ROWS_PER_COMPONENT, MIXTURE_ROWS = 200, 20, 5000
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
 
 MIN_NOISE_SHARE = 1e-4
@@ -104,12 +104,12 @@ def normal_prior(means, noise, seed, device="cpu"):
 
 
 def mixture_prior(means, noise, seed, device="cpu"):
-    """Fit a Gaussian mixture to the codes at inference, N(mean, noise) for each row.
+    """Fit a Gaussian mixture to the codes of rows, N(mean, noise) for each row.
 
     - Directions: codes vary in fewer than d directions. Principal directions in which the means
       vary by less than the noise are left out.
-    - Number of components: `MIXTURE_SIZES` are tried in turn, each by a few steps of expectation
-      maximisation, until one has a lower likelihood on a held-out fifth of the codes.
+    - Number of components: one for 20 codes, up to 200, fitted by a few steps of expectation
+      maximisation. The likelihood of held-out codes does not tell how realistic rows are.
     - Covariances: each is shrunk towards the mean covariance within components, as if r more codes
       had it. Components of a few dozen codes then follow the curved set on which codes lie, and
       none collapses.
@@ -146,18 +146,9 @@ def mixture_prior(means, noise, seed, device="cpu"):
     noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)).to(device))
     noise = basis.T @ noise @ basis
     u = (means - centre) @ basis
-    n_held_out = len(u) // 5
-    held_out, fitted = u[:n_held_out], u[n_held_out:]
-    best, best_score = None, -np.inf
-    for size in MIXTURE_SIZES:
-        if size > 1 and len(fitted) < 10 * size:
-            break
-        mixture = _fit_mixture(fitted, noise, size, seed)
-        score = float(mixture_log_prob(held_out, *mixture).mean()) if n_held_out else 0.0
-        if score < best_score:
-            break
-        best, best_score = mixture, score
-    weights, centres, factors = (part.cpu().double().numpy() for part in best)
+    size = int(np.clip(len(u) // ROWS_PER_COMPONENT, 1, MIXTURE_SIZE))
+    mixture = _fit_mixture(u, noise, size, seed)
+    weights, centres, factors = (part.cpu().double().numpy() for part in mixture)
     low, high = HALF_RANGE
     diagonal = np.diagonal(factors, axis1=1, axis2=2)
     is_half = (diagonal > low).all() and (np.abs(factors) < high).all()
@@ -213,11 +204,6 @@ def component_log_prob(u, weights, means, factors):
     log_det = torch.diagonal(factors, dim1=1, dim2=2).log().sum(1)
     constant = weights.log() - log_det - 0.5 * u.shape[1] * LOG_2PI
     return constant - 0.5 * whitened.square().sum(1).T
-
-
-def mixture_log_prob(u, weights, means, factors):
-    """Log density of a Gaussian mixture at points u (n, r), in nats, (n,)."""
-    return component_log_prob(u, weights, means, factors).logsumexp(1)
 
 
 LATENT_PRIORS = {"normal": normal_prior, "mixture": mixture_prior}

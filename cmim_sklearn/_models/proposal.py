@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cmim_sklearn._models.generator import Generator
 from cmim_sklearn._models.inference import MIN_CHUNK_ROWS
-from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 from cmim_sklearn._utils.device import cumulative_sum
 from cmim_sklearn.latents import LOG_2PI
@@ -89,7 +89,7 @@ class Proposal:
 
     Parameters
     ----------
-    model : LatentModel
+    model : Generator
     prior : LatentPrior
 
     Attributes
@@ -107,7 +107,7 @@ class Proposal:
         Number of elements per row in the largest tensor of `fit`.
     """
 
-    def __init__(self, model: LatentModel, prior: LatentPrior):
+    def __init__(self, model: Generator, prior: LatentPrior):
         self.decoder, self.likelihood, device = model.decoder, model.likelihood, model.device
         self.means, self.centre, self.basis, factors = (
             torch.as_tensor(part, dtype=torch.float32, device=device)
@@ -145,7 +145,7 @@ class Proposal:
     def _coordinates(self, factors, n_pairs):
         """Axes and their inverse (K, r, r), and the mean information (K, r) in each coordinate."""
         (k, r), total = self.means.shape, 0
-        together = max(1, MAX_NUMBERS // (r * self.likelihood.n_params))
+        together = max(1, MAX_NUMBERS // (r * self.likelihood.n_local))
         for point in self._points[:n_pairs].flatten(0, 1):
             parts = []
             for some in torch.arange(k, device=point.device).split(together):
@@ -192,7 +192,7 @@ class Proposal:
         u = self.means[component].unsqueeze(1) + t @ axes.transpose(1, 2)
         moves = (axes[:, :, : step.shape[1]] * step.unsqueeze(1)).transpose(1, 2)
         u = u.unsqueeze(2) + pad(moves, (0, 0, 1, 0)).unsqueeze(1)  # (m, s, 1 + q, r)
-        outputs = self.decode(u)
+        outputs = self.likelihood.local(self.decode(u))
         rise = (outputs[:, :, 1:] - outputs[:, :, :1]) / step[:, None, :, None]
         return outputs[:, :, 0], rise.transpose(2, 3)
 
@@ -257,7 +257,7 @@ class Proposal:
             )
             step, length = _newton_step(slope.double() - some.mean, factor[active])
             mean = some.mean + share[active, None] * step
-            params = self.decode(self.to_codes(component, mean))
+            params = self.likelihood.local(self.decode(self.to_codes(component, mean)))
             value = self.likelihood.surrogate(params, own).double()
             value = value + self._log_prior(component, mean)
             better = value > some.value

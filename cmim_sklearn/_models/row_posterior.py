@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmim_sklearn._models.generator import Generator
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
 from cmim_sklearn._models.proposal import MAX_NUMBERS, Proposal
@@ -66,16 +67,6 @@ class Draws(NamedTuple):
         """Normalise the importance weights to sum to one in each row, (n, S)."""
         return self.log_weights.softmax(1)
 
-    def moved_towards(self, params, trust):
-        """Shift all draws of a row so that their mean moves a share of the way to params (n, P).
-
-        The share is `trust` (n,): 0 leaves the draws where they are.
-        """
-        shares = self.shares().to(self.params.dtype)
-        mean = (self.params * shares.unsqueeze(-1)).sum(1)
-        shift = trust.unsqueeze(-1) * (params - mean)
-        return self._replace(params=self.params + shift.unsqueeze(1))
-
     def resample(self, n_draws, generator):
         """Sample decoder outputs (n, n_draws, P) with replacement, by the importance weights."""
         chosen = torch.multinomial(self.shares(), n_draws, True, generator=generator)
@@ -91,14 +82,17 @@ class RowPosterior:
         Its weights and its device must not change. A copy on the CPU is used if its device has no
         float64, see `exact_model`.
     prior : LatentPrior
+    heads : nn.Module, default=None
+        See `Generator`.
     """
 
-    def __init__(self, model: LatentModel, prior: LatentPrior):
+    def __init__(self, model: LatentModel, prior: LatentPrior, heads=None):
         self._built_for = model, model.device
         self.model = exact_model(model)
-        self.device, self.likelihood = self.model.device, self.model.likelihood
+        generator = Generator(self.model, heads)
+        self.device, self.likelihood = generator.device, generator.likelihood
         with torch.no_grad():
-            self.proposal = Proposal(self.model, prior)
+            self.proposal = Proposal(generator, prior)
 
     def is_for(self, model):
         """Whether it was built for this model, on its current device."""
@@ -244,14 +238,14 @@ class RowPosterior:
         return {name: np.concatenate(parts)[back] for name, parts in outputs.items()}
 
 
-def row_posterior(model: LatentModel, prior: LatentPrior) -> RowPosterior:
+def row_posterior(model: LatentModel, prior: LatentPrior, heads=None) -> RowPosterior:
     """`RowPosterior` of a fitted model, which is built at the first call and kept if not large.
 
     It is not an attribute of the encoder: pickles, copies and saved files do not hold it.
     """
     kept = _KEPT.get(prior)
     if kept is None or not kept.is_for(model):
-        kept = RowPosterior(model, prior)
+        kept = RowPosterior(model, prior, heads)
         if kept.proposal.n_numbers <= MAX_KEPT:
             _KEPT[prior] = kept
     return kept

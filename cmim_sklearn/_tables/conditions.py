@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from cmim_sklearn._tables.date_texts import parse
+from cmim_sklearn._likelihoods.clock import steps_text
+from cmim_sklearn._tables.date_texts import CONDITION, parse
 from cmim_sklearn._tables.dtypes import (
     float_type,
     integer_bounds,
@@ -17,9 +18,11 @@ from cmim_sklearn._tables.dtypes import (
 from cmim_sklearn._tables.kinds import column_position
 from cmim_sklearn._tables.moments import (
     DATE,
+    DATETIME,
     MOMENTS,
     ZONED,
     as_moments,
+    check_years,
     form_of,
     in_unit,
 )
@@ -35,7 +38,7 @@ from cmim_sklearn._tables.read import (
 )
 from cmim_sklearn._tables.schema import level_text
 from cmim_sklearn._utils.messages import listed, number_text, shown
-from cmim_sklearn._utils.zones import from_local
+from cmim_sklearn._utils.zones import from_local, to_local
 
 
 def read_conditions(table, given) -> Frame:
@@ -56,10 +59,10 @@ def read_conditions(table, given) -> Frame:
     Raises
     ------
     ValueError
-        If a column is unknown or held no value in fit, a value of a column of dates is none, or one
-        that its dtype cannot hold, a level was not seen in fit, a column that
-        was constant in fit is given another value, or a column of counts, or its dtype, cannot
-        hold a value.
+        If a column is unknown or held no value in fit, a value of a column of dates is none, one
+        that its dtype cannot hold, or one between the steps of fit, a level was not seen in fit, a
+        column that was constant in fit is given another value, or a column of counts, or its dtype,
+        cannot hold a value.
     """
     if isinstance(given, dict):
         columns, n, index = _read_dict(table, given), 1, None
@@ -72,6 +75,7 @@ def read_conditions(table, given) -> Frame:
     _match_levels(table, frame)
     _check_numbers(table, frame)
     _check_constants(table, frame)
+    _check_steps(table, frame)
     return frame
 
 
@@ -86,11 +90,16 @@ def _as_dates(table, position, values, held):
         return values
     name = column_name(table.layout.names, position)
     if values.dtype == object and all(v is None or isinstance(v, str) for v in values):
-        return parse(values, form, name)
-    if held is not None and (held.holds, form.holds) == (DATE, ZONED):
-        values, held = from_local(values, form.zone), form
-    values = as_moments(values, form, name, held=held)
-    return in_unit(values, form.dtype, name, exact=True)
+        dates = parse(values, form, name)
+    else:
+        if held is not None and (held.holds, form.holds) == (DATE, ZONED):
+            values, held = from_local(values, form.zone), form
+        dates = as_moments(values, form, name, held=held, what=CONDITION)
+        dates = in_unit(dates, form.dtype, name, exact=True, what=CONDITION)
+    if form.zone or (form.type == DATETIME and is_object(table.layout.dtype_of(position))):
+        for times in (dates, to_local(dates, form.zone)):  # libraries write both
+            check_years(times, values, name, form.zone, CONDITION)
+    return dates
 
 
 def _read_dict(table, given):
@@ -249,7 +258,8 @@ def _check_constants(table, frame):
             wrong = frame.columns[p][is_other & ~is_missing(frame.columns[p])]
             if len(wrong):
                 if table.types[p] in MOMENTS:
-                    constant, wrong = str(constant), wrong.astype(str)
+                    constant, *wrong = _texts(table, p, [constant, *wrong[:1]])
+                    wrong = np.array(wrong)
                 if p in table.origins:
                     (constant,) = table.origins[p].absolute(np.array([constant]))
                 raise ValueError(
@@ -257,6 +267,41 @@ def _check_constants(table, frame):
                     f"got {shown(wrong.tolist()[0])}. Remove it from `conditions`, or fit to rows "
                     "in which it varies."
                 )
+
+
+def _check_steps(table, frame):
+    """Check that dates are on the steps of the dates in fit, such as whole days."""
+    links = {link.child: link for link in table.links}
+    for block, likelihood in zip(table.blocks, table.likelihood.blocks, strict=True):
+        for c, p in enumerate(block.positions):
+            dates = frame.columns[p]
+            if likelihood.takes not in MOMENTS or is_missing(dates).all():
+                continue
+            clock = likelihood.clocks[c]
+            if p in links:
+                link = links[p]
+                start, is_whole = link.floor(dates[:1])[0], link.floor(dates) == dates
+                step = steps_text(link.size, np.datetime_data(dates.dtype)[0])
+            else:
+                start, is_whole, step = (
+                    clock.low,
+                    clock.relative(dates) % 1 == 0,
+                    clock.steps_text(),
+                )
+            wrong = dates[~is_whole & ~is_missing(dates)]
+            if len(wrong):
+                start, wrong = _texts(table, p, [start, wrong[0]])
+                raise ValueError(
+                    f"{CONDITION} {frame.name(p)!r} must be in steps of {step} from {start!r}, "
+                    f"as in fit; got {wrong!r}. Round it, or fit to rows that have finer steps."
+                )
+
+
+def _texts(table, position, values):
+    """Texts of dates in local time, or of durations."""
+    form = form_of(table.layout.dtype_of(position))
+    values = to_local(np.array(values).astype(form.dtype), form.zone)
+    return [str(v if form.type == DATETIME else v.astype("m8[us]").item()) for v in values]
 
 
 def impose_conditions(columns, frame: Frame, rows):

@@ -44,6 +44,10 @@ _EXAMPLES = {
 }
 
 
+CONDITION = "`conditions`: column"
+"""Beginning of messages about a condition."""
+
+
 def parse(values, form, name):
     """Array (n,) of the dtype of a form from strings in ISO form, or None.
 
@@ -60,10 +64,10 @@ def parse(values, form, name):
             time = _date(text.strip(), form) if form.type == DATETIME else _span(text.strip())
             if time is None:
                 raise ValueError(
-                    f"`conditions`: column {name!r} must hold {form.holds}; got {shown(text)}. "
+                    f"{CONDITION} {name!r} must hold {form.holds}; got {shown(text)}. "
                     f"Pass {_EXAMPLES[form.holds]}."
                 )
-            out[i : i + 1] = in_unit(time, form.dtype, name, exact=True)
+            out[i : i + 1] = in_unit(time, form.dtype, name, exact=True, what=CONDITION)
     return out
 
 

@@ -195,21 +195,22 @@ def read_moments(values, name):
     form = _form(_OBJECTS[of], unit, zone)
     out = np.array(exact, np.int64).view(form.dtype)
     if zone and of == "datetime":
-        _check_years(to_local(out, zone), values, name, zone)
+        check_years(to_local(out, zone), values, name, zone)
     return out, form.type, {"of": of, "unit": unit, "zone": zone}
 
 
 _NO_VALUE, _NOTHING = object(), ("D", NAT)
 
 
-def _check_years(local, values, name, zone):
-    """Check that Python can write wall-clock times (n,) in the zone of a column of objects."""
+def check_years(local, values, name, zone, what="Column"):
+    """Check that Python can write wall-clock times (n,) in the zone of a column of values (n,)."""
     years = local.astype("M8[Y]")
     outside = np.flatnonzero((years < _YEARS[0]) | (years > _YEARS[1]))
     if len(outside):
+        of_zone = f" of its time zone, {zone!r}" if zone else ""
         raise ValueError(
-            f"Column {name!r} must hold dates in the years 1 to 9999 of its time zone, {zone!r}; "
-            f"got {shown(values[outside[0]])} in row {outside[0]}. Replace the value with None, or "
+            f"{what} {name!r} must hold dates in the years 1 to 9999{of_zone}; got "
+            f"{shown(values[outside[0]])} in row {outside[0]}. Replace the value with None, or "
             "convert all to one time zone."
         )
 
@@ -267,10 +268,10 @@ def _ratio(coarse, fine):
     return int(np.timedelta64(1, coarse).astype(f"timedelta64[{fine}]").astype(np.int64))
 
 
-def in_unit(values, dtype, name, *, exact=False):
+def in_unit(values, dtype, name, *, exact=False, what="Column"):
     """Values (n,) in the unit of a dtype if that is finer; in the same unit otherwise.
 
-    With ``exact`` also in a coarser unit, which must hold all values.
+    With ``exact`` also in a coarser unit, which must hold all values. Messages begin with ``what``.
 
     Raises
     ------
@@ -286,17 +287,18 @@ def in_unit(values, dtype, name, *, exact=False):
     is_lost = (out.astype(values.dtype) != values) & ~np.isnat(values)
     if is_lost.any():
         raise ValueError(
-            f"Column {name!r} must hold values that its unit in fit, {target!r}, can hold; got "
+            f"{what} {name!r} must hold values that its unit in fit, {target!r}, can hold; got "
             f"{values[is_lost][0]}. Replace the value with a missing one, or fit with "
             "another unit."
         )
     return out
 
 
-def as_moments(values, form, name, first_row=0, held=None):
+def as_moments(values, form, name, first_row=0, held=None, what="Column"):
     """Values of a column of a `Frame` for a form; any column without a value is missing.
 
-    ``held`` is the form of the values in their table, if that is known.
+    ``held`` is the form of the values in their table, if that is known. Messages begin with
+    ``what``.
 
     Raises
     ------
@@ -311,11 +313,11 @@ def as_moments(values, form, name, first_row=0, held=None):
             text = str(value) if values.dtype.kind in "Mm" else number_text(value)
             found = f" ({held.holds})" if held is not None else ""
             raise ValueError(
-                f"Column {name!r} must hold {form.holds}, as in fit; got {text}{found} in row "
+                f"{what} {name!r} must hold {form.holds}, as in fit; got {text}{found} in row "
                 f"{first_row + int(np.argmin(missing))}. Convert the column, or fit again."
             )
         return np.full(len(values), "NaT", form.dtype)
-    return in_unit(values, form.dtype, name)
+    return in_unit(values, form.dtype, name, what=what)
 
 
 # Writing. -----------------------------------------------------------------------------------------

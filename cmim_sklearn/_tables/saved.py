@@ -194,7 +194,7 @@ def _can_hold_dates(description, kind, likelihood, column, link=None):
         ends = np.array([clock.low, clock.high])
     else:
         is_unit = np.datetime_data(clock.dtype) == np.datetime_data(form.dtype)
-        is_sound = is_unit and link.zone in (None, form.zone)
+        is_sound = is_unit and link.zone in (None, form.zone) and link.divides_week(form.dtype)
         ends = np.array([link.low, link.high]).astype(form.dtype)
     if not is_sound:
         return False

@@ -22,6 +22,7 @@ MAX_CLASSES, MIN_ROWS_OF_CLASS = 50, 10
 
 SINGLE = "y must be 1-D, with one label for each row"
 VALUES = "numbers, booleans or strings"
+CONVERT = "Convert them first; dates, for example, to days since a fixed date."
 
 
 class Target(NamedTuple):
@@ -246,7 +247,7 @@ def _check_one_column(n_columns, name):
 def _of_series(series, name):
     dtype = series.dtype
     if dtype.is_temporal() or dtype == nw.Binary or dtype.is_nested():
-        raise TypeError(f"{name} must hold {VALUES}; got {dtype}. Convert it first.")
+        raise TypeError(f"{name} must hold {VALUES}; got {dtype} values. {CONVERT}")
     is_labelled = ~series.is_null().to_numpy().astype(bool)
     series = series.filter(is_labelled.tolist())
     if dtype.is_numeric() and not dtype.is_decimal():
@@ -273,7 +274,7 @@ def _of_array(values, name, keeps_objects):
     if kind in "biuU":
         return values, np.ones(len(values), dtype=bool)
     if kind not in "OT":
-        raise TypeError(f"{name} must hold {VALUES}; got {values.dtype}. Convert it first.")
+        raise TypeError(f"{name} must hold {VALUES}; got {values.dtype} values. {CONVERT}")
     listed_values = values.tolist()
     is_labelled = np.array([not _is_missing(v) for v in listed_values], dtype=bool)
     labels = [v for v, present in zip(listed_values, is_labelled, strict=True) if present]
@@ -296,9 +297,7 @@ def _of_one_type(labels, name, keeps_objects):
     for kind in found:
         is_value = issubclass(kind, str | bool | np.bool_ | Number | Decimal)
         if not is_value or issubclass(kind, complex | np.complexfloating):
-            raise TypeError(
-                f"{name} must hold {VALUES}; got {kind.__name__} values. Convert them first."
-            )
+            raise TypeError(f"{name} must hold {VALUES}; got {kind.__name__} values. {CONVERT}")
     strings = {kind for kind in found if issubclass(kind, str)}
     if strings:
         others = [v for v in labels if not isinstance(v, str) and v != UNLABELLED]

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.studies import (
     beyond_memory,
+    dates,
     few_labels,
     generation,
     imputation,
@@ -34,6 +35,20 @@ def test_beyond_memory(tmp_path):
     found = pd.read_csv(tmp_path / "beyond_memory.csv").set_index("case")
     assert found["rows"].to_dict() == {"memory": 1000, "part": 1000, "whole": 3000}
     assert found["loss"]["memory"] == pytest.approx(found["loss"]["part"], abs=3)
+
+
+def test_dates(tmp_path):
+    orders = dates.make_orders(500, 0, has_times=True)
+    scores = dates.generated(orders, orders)
+    assert scores == {"shape": 1, "closed": 0, "day_of_week": 0, "hour": 0, "order": 1}
+    shifted = orders.assign(order=orders["order"] + pd.Timedelta(days=1))
+    scores = dates.generated(orders, shifted)
+    assert scores["closed"] == pytest.approx((orders["order"].dt.day_of_week == 4).mean())
+    assert scores["order"] == (orders["ship"] >= shifted["order"]).mean()
+    dates.main(["--quick", "--out", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "dates.csv").set_index("case")
+    assert list(found.index) == ["days", "times"]
+    assert (found["order"] == 1).all()
 
 
 def test_imputation(data_dir, tmp_path):

@@ -10,6 +10,7 @@ from cmim_sklearn._utils.zones import from_local, to_local
 
 DAYS = np.arange("2014-01-01", "2019-01-01", dtype="M8[D]")
 MONTHS = np.arange("2014-01", "2019-01", dtype="M8[M]").astype("M8[D]")
+RNG = np.random.RandomState(0)
 ZONES = [None, "UTC", "+05:30", "Europe/Paris", "America/Sao_Paulo", "Australia/Lord_Howe"]
 
 
@@ -54,6 +55,35 @@ def test_the_longest_common_step_is_found(size, unit, step, kind):
     clock = clock_of(values)
     assert clock.step == step
     assert_exact(clock, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "step", "every"),
+    [
+        (np.datetime64("2024-01-01T00:05", "s") + 900 * RNG.randint(0, 999, 300), "minute", 15),
+        (MONTHS[2::3], "month", 3),
+        (np.arange("1950", "2020", dtype="M8[Y]").astype("M8[D]"), "month", 12),
+        (DAYS[::14], "week", 2),
+        ((10 * RNG.randint(0, 99, 300)).astype("m8[s]"), "second", 10),
+        (DAYS[:80:5], "day", 1),  # too few to tell
+    ],
+)
+def test_multiples_of_steps_are_found(values, step, every):
+    clock = clock_of(values)
+    assert (clock.step, clock.every) == (step, every)
+    counts = clock.relative(values)
+    np.testing.assert_array_equal(counts, np.round(counts))
+    assert (np.diff(np.unique(counts)).min() == 1) == (every > 1)
+    assert_exact(clock, values)
+    (between,) = clock.relative(values[:1].astype(f"{values.dtype.kind}8[ms]") + 5000)
+    assert 0 < between - counts[0] < 1
+    zone = "Europe/Paris"
+    if values.dtype.kind == "M":
+        times = from_local(values.astype("M8[s]"), zone)
+        assert clock_of(times, zone).state() | {"dtype": 0, "zone": 0, "start": 0} == {
+            **clock.state(), "dtype": 0, "zone": 0, "start": 0,
+        }  # fmt: skip
+        assert_exact(clock_of(times, zone), times)
 
 
 def test_a_summary_of_parts_is_that_of_the_whole():
@@ -128,7 +158,8 @@ WIDE = {"step": "second", "last": 2**54}
     [
         ({"dtype": "datetime64[Y]"}, r"got 'datetime64\[Y\]'"),
         ({"dtype": "float64"}, "dtype of dates"),
-        ({"dtype": "timedelta64[s]", "step": "month"}, r"step of its dtype; got \[0, 9, 'month'\]"),
+        ({"dtype": "timedelta64[s]", "step": "month"}, r"got \[0, 9, 1, 'month'\]"),
+        ({"every": 0}, r"got \[0, 9, 0, 'day'\]"),
         ({"step": "os"}, "'os'"),
         ({"step": "nanosecond"}, "'nanosecond'"),
         ({"last": -1}, "-1"),

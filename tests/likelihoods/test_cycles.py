@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cmim_sklearn._likelihoods.dates import Dates, Durations
+from cmim_sklearn._utils.zones import from_local
 
 RNG = np.random.RandomState(0)
 DAYS = np.datetime64("2019-01-01") + RNG.randint(0, 1500, 400)
@@ -13,7 +14,11 @@ HOURS = np.datetime64("2019-01-01", "us") + 3600 * 10**6 * RNG.randint(0, 30_000
 MINUTES = np.datetime64("2021-05-03T00:30", "s") + 60 * RNG.randint(0, 50_000, 400)
 MONTHS = (np.datetime64("2010-01") + RNG.randint(0, 40, 400)).astype("datetime64[s]")
 TIMES = np.datetime64("1970-01-01", "ns") + 60 * 10**9 * RNG.randint(0, 1440, 400)
+OPEN = np.datetime64("2021-01-04T09", "s") + 86_400 * RNG.randint(0, 500, 400)
+OPEN = from_local(OPEN[np.is_busday(OPEN.astype("M8[D]"))], "Europe/Paris")
+OPEN = np.resize(OPEN + 3600 * RNG.randint(0, 8, len(OPEN)), 400)
 TABLES = {
+    "opening hours": (OPEN, "Europe/Paris", ["year", "week", "day"]),
     "days": (DAYS, None, ["year", "week"]),
     "hours": (HOURS, "Europe/Paris", ["year", "week", "day"]),
     "minutes": (MINUTES, "+05:30", ["week", "day", "hour"]),

@@ -1,11 +1,17 @@
 """Likelihood of dates and durations: that of the whole numbers they count."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
+from cmim_sklearn._likelihoods.clock import Clock
 from cmim_sklearn._likelihoods.dates import Dates, Durations
 from cmim_sklearn._likelihoods.gaussian import Gaussian
+from cmim_sklearn._likelihoods.scaling import standard_map
+from cmim_sklearn._likelihoods.weekly import WeeklyMap
+from cmim_sklearn._utils.zones import from_local, to_local
 from tests.helpers import columns_of, random_params
 
 DAYS = np.datetime64("2020-01-01") + np.random.RandomState(0).randint(0, 60, 200)
@@ -96,11 +102,91 @@ def test_drawn_days_have_the_weekdays_of_the_data(scaling):
     np.testing.assert_array_equal(same, days)
 
 
+ZONES = [None, "UTC", "Europe/Paris", "Australia/Lord_Howe"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("step", ["1h", "30m", "1s"])
+def test_drawn_times_have_the_weekdays_and_hours_of_the_data(step, zone):
+    rng = np.random.RandomState(0)
+    hours = np.datetime64("2022-01-03T09", "h") + 24 * rng.choice(150, 2000) + rng.choice(8, 2000)
+    hours = hours[np.is_busday(hours.astype("M8[D]"))]
+    number, unit = int(step[:-1]), step[-1]
+    inside = np.timedelta64(1, "h") // np.timedelta64(number, unit)
+    times = hours.astype("M8[s]")
+    times += number * rng.choice(inside, len(hours)).astype(f"m8[{unit}]")
+    times = from_local(times, zone)
+    dates = Dates.fit([times], ["d"], zones=[zone])
+    assert dates.cycles.parts[0][:2] == ["week", "day"]
+    dates.deviation.fill_(0.3)
+    drawn = dates.sample(torch.zeros(5000, 1), torch.Generator().manual_seed(0)).detach().numpy()
+    local = to_local(dates.decode(drawn, drawn=True)[0], zone)
+    assert np.is_busday(local.astype("M8[D]")).mean() > 0.99
+    hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
+    assert ((hour >= 9) & (hour < 17)).mean() > 0.98
+    means = torch.linspace(-1.5, 1.5, 400)[:, None, None]
+    (mean,) = dates.expected(means, torch.ones(400, 1))
+    local = to_local(mean, zone)
+    hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
+    assert (np.is_busday(local.astype("M8[D]")) & (hour >= 9) & (hour < 17)).all()
+    plain = Gaussian.expected(dates, means, torch.ones(400, 1))[0]
+    moved = np.abs(dates.clocks[0].relative(mean) - plain).max() * dates.clocks[0].size
+    assert moved < 33 * 3600  # half a weekend, and an hour by which clocks change
+    again = pickle.loads(pickle.dumps(Dates(**dates.state())))
+    (same,) = again.decode(again.encode([times]))
+    assert np.abs(same - times).max() < np.timedelta64(5, "s")  # of single precision
+    if step == "1s":
+        return
+    every = dates.clocks[0].absolute(np.arange(dates.clocks[0].last + 1.0))
+    cells = torch.from_numpy(dates.measure([every]))
+    p = dates.log_density(torch.tensor([-1.0, 0.5])[:, None, None], cells).exp().detach()
+    np.testing.assert_allclose(p.sum((1, 2)), 1, atol=0.01)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_weekly_map_is_inverted_and_has_its_slope(zone):
+    unit = np.datetime64("2022-01-01T00:30", "m")
+    clock = Clock("datetime64[s]", int(unit.astype("M8[s]").astype(int)), 40_000, "minute", zone)
+    shares = np.random.RandomState(0).uniform(0.1, 2, 168)
+    m = WeeklyMap(standard_map(np.arange(40_000.0)), (shares / shares.sum()).tolist(), clock)
+    counts = np.arange(-500, 41_000) + 0.25
+    np.testing.assert_allclose(m.inverse(m.forward(counts)), counts, atol=1e-6)
+    np.testing.assert_allclose(
+        (m.forward(counts + 0.1) - m.forward(counts - 0.1)) / 0.2, m.slope(counts), rtol=1e-6
+    )
+    local = clock.local(clock.absolute(np.arange(40_001.0)))
+    bins = (local.astype("M8[h]") - np.datetime64("1970-01-05", "h")).astype(int) % 168
+    lengths = np.diff(m.stretch(np.arange(40_002) - 0.5))
+    np.testing.assert_allclose(lengths, 168 * shares[bins] / shares.sum(), rtol=1e-6)
+
+
 def test_weekdays_have_shares_only_if_they_differ():
     state = Dates.fit([DAYS], ["d"]).state()
     assert state["shares"] == [None]
     with pytest.raises(ValueError, match=r"weekly shares must be 7 floats .*; got"):
         Dates(**state | {"shares": [[0.5, 0.5]]})
-    hours = Dates.fit([DAYS.astype("datetime64[s]") + np.arange(200) * 3600], ["d"]).state()
-    with pytest.raises(ValueError, match="in steps of a day; got 'hour'"):
-        Dates(**hours | {"shares": [[0.1] * 7]})
+    hours = DAYS.astype("datetime64[s]") + np.arange(200) * 3601
+    state = Dates.fit([hours], ["d"]).state()
+    assert state["shares"] == [None]
+    with pytest.raises(ValueError, match=r"weekly shares must be 168 floats .*; got"):
+        Dates(**state | {"shares": [[0.1] * 7]})
+    state = Dates.fit([DAYS[:3].astype("datetime64[us]")], ["d"]).state()
+    with pytest.raises(ValueError, match="over two weeks; got"):
+        Dates(**state | {"shares": [[0.1] * 7], "clocks": [state["clocks"][0] | {"last": 9}]})
+
+
+def test_hours_depend_on_the_day_only_if_the_data_show_it():
+    rng = np.random.RandomState(0)
+    day = np.datetime64("2022-01-03", "s") + 86400 * rng.choice(200, 3000)
+    late = np.arange(3000) % 2 * 8
+    apart = day + 3600 * (rng.choice(8, 3000) + late)
+    for times, is_product in ((apart, True), (_late_on_fridays(day, rng), False)):
+        (shares,) = Dates.fit([times], ["d"]).shares
+        shares = np.reshape(shares, (7, 24))
+        product = np.outer(shares.sum(1), shares.sum(0))
+        assert np.allclose(shares, product) == is_product
+
+
+def _late_on_fridays(days, rng):
+    is_friday = (days.astype("M8[D]") - np.datetime64("1970-01-05")).astype(int) % 7 == 4
+    return days + 3600 * (rng.choice(8, len(days)) + 12 * is_friday)

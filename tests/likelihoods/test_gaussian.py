@@ -6,7 +6,7 @@ import torch
 from scipy.stats import norm
 from torch.testing import assert_close
 
-from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian, _log_normal_mass
+from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian, log_normal_mass
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS
 from tests.helpers import fitted_likelihood, measured, random_params
 
@@ -195,7 +195,7 @@ def test_interval_probabilities_are_exact_in_both_tails():
     low = np.array([-300.0, -30, -9, -1, -0.02, 0, 0.5, 3, 8, 40, 300])
     width = np.array([0.008, 0.3, 5.0])[:, None]  # narrow, usual and wide
     parts = (torch.as_tensor(x).expand(3, 11).float() for x in (low, low + width, np.log(width)))
-    found = _log_normal_mass(torch.zeros(1, 11), torch.tensor(0.5).expand(11), *parts)
+    found = log_normal_mass(torch.zeros(1, 11), torch.tensor(0.5).expand(11), *parts)
     a, b = low / 0.5, (low + width) / 0.5
     a, b = np.where(a + b > 0, -b, a), np.where(a + b > 0, -a, b)
     log_b = norm.logcdf(b)
@@ -209,7 +209,7 @@ def test_intervals_far_from_the_mean_have_a_probability(low):
     width, deviation = 0.0625, 1.0
     parts = (torch.tensor([[x]]).float() for x in (low, low + width, np.log(width)))
     low, high, log_width = parts
-    found = _log_normal_mass(torch.zeros(1, 1), torch.full((1,), deviation), low, high, log_width)
+    found = log_normal_mass(torch.zeros(1, 1), torch.full((1,), deviation), low, high, log_width)
     nearest = min(abs(float(low)), abs(float(high)))
     assert float(found) == pytest.approx(-0.5 * nearest**2, rel=1e-3)
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from cmim_sklearn._tables.links import Link, apart, check_links, together
 from cmim_sklearn._tables.read import read
 from cmim_sklearn._tables.schema import Table
+from cmim_sklearn._utils.zones import to_local
 from tests.helpers import LIBRARIES, assert_like, small_encoder, to_pandas
 
 
@@ -60,9 +62,8 @@ def test_dates_that_do_not_follow_are_not_linked():
     X = orders()
     later = X["order"] + pd.Timedelta(days=2000)
     monthly = X["ship"].dt.to_period("M").dt.to_timestamp() + pd.DateOffset(months=1)
-    hourly = X["ship"] + pd.to_timedelta(np.arange(300) % 24, "h")
     often = X["ship"].where(np.arange(300) % 20 > 0, X["order"] - pd.Timedelta(days=9))
-    for other in (X["other"], later, monthly, hourly, often, X["ship"].dt.tz_localize("UTC")):
+    for other in (X["other"], later, monthly, often, X["ship"].dt.tz_localize("UTC")):
         pair = pd.DataFrame({"order": X["order"], "other": other})
         assert Table.fit(read(pair)).links == []
     assert Table.fit(read(X[["order", "ship"]][:15])).links == []
@@ -97,6 +98,84 @@ def test_a_child_of_a_missing_parent_places_it():
     assert out[3][2] == given["deliver"][2] - 2 * days[2]
     assert out[1][2] == out[3][2] - days[2]
     assert out[0][3] == given["ship"][3] + 2 * days[3]
+
+
+def business(n=800, zone=None, hours=True, unit="us"):
+    """Orders at any time, and shipments in business hours, or on business days."""
+    rng = np.random.RandomState(0)
+    order = np.datetime64("2022-01-03", "s") + rng.randint(0, 600 * 86_400, n)
+    ship = np.busday_offset(order.astype("M8[D]"), rng.poisson(2, n) + 1, roll="forward")
+    ship = ship.astype("M8[s]")
+    if hours:
+        ship += 3600 * rng.randint(9, 17, n) + 60 * rng.randint(0, 60, n)
+    else:
+        order = order.astype("M8[D]").astype("M8[s]")
+    X = pd.DataFrame({"order": order, "ship": ship}).astype(f"datetime64[{unit}]")
+    return X.apply(lambda c: c.dt.tz_localize(zone, "NaT", "shift_forward")) if zone else X
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+@pytest.mark.parametrize("hours", [True, False])
+@pytest.mark.parametrize("zone", [None, "Europe/Paris", "Asia/Beirut"])
+def test_linked_dates_stay_in_open_hours(zone, hours, unit):
+    X = business(zone=zone, hours=hours, unit=unit)
+    frame = read(X)
+    table = Table.fit(frame)
+    ((link,), order) = table.links, frame.columns[0]
+    assert link.closed == (
+        [b for b in range(168) if b > 119 or not 9 <= b % 24 < 17] if hours else [5, 6]
+    )
+    durations = apart(frame, [link], table.layout)[1]
+    np.testing.assert_array_equal(link.after(order, durations), frame.columns[1])
+    assert (durations[~np.isnat(durations)] >= np.timedelta64(0)).all()
+    size = np.timedelta64(1, "m") if hours else np.timedelta64(1, "D")
+    assert (durations[~np.isnat(durations)] % size == np.timedelta64(0)).all()
+    drawn = (np.random.RandomState(1).randint(0, 30, len(X)) * size).astype(durations.dtype)
+    ship = link.after(order, drawn)
+    local = to_local(ship, zone)
+    assert np.is_busday(local[~np.isnat(local)].astype("M8[D]")).all()
+    inside = (ship > ship.min()) & (ship < ship.max())  # not clipped, nor missing
+    np.testing.assert_array_equal(link.between(order, ship)[inside], drawn[inside])
+    before = link.before(ship, drawn)
+    np.testing.assert_array_equal(link.after(before, drawn)[inside], ship[inside])
+
+
+def test_dates_on_closed_days_are_moved_to_the_next_open_one():
+    X = business(hours=False)
+    link = Table.fit(read(X)).links[0]
+    order, ship = (np.array([of, "NaT"], "M8[us]") for of in ("2022-05-05", "2022-05-07"))
+    assert link.between(order, ship).tolist()[0].days == 2  # Thursday to Monday
+    found = link.after(order, link.between(order, ship)).astype("M8[D]")
+    assert found.tolist()[0].isoformat() == "2022-05-09"
+    assert np.isnat(found[1])
+
+
+def test_a_later_date_may_have_other_steps():
+    X, rng = business(), np.random.RandomState(0)
+    day = X["order"].dt.floor("D")
+    stamp, span = day + pd.to_timedelta(rng.randint(0, 86_400, 800), "s"), rng.poisson(0.7, 800)
+    month = (day.dt.to_period("M")).dt.to_timestamp()
+    same = day + pd.to_timedelta(span, "D")  # often the day of the stamp, which is later
+    for parent, child in ((stamp, same), (day, stamp), (month, stamp), (month, day)):
+        pair = pd.DataFrame({"parent": parent, "child": child})
+        for X in (pair, pl.from_pandas(pair)):
+            frame = read(X)
+            table = Table.fit(frame)
+            assert linked(table) == [("child", "parent")]
+            link, (before, after) = table.links[0], frame.columns
+            found = apart(frame, [link], table.layout)[1]
+            assert (found >= np.timedelta64(0)).all()
+            np.testing.assert_array_equal(link.after(before, found), after)
+    days = pl.from_pandas(pd.DataFrame({"at": stamp, "day": same})).with_columns(
+        pl.col("day").cast(pl.Date)
+    )
+    encoder = small_encoder().fit(days)
+    assert linked(encoder.table_) == [("day", "at")]
+    new = encoder.sample(200, random_state=0)
+    assert new.schema == days.schema
+    assert (new["at"].dt.date() <= new["day"]).all()
+    given = days.with_columns(pl.lit(None, pl.Datetime("us")).alias("at"))
+    assert encoder.impute(given)["day"].equals(days["day"])
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -146,13 +225,17 @@ def test_open_orders_are_not_shipped_before_they_are_made():
 
 @pytest.mark.parametrize(
     "change",
-    [{"child": 4}, {"parent": 1.0}, {"child": 1}, {"usual": 2**63}, {"low": 9, "high": 8}],
-)
+    [
+        {"child": 4}, {"parent": 1.0}, {"child": 1}, {"usual": 2**63}, {"low": 9, "high": 8},
+        {"size": 0}, {"n_bins": 8}, {"closed": [7]}, {"closed": [1, 1]}, {"closed": 3},
+        {"closed": list(range(7))},
+    ],
+)  # fmt: skip
 def test_links_of_a_saved_schema_are_checked(change):
     links, types = Table.fit(read(orders())).links, ["datetime"] * 4
     check_links(links, types)
     with pytest.raises(ValueError, match=r"cannot be linked as .*parent"):
         check_links([links[0]._replace(**change), *links[1:]], types)
-    for wrong in (links[::-1], [links[0], links[0]], [Link(0, 0, 1, 0, 9, None)]):
+    for wrong in (links[::-1], [links[0], links[0]], [Link(0, 0, 1, 0, 9, None, 0, 1, 7, [])]):
         with pytest.raises(ValueError, match="cannot be linked"):
             check_links(wrong, types)

@@ -322,10 +322,10 @@ CONDITIONS = {
         DAY.date(), IN_PARIS, IN_PARIS.astimezone(dt.timezone.utc), pd.Timestamp(IN_PARIS),
         np.datetime64("2019-03-04"),
     ],
-    "time": ["03:00", "03:00:00.0", dt.time(3)],
+    "time": ["03:00:05", "03:00:05.0", dt.time(3, 0, 5)],
     "span": ["2 days", "P2D", dt.timedelta(2), pd.Timedelta("2D"), np.timedelta64(48, "h")],
 }  # fmt: skip
-EXPECTED = {"naive": DAY, "zoned": IN_PARIS, "time": dt.time(3), "span": dt.timedelta(2)}
+EXPECTED = {"naive": DAY, "zoned": IN_PARIS, "time": dt.time(3, 0, 5), "span": dt.timedelta(2)}
 
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in CONDITIONS.items() for v in vs])
@@ -385,8 +385,52 @@ def test_conditions_that_are_no_dates_of_the_column_raise(table, name, value, me
 def test_a_constant_date_takes_only_itself():
     constant = Table.fit(read(FITTED.assign(naive=pd.Timestamp(DAY))))
     read_conditions(constant, {"naive": "2019-03-04"})
+    noon = pd.Timestamp(IN_PARIS).replace(hour=12)
+    local = Table.fit(read(FITTED.assign(zoned=noon)))
+    with pytest.raises(ValueError, match=r"'2019-03-04T12:00.*'; got '2019-03-05T00:00"):
+        read_conditions(local, {"zoned": "2019-03-05"})
     with pytest.raises(ValueError, match=r"constant in fit, '2019-03-04T.*'; got '2019-03-05"):
         read_conditions(constant, {"naive": "2019-03-05"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("day", "2022-03-03T12:00", "steps of 1 day from '2022-01-03T00.*; got '2022-03-03T12"),
+        (
+            "zoned",
+            "2022-03-03T12:00",
+            "steps of 1 day from '2022-01-03T00.*; got '2022-03-03T12",
+        ),
+        ("slot", "2022-03-03T12:10", r"steps of 15 minutes from '.*'.*; got '2022-03-03T12:10"),
+        (
+            "after",
+            "2022-03-03T12:00:09",
+            "steps of 1 minute from '.*; got '2022-03-03T12:00:09",
+        ),
+        ("month", "2022-03-03", r"steps of 1 month from '2022-01-01.*'.*; got '2022-03-03"),
+        ("span", "1 day", r"steps of 6 hours from '1:00:00', as in fit; got '1 day"),
+    ],
+)
+def test_conditions_between_steps_raise(name, value, message):
+    day = pd.Series(pd.Timestamp("2022-01-03") + pd.to_timedelta(np.arange(60), "D"))
+    slot = day[::-1].reset_index(drop=True) + pd.to_timedelta(15 * RNG.integers(0, 96, 60), "m")
+    after = slot + pd.to_timedelta(RNG.integers(0, 60, 60), "m")
+    X = pd.DataFrame({"day": day, "slot": slot, "after": after})
+    X["zoned"] = day.dt.tz_localize("Europe/Paris")
+    X["month"] = pd.date_range("2022-01-01", periods=60, freq="MS").to_numpy()
+    X["span"] = pd.to_timedelta(1 + 6 * RNG.permutation(60), "h")
+    table = Table.fit(read(X))
+    read_conditions(table, X[:2])
+    read_conditions(table, {"zoned": "2033-03-03", "slot": "2033-03-03T12:15", "day": None})
+    with pytest.raises(ValueError, match=f"^`conditions`: column '{name}' must be in {message}"):
+        read_conditions(table, {name: value})
+
+
+@pytest.mark.parametrize("value", ["9999-12-31T23:00-02:00", "0001-01-01T00:00"])
+def test_conditions_beyond_the_years_of_python_raise(table, value):
+    with pytest.raises(ValueError, match=r"column 'zoned' must .* years 1 to 9999 .*'Europe"):
+        read_conditions(table, {"zoned": value})
 
 
 # -- whole encoders --------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ SUMMARY_ROWS = 5000
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
 TRAINED = (
-    "_net", "_scales", "_latents", "n_iter_", "loss_curve_", "validation_scores_",
+    "_net", "_scales", "_latents", "_heads", "n_iter_", "loss_curve_", "validation_scores_",
     *LABEL_ATTRIBUTES,
 )  # fmt: skip
 """Attributes that training sets; an encoder may lack some of them."""

@@ -306,6 +306,9 @@ class FittedEncoder:
                 if sum(a * b for a, b in pairwise(layers)) > persistence.MAX_OTHER_WEIGHTS:
                     raise ValueError(f"{name}={shown(sizes)} takes more weights than are allowed.")
 
+    def _check_model(self, model):
+        """Compare fitted attributes with the network of a file, on the CPU."""
+
     def _check_weights(self):
         """Build the network on the CPU; compare it with the fitted attributes on one empty row."""
         # `net_` builds it again at first use, on `device`.
@@ -314,6 +317,7 @@ class FittedEncoder:
         self._add_saved_head(model, weights)
         persistence.check_weights(weights, model.state_dict())
         model.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        self._check_model(model)
 
         def by_embedding(x):
             layers = self._layers(model, x)

@@ -14,14 +14,22 @@ from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._encoders.base.labels import put_head
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
+from cmim_sklearn._models.generator import (
+    Generator,
+    code_log_variance,
+    fit_heads,
+    heads_shape,
+    n_steps_for,
+)
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
-from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
+from cmim_sklearn._models.row_posterior import calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
+from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
@@ -115,23 +123,38 @@ class _GenerativeEncoder(_LatentEncoder):
         summary = super()._summarise_quickly(net, rows)
         order, model = summary_rows(len(rows.encoded), rows.seed), net.module
 
+        n_rows = len(rows.encoded)
+        log_variance = code_log_variance(n_rows)
+
         def codes_and_noise(x):
-            posterior = model.encode(x)
+            outputs = model.encoder(model.likelihood.inputs(x))
+            posterior = model.posterior.generation(outputs, log_variance)
             noise = posterior.log_variance.exp().expand_as(posterior.mean)
             return {"codes": posterior.mean, "noise": noise}
 
         values = on_rows(model, codes_and_noise, rows.encoded[order])
         codes, noise = values["codes"], values["noise"].mean(0)
         prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed, model.device)
-        some = order[:CALIBRATION_ROWS]
-        cells = rows.measure(some)
-        calibrate(model, prior, codes[: len(some)], cells, len(rows.encoded))
-        return summary | {"_latents": prior}
+        cells = rows.measure(order)
+        calibrate(model, prior, codes, cells, n_rows)
+        # An unfinished network does not need more steps than it has made.
+        n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
+        n_steps = min(n_updates, n_steps_for(n_rows))
+        heads = fit_heads(model, prior, codes, noise, cells, n_steps, rows.seed)
+        return summary | {"_latents": prior, "_heads": heads}
 
     def _summarise_quickly(self, net, rows):
         no_codes = np.empty((0, net.module.posterior.n_components))
         prior = LATENT_PRIORS["normal"](no_codes, None, rows.seed)
-        return super()._summarise_quickly(net, rows) | {"_latents": prior}
+        return super()._summarise_quickly(net, rows) | {"_latents": prior, "_heads": None}
+
+    def _check_model(self, model):
+        heads, shape = self._heads, heads_shape(model)
+        if heads is not None and (heads.shape, heads.dtype) != (shape, np.float16):
+            raise ValueError(
+                f"its heads have shape {heads.shape} and dtype {heads.dtype}; expected shape "
+                f"{shape} and dtype float16."
+            )
 
     def _check_loaded(self):
         super()._check_loaded()
@@ -251,8 +274,9 @@ class _GenerativeEncoder(_LatentEncoder):
             model = self._model(exact=True)
             generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
+            made = Generator(model, self._heads)
             drawn = on_rows(
-                model, lambda z: {"x": model.likelihood.sample(model.decoder(z), generator)}, codes
+                model, lambda z: {"x": made.likelihood.sample(made.decoder(z), generator)}, codes
             )
             return self.table_.decode(drawn["x"], drawn=True)
         given = read_conditions(self.table_, conditions)
@@ -407,7 +431,7 @@ class _GenerativeEncoder(_LatentEncoder):
         return np.where(is_absent, 0.0, scores)
 
     def _row_posterior(self):
-        return row_posterior(self._model(), self._latents)
+        return row_posterior(self._model(), self._latents, self._heads)
 
     def __getstate__(self):
         state = super().__getstate__()
@@ -420,3 +444,4 @@ class _GenerativeEncoder(_LatentEncoder):
         super().__setstate__(state)
         if "_net" in state:
             self._latents = LatentPrior(**self._latents)
+            vars(self).setdefault("_heads", None)  # files of earlier releases have none

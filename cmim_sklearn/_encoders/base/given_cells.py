@@ -58,8 +58,9 @@ def guess(table: Table, posterior: RowPosterior, frame):
     incomplete = table.to_decode(missing)
 
     def expect(draws, rows):
-        draws = draws.moved_towards(own[rows], trust[rows])
-        expected = posterior.likelihood.expected(draws.params, draws.shares(), incomplete)
+        shares = draws.shares().float()
+        params = posterior.likelihood.moved(draws.params, shares, own[rows], trust[rows])
+        expected = posterior.likelihood.expected(params, draws.shares(), incomplete)
         return dict(zip(incomplete, expected, strict=True))
 
     guessed = posterior.map(expect, table.measure(frame))

@@ -216,6 +216,12 @@ def invalid_arrays():
     def factors(manifest, arrays):
         arrays["_latents.factors"] = arrays["_latents.factors"][:, :-1].copy()
 
+    def heads(manifest, arrays):
+        arrays["_heads"] = arrays["_heads"][:, :-1].copy()
+
+    def wide_heads(manifest, arrays):
+        arrays["_heads"] = arrays["_heads"].astype(np.float64)
+
     def no_component(manifest, arrays):
         for name, shape in {"weights": (0,), "means": (0, 4000), "factors": (0, 8_002_000)}.items():
             before = arrays[f"_latents.{name}"]
@@ -238,7 +244,9 @@ def invalid_arrays():
     yield "another_weight", another_weight, "weight 'evil' is .* and None in the network"
     yield "no_weight", no_weight, "is None in the file"
     yield "latents", latents, r"basis of its latent prior have shape \(2, \d\), not \(3, \d\)"
-    yield "factors", factors, r"factors .* for means of shape \(\d+, 3\).*; got \(\d+, 5\)"
+    yield "factors", factors, r"factors .* for means of shape \(\d+, \d\).*; got \(\d+, \d\)"
+    yield "heads", heads, r"heads have shape \(\d+, 6\) .*; expected .* \(\d+, 7\)"
+    yield "wide_heads", wide_heads, r"heads have .* float64; expected .* float16"
     yield "no_component", no_component, r"factors .* for means of shape .*; got \(0, 8002000\)"
     yield "scales", scales, r"features 'mean' must have shapes .*; got .*\(10, 10, 3\)"
     yield "larger", declare(WEIGHT, shape=[10**9, 10**9]), r"declare \d{19} bytes; the file has \d+"

@@ -1,0 +1,167 @@
+"""Mixture of Gaussians in numeric columns, with weights, means and deviations that depend on z.
+
+Axes: n rows, C columns of the block, K = 3 Gaussians of a column.
+"""
+
+import numpy as np
+import torch
+from torch.nn.functional import softplus
+
+from cmim_sklearn._likelihoods.base import Density, normal_noise, uniform_noise
+from cmim_sklearn._likelihoods.gaussian import NARROW, Gaussian, log_normal_mass, residuals
+
+OFFSETS = (-0.75, 0.0, 0.75)
+"""Means of the Gaussians for params of 0, in deviations from the trained mean."""
+WIDTH = (1 - np.mean(np.square(OFFSETS))) ** 0.5
+"""Their standard deviation, in deviations; the whole mixture then has the trained deviation."""
+MIN_DEVIATION = 0.01
+"""Lower bound of the standard deviations, in standardised units; it is soft."""
+FAR_END = 100.0
+"""Distance of the nearer end of an interval, in standard deviations, from which the gradient of its
+probability is that of the tail beyond that end."""
+HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))
+
+
+class GaussianMixture(Density):
+    """Numbers, whole or real: three Gaussians per column, all of whose parameters depend on z.
+
+    Params are, C numbers each: the trained mean, then for each Gaussian its score (softmax gives
+    the weights), the shift of its mean, and that of its log deviation, both relative to the
+    ``deviation`` of the trained block.
+
+    Parameters
+    ----------
+    block : Gaussian
+        Trained likelihood of the same columns, which maps them to standardised units.
+    """
+
+    def __init__(self, block: Gaussian):
+        c = block.n_columns
+        super().__init__(c, (1 + 3 * len(OFFSETS)) * c, 2 * c, c)
+        self.block, self.cell_width = block, block.cell_width
+        offsets = torch.tensor(OFFSETS, dtype=torch.float32, device=block.deviation.device)
+        self.register_buffer("_offsets", offsets.unsqueeze(1), persistent=False)
+
+    def gaussians(self, params):
+        """Log weights, means and standard deviations, (..., K, C) each."""
+        centre, score, shift, log_ratio = params.unflatten(-1, (-1, self.n_columns)).split(
+            [1, len(OFFSETS), len(OFFSETS), len(OFFSETS)], -2
+        )
+        deviation, floor = self.block.deviation, float(np.log(MIN_DEVIATION))
+        mean = centre + deviation * (self._offsets + shift)
+        log_deviation = floor + softplus((WIDTH * deviation).log() + log_ratio - floor)
+        return score.log_softmax(-2), mean, log_deviation.exp()
+
+    def sample(self, params, generator):
+        log_weight, mean, deviation = self.gaussians(params)
+        first, second, _ = log_weight.exp().split(1, -2)
+        uniform = uniform_noise(first, generator)
+        chosen = (uniform > first).long() + (uniform > first + second)
+        mean, deviation = (part.gather(-2, chosen).squeeze(-2) for part in (mean, deviation))
+        return mean + deviation * normal_noise(mean, generator)
+
+    def _moments(self, log_weight, mean, deviation):
+        """Mean and variance of each cell, (..., C) each."""
+        weight = log_weight.exp()
+        centre = (weight * mean).sum(-2, keepdim=True)
+        variance = (weight * (deviation.square() + (mean - centre).square())).sum(-2)
+        return centre.squeeze(-2), variance
+
+    def log_density(self, params, cells):
+        """Log density or probability of each cell.
+
+        As in `Gaussian`, values outside the range have the density of a model without range and
+        atoms, with weight 1 / (n + 1): here a Gaussian of the same mean and variance.
+        """
+        observed = ~torch.isnan(cells[..., 0])
+        cells = torch.where(observed.unsqueeze(-1), cells, 0.0)
+        gaussians = self.gaussians(params)
+        log_weight, mean, deviation = gaussians
+        interval = (part.unsqueeze(-2) for part in cells[..., 1:4].unbind(-1))
+        main = (log_weight + _LogMass.apply(mean, deviation, *interval)).logsumexp(-2)
+        centre, variance = (part.detach() for part in self._moments(*gaussians))
+        spare = log_normal_mass(centre, variance.sqrt(), *cells[..., 4:7].unbind(-1))
+        leak = self.block.leak
+        log_p = torch.logaddexp(torch.log1p(-leak) + main, leak.log() + spare)
+        return torch.where(observed, log_p, 0.0)
+
+    def local(self, params):
+        """Mean and log variance of each cell."""
+        mean, variance = self._moments(*self.gaussians(params))
+        return torch.cat([mean, variance.log()], -1)
+
+    def surrogate(self, local, cells):
+        variance, residual, observed, rounding = self._parts(local, cells)
+        total = variance + rounding
+        return -0.5 * (residual.square() / total + total.log() * observed)
+
+    def surrogate_gradient(self, local, cells):
+        """Gradient in the means; the variances are taken as constant."""
+        variance, residual, _, rounding = self._parts(local, cells)
+        gradient = residual / (variance + rounding)
+        return torch.cat([gradient, torch.zeros_like(gradient)], -1)
+
+    def fisher_factor(self, jacobian, local, cells):
+        variance, _, observed, rounding = self._parts(local, cells)
+        precision = observed / (variance + rounding)
+        return jacobian[:, : self.n_columns] * precision.sqrt().unsqueeze(-1)
+
+    def _parts(self, local, cells):
+        """Variance, residual, whether observed, and variance of rounding of each cell."""
+        mean, log_variance = local.chunk(2, -1)
+        variance = log_variance.exp()
+        return variance, *residuals(mean, variance.sqrt(), cells)
+
+    def moved(self, params, weights, trained, trust):
+        """All Gaussians of a column move with its mean."""
+        mean, _ = self._moments(*self.gaussians(params))
+        shift = trust.unsqueeze(-1) * (trained - (mean * weights.unsqueeze(-1)).sum(1))
+        centre, others = params.split([self.n_columns, self.n_params - self.n_columns], -1)
+        return torch.cat([centre + shift.unsqueeze(1), others], -1)
+
+    def expected(self, params, weights, columns=None):
+        """Mean of each cell in the raw unit, through the scaling map."""
+        columns = list(range(self.n_columns) if columns is None else columns)
+        log_weight, mean, deviation = self.gaussians(params)
+        share = weights.unsqueeze(-1).unsqueeze(-1) * log_weight[..., columns].exp()
+        parts = [
+            np.moveaxis(part.flatten(1, 2).double().cpu().numpy(), -1, 0)
+            for part in (mean[..., columns], deviation[..., columns], share)
+        ]
+        each = zip(columns, *parts, strict=True)
+        return [self.block.expected_of_normals(c, *of_column) for c, *of_column in each]
+
+
+class _LogMass(torch.autograd.Function):
+    """`log_normal_mass` with a gradient in mean and deviation that is finite in both tails."""
+
+    @staticmethod
+    def forward(ctx, mean, deviation, low, high, log_width):
+        log_mass = log_normal_mass(mean, deviation, low, high, log_width)
+        ctx.save_for_backward(mean, deviation, low, high, log_mass)
+        return log_mass
+
+    @staticmethod
+    def backward(ctx, gradient):
+        mean, deviation, low, high, log_mass = ctx.saved_tensors
+        a, b = (low - mean) / deviation, (high - mean) / deviation
+        # Density over probability at both ends, which is 0 at an infinite end.
+        at_a, at_b = (torch.exp(-0.5 * end.square() - HALF_LOG_2PI - log_mass) for end in (a, b))
+        by_mean = at_a - at_b
+        by_log_deviation = torch.where(at_a > 0, a * at_a, 0) - torch.where(at_b > 0, b * at_b, 0)
+        middle = (a + b) / 2
+        near = torch.where(middle < 0, b, a)
+        for is_here, r, curvature in (
+            ((a * b > 0) & (near.abs() > FAR_END), near, 0.0),
+            (b - a < NARROW, middle, 1.0),
+        ):
+            by_mean = torch.where(is_here, r, by_mean)
+            by_log_deviation = torch.where(is_here, r.square() - curvature, by_log_deviation)
+        gradient = torch.where(torch.isneginf(log_mass), 0.0, gradient) / deviation
+        return (
+            torch.where(gradient == 0, 0.0, gradient * by_mean),
+            torch.where(gradient == 0, 0.0, gradient * by_log_deviation),
+            None,
+            None,
+            None,
+        )
