@@ -133,7 +133,7 @@ def test_few_labels(data_dir, tmp_path):
     found = pd.read_csv(tmp_path / "few_labels.csv")
     assert found[["accuracy", "auc"]].stack().between(0, 1).all()
     assert set(found["model"].dropna()) == set(few_labels.MODELS)
-    assert set(found["chosen"].dropna()) == {"random", "raw", "codes", "features"}
+    assert set(found["chosen"].dropna()) == {"random", "raw", "codes"}
 
 
 def test_medoids_are_one_row_of_each_cluster():
