@@ -13,8 +13,8 @@ is left out. Columns, for --rows training, test and generated rows:
 - decoded: mean error of decoded test rows, as a share of the range, larger of both columns.
 - imputed, knn: mean absolute error in days of shipments missing in test rows, of the encoder and of
   `KNNImputer` on standardised numbers.
-- features, number: R2 of ridge regression on the test rows, for a target that depends on month,
-  weekday and hour of the order, from the features and from the number of days.
+- features, number: R2 of ridge regression on the test rows, for a target that has a season, and
+  falls from Monday to Friday and over the day, from the features and from the number of days.
 """
 
 import warnings
@@ -102,14 +102,13 @@ def imputed(encoder, train, test, seed):
 
 
 def linear(encoder, train, test, seed):
-    """R2 of a linear model of a target that depends on month, weekday and hour."""
+    """R2 of a linear model of a target that depends on month, weekday and hour, with noise."""
     rng, targets = np.random.default_rng(seed), []
-    tables = rng.normal(size=12), rng.normal(size=7), rng.normal(size=24)
     for orders in (train, test):
         at = orders["order"].dt
-        places = at.month - 1, at.day_of_week, at.hour
-        parts = (table[of] for table, of in zip(tables, places, strict=True))
-        targets.append(sum(parts) + 0.3 * rng.normal(size=len(orders)))
+        season = 2 * np.cos(2 * np.pi * at.month / 12)
+        signal = season - (at.day_of_week - 2) / 2 - (at.hour - 13) / 4 * (at.hour > 0)
+        targets.append(signal + 0.3 * rng.normal(size=len(orders)))
     out = {}
     for name, view in {
         "features": encoder.transform,

@@ -122,16 +122,18 @@ class Dates(Gaussian):
     def expected(self, params, weights, columns=None):
         """Mean of each cell, rounded to a whole step, on a day and hour that the data have."""
         columns = range(self.n_columns) if columns is None else columns
-        out = []
-        for c, counts in zip(columns, super().expected(params, weights, columns), strict=True):
-            m = self.maps[c]
-            counts = m.in_open(counts) if isinstance(m, WeeklyMap) else counts
-            out.append(self.clocks[c].absolute(counts))
-        return out
+        counts = super().expected(params, weights, columns)
+        return [self._on_steps(c, of) for c, of in zip(columns, counts, strict=True)]
 
     def expected_of_normals(self, c, means, deviations, weights):
-        """Mean of mixtures of normals, rounded to a whole step."""
-        return self.clocks[c].absolute(super().expected_of_normals(c, means, deviations, weights))
+        """Mean of mixtures of normals; see `expected`."""
+        return self._on_steps(c, super().expected_of_normals(c, means, deviations, weights))
+
+    def _on_steps(self, c, counts):
+        """Dates of a column at mean counts (n,)."""
+        m = self.maps[c]
+        counts = m.in_open(counts) if isinstance(m, WeeklyMap) else counts
+        return self.clocks[c].absolute(counts)
 
     def constant_of(self, column):
         return None if super().constant_of(column) is None else self.clocks[column].low

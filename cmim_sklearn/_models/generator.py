@@ -56,6 +56,8 @@ class Generator(nn.Module):
     heads : array of shape (H, w + 1), default=None
         Weights of the heads, and their intercepts in the last column. None: the decoder and the
         likelihood of the model.
+    missing : MissingCells, default=None
+        Adds a last block of cells: 1 if a cell is missing, 0 if not.
 
     Attributes
     ----------
@@ -65,7 +67,7 @@ class Generator(nn.Module):
     device : torch.device
     """
 
-    def __init__(self, model: LatentModel, heads=None):
+    def __init__(self, model: LatentModel, heads=None, missing=None):
         super().__init__()
         self.device = model.device
         self.decoder, self.likelihood = model.decoder, model.likelihood
@@ -73,6 +75,10 @@ class Generator(nn.Module):
             self.likelihood = mixtures(model.likelihood)
             heads = torch.as_tensor(np.asarray(heads, np.float32), device=self.device)
             self.decoder = HeadedDecoder(model.decoder, heads, self.likelihood.blocks)
+        if missing is not None:
+            blocks = [*self.likelihood.blocks, missing.likelihood().to(self.device)]
+            self.likelihood = JointDensity(blocks)
+            self.decoder = missing.join(self.decoder, model.decoder.body).to(self.device)
 
 
 def mixtures(likelihood) -> JointDensity:

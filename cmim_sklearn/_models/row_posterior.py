@@ -28,6 +28,10 @@ from cmim_sklearn._utils.device import cumulative_sum, exact_device
 
 N_DRAWS = 128
 """Number of codes for each row."""
+N_USUAL = 1024
+"""Number of codes that represent the prior in `RowPosterior.log_marginals`."""
+LEAST = torch.finfo(torch.float64).min / 1e3
+"""Least log probability, in nats, so that a row that no code explains is not impossible."""
 NEAR = 12.0
 """Nats below the most likely component of the prior at which another one is left out of its sum."""
 FITTED_TOGETHER, DRAWN_TOGETHER = 256, 32
@@ -37,7 +41,8 @@ CALIBRATION_PRIOR_ROWS = 1000
 MAX_KEPT = 2**24
 """Maximum number of elements of a `RowPosterior` that is kept: about 100 MB."""
 _KEPT = WeakKeyDictionary()
-"""`RowPosterior` by latent prior, until the next fit or the end of the encoder frees the prior."""
+"""`RowPosterior` by latent prior, or by `MissingCells` if it has these, until the next fit or the
+end of the encoder frees the key."""
 
 
 class Draws(NamedTuple):
@@ -82,17 +87,20 @@ class RowPosterior:
         Its weights and its device must not change. A copy on the CPU is used if its device has no
         float64, see `exact_model`.
     prior : LatentPrior
-    heads : nn.Module, default=None
-        See `Generator`.
+    heads, missing : default=None
+        See `Generator`. With `missing`, cells have more columns: whether these cells are missing.
     """
 
-    def __init__(self, model: LatentModel, prior: LatentPrior, heads=None):
+    def __init__(self, model: LatentModel, prior: LatentPrior, heads=None, missing=None):
         self._built_for = model, model.device
         self.model = exact_model(model)
-        generator = Generator(self.model, heads)
+        generator = Generator(self.model, heads, missing)
         self.device, self.likelihood = generator.device, generator.likelihood
         with torch.no_grad():
             self.proposal = Proposal(generator, prior)
+        # Codes, not the prior: `_KEPT` would never free a prior that its value refers to.
+        usual, _ = prior.sample_directions(N_USUAL, np.random.default_rng(0))
+        self._usual = torch.as_tensor(usual, device=self.device)
 
     def is_for(self, model):
         """Whether it was built for this model, on its current device."""
@@ -176,9 +184,26 @@ class RowPosterior:
         params = self.proposal.decode(codes)  # (S, n, P)
         log_px = self.likelihood.log_density(params, cells.unsqueeze(0))
         log_weights = log_px.sum(2, dtype=log_ratio.dtype).T + log_ratio
-        # A row that no code explains is very unlikely, not impossible.
-        log_weights = log_weights.clamp(min=torch.finfo(log_weights.dtype).min / 1e3)
+        log_weights = log_weights.clamp(min=LEAST)
         return Draws(params.transpose(0, 1), log_weights)
+
+    def log_marginals(self, cells):
+        """Log p of each cell alone, in nats, (n, C); 0 in missing cells.
+
+        It is a mean over the same codes from the prior for all rows.
+        """
+        found, options = [], {"dtype": torch.float32, "device": self.device}
+        largest = max(self.likelihood.n_params, self.likelihood.n_cells)
+        together = int(np.clip(MAX_NUMBERS // (N_USUAL * largest), 1, DRAWN_TOGETHER))
+        with torch.no_grad():
+            params = self.proposal.decode(self._usual)
+            for own in torch.as_tensor(cells).split(together):
+                log_p = self.likelihood.log_density(
+                    params.unsqueeze(1), own.to(**options).unsqueeze(0)
+                )
+                log_p = log_p.double().clamp(min=LEAST)
+                found.append((log_p.logsumexp(0) - np.log(N_USUAL)).cpu())
+        return torch.cat(found).numpy()
 
     def map(self, function, cells, n_draws=N_DRAWS, generator=None):
         """Apply a function of `Draws` to all rows, in chunks.
@@ -238,16 +263,17 @@ class RowPosterior:
         return {name: np.concatenate(parts)[back] for name, parts in outputs.items()}
 
 
-def row_posterior(model: LatentModel, prior: LatentPrior, heads=None) -> RowPosterior:
+def row_posterior(model: LatentModel, prior: LatentPrior, heads=None, missing=None) -> RowPosterior:
     """`RowPosterior` of a fitted model, which is built at the first call and kept if not large.
 
     It is not an attribute of the encoder: pickles, copies and saved files do not hold it.
     """
-    kept = _KEPT.get(prior)
+    key = prior if missing is None else missing
+    kept = _KEPT.get(key)
     if kept is None or not kept.is_for(model):
-        kept = RowPosterior(model, prior, heads)
+        kept = RowPosterior(model, prior, heads, missing)
         if kept.proposal.n_numbers <= MAX_KEPT:
-            _KEPT[prior] = kept
+            _KEPT[key] = kept
     return kept
 
 

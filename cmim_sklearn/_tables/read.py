@@ -86,6 +86,10 @@ class Frame:
         """Frame of some of the rows, without the native table and index."""
         return Frame(self.layout, [column[rows] for column in self.columns], self.types, None)
 
+    def missing(self):
+        """Mask (n, n_columns) of the missing cells."""
+        return np.stack([is_missing(column) for column in self.columns], axis=1)
+
     def zone(self, position):
         """Name of the time zone of a column of dates; None without one."""
         form = form_of(self.layout.dtype_of(position))
@@ -361,6 +365,16 @@ def as_numbers(values, name, first_row=0, held="numbers"):
             )
         out[row] = np.nan if value is None else as_float(value)
     return finite(out, name, first_row, values)
+
+
+def erased(columns, positions, mask):
+    """Columns of a `Frame`, with missing values where mask (n, M) is true for M of them."""
+    out = list(columns)
+    for p, gone in zip(positions, mask.T, strict=True):
+        nothing = {"O": None, "M": "NaT", "m": "NaT"}.get(out[p].dtype.kind, np.nan)
+        out[p] = out[p].copy()
+        out[p][gone] = nothing
+    return out
 
 
 def is_missing(values):

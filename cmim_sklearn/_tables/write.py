@@ -172,6 +172,15 @@ def _number_of(description):
     return lambda v: int(v) if v == int(v) else float(v)
 
 
+def _in_dtype(values, dtype):
+    """Numbers in a numpy dtype, or with missing values in one that can hold them, as in pandas."""
+    if dtype.kind in "biu" and (is_absent := is_missing(values)).any():
+        if dtype.kind != "b":
+            return values.astype(np.float64)
+        return np.where(is_absent, np.array(np.nan, object), values.astype(bool))
+    return values.astype(dtype)
+
+
 # A writer and a filler for each library. -----------------------------------------------------
 
 
@@ -180,7 +189,7 @@ def _write_numpy(layout, columns, types, index):
     if dtype.kind in "Mm":
         columns = [as_numpy_moments(column, dtype) for column in columns]
     if dtype.kind in "biufMm":
-        return np.stack(columns, axis=1).astype(dtype)
+        return _in_dtype(np.stack(columns, axis=1), dtype)
     out = np.empty((len(columns[0]), len(columns)), dtype=object)
     for c, (column, kind) in enumerate(zip(columns, types, strict=True)):
         out[:, c] = _plain(column, kind, layout.dtype_of(c))
@@ -201,7 +210,7 @@ def _pandas_series(values, kind, description):
     if dtype == np.dtype(object) or kind == CATEGORY:
         return pd.Series(_plain(values, kind, description), dtype=dtype)
     if isinstance(dtype, np.dtype):
-        return pd.Series(values).astype(dtype)
+        return pd.Series(_in_dtype(values, dtype))
     if description["dtype"] == "arrow":
         array = _arrow_array(values, kind, description, dtype.pyarrow_dtype)
         return pd.Series(pd.arrays.ArrowExtensionArray(array))

@@ -25,8 +25,8 @@ class Rows(NamedTuple):
         All rows to train on, as `LatentNet` takes them.
     encoded : array of shape (n, C)
         Training rows in memory, encoded: all of them, or a sample.
-    measure : callable
-        From positions in `encoded` to the measured cells of these rows, see `Table.measure`.
+    take : callable
+        From positions in `encoded` to the `Frame` of these rows.
     held_out : array of shape (n_held_out, C) or None
         Encoded rows for early stopping.
     seed : int
@@ -40,11 +40,15 @@ class Rows(NamedTuple):
     table: Table
     data: Dataset
     encoded: np.ndarray
-    measure: Callable
+    take: Callable
     held_out: np.ndarray | None
     seed: int
     target: Target | None = None
     labels: Labels | None = None
+
+    def measure(self, some):
+        """Measured cells of the rows at some positions in `encoded`, see `Table.measure`."""
+        return self.table.measure(self.take(some))
 
     @property
     def held_out_data(self):

@@ -1,10 +1,11 @@
-"""Studies: each runs with --quick; imputation and generation on tables with known answers."""
+"""Studies: each runs with --quick; some of their parts on tables with known answers."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.studies import (
+    anomalies,
     beyond_memory,
     dates,
     few_labels,
@@ -154,6 +155,52 @@ def test_scores_use_only_the_labels_of_the_given_rows():
         assert few_labels.scores(model, Z, other, rows, Z, y) == found
     without = few_labels.scores(few_labels.LINEAR, Z, y, rows[y[:60] < 2], Z, y)
     assert without["accuracy"] == pytest.approx((y < 2).mean())
+
+
+def test_anomalies(data_dir, tmp_path):
+    folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
+    anomalies.main(["--quick", "--tables", "mixed", *folders])
+    found = pd.read_csv(tmp_path / "anomalies.csv")
+    scores = ["score_samples", "score_dependence", "score_columns"]
+    halves = ["score_samples, halves", "score_dependence, halves"]
+    assert list(found["detector"].unique()) == [*scores, *anomalies.RIVALS, *halves]
+    known = found.set_index(["rows", "detector"])[anomalies.KINDS].notna()
+    assert known.eq(known.any(axis=1), axis=0).all(axis=None)
+    assert list(known.index[~known.any(axis=1)]) == [
+        ("train", "score_columns"), *(("test", name) for name in halves)
+    ]  # fmt: skip
+    assert found[anomalies.KINDS].stack().dropna().between(0, 1).all()
+
+
+def test_anomalous_rows_have_the_cells_that_their_kind_says():
+    X = make_mixed(60).drop(columns=["member", "flag"]).astype({"age": float, "visits": float})
+    rng = np.random.RandomState(0)
+    made = {kind: anomalies.anomalous(X[:40], X, kind, rng) for kind in anomalies.KINDS}
+    differ = {k: (rows != X[:40]) & (rows.notna() | X[:40].notna()) for k, rows in made.items()}
+    assert (made["shuffled"].dtypes == X.dtypes).all()
+    assert differ["shuffled"].mean(axis=None) > 0.6
+    for name in X:
+        assert set(made["shuffled"][name].dropna()) <= set(X[name].dropna())
+        assert set(made["swapped"][name].dropna()) <= set(X[name].dropna())
+    assert (differ["swapped"].sum(axis=1) == 1).all()
+    assert (differ["extreme"].sum(axis=1) == 1).all()
+    for name in ("income", "age", "score", "visits"):
+        moved = made["extreme"][name][differ["extreme"][name]]
+        assert len(moved)
+        assert (~moved.between(X[name].min(), X[name].max())).all()
+
+
+@pytest.mark.parametrize("name", anomalies.RIVALS)
+def test_detectors_find_rows_that_are_far_off(name):
+    rng = np.random.RandomState(0)
+    x = rng.randn(150)
+    X = pd.DataFrame({"a": x, "b": x + 0.1 * rng.randn(150), "c": np.where(x > 0, "u", "v")})
+    train, test = X[:100], X[100:].reset_index(drop=True)
+    odd = test.assign(a=-test["b"])
+    own, other = anomalies.RIVALS[name](train, pd.concat([test, odd], ignore_index=True))
+    assert own.shape == (100,)
+    far = np.abs(test["b"]) > 0.5
+    assert np.median(other[50:][far]) > np.median(other[:50])
 
 
 def test_generation(data_dir, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from cmim_sklearn._likelihoods.clock import Clock
 from cmim_sklearn._likelihoods.dates import Dates, Durations
 from cmim_sklearn._likelihoods.gaussian import Gaussian
+from cmim_sklearn._likelihoods.gaussian_mixture import GaussianMixture
 from cmim_sklearn._likelihoods.scaling import standard_map
 from cmim_sklearn._likelihoods.weekly import WeeklyMap
 from cmim_sklearn._utils.zones import from_local, to_local
@@ -124,12 +125,14 @@ def test_drawn_times_have_the_weekdays_and_hours_of_the_data(step, zone):
     assert np.is_busday(local.astype("M8[D]")).mean() > 0.99
     hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
     assert ((hour >= 9) & (hour < 17)).mean() > 0.98
-    means = torch.linspace(-1.5, 1.5, 400)[:, None, None]
-    (mean,) = dates.expected(means, torch.ones(400, 1))
-    local = to_local(mean, zone)
-    hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
-    assert (np.is_busday(local.astype("M8[D]")) & (hour >= 9) & (hour < 17)).all()
-    plain = Gaussian.expected(dates, means, torch.ones(400, 1))[0]
+    means, one = torch.linspace(-1.5, 1.5, 400)[:, None, None], torch.ones(400, 1)
+    mixture = torch.cat([means, torch.zeros(400, 1, 9)], -1)
+    (of_mixture,) = GaussianMixture(dates).expected(mixture, one)
+    (mean,) = dates.expected(means, one)
+    for local in (to_local(mean, zone), to_local(of_mixture, zone)):
+        hour = (local - local.astype("M8[D]")) // np.timedelta64(1, "h")
+        assert (np.is_busday(local.astype("M8[D]")) & (hour >= 9) & (hour < 17)).all()
+    plain = Gaussian.expected(dates, means, one)[0]
     moved = np.abs(dates.clocks[0].relative(mean) - plain).max() * dates.clocks[0].size
     assert moved < 33 * 3600  # half a weekend, and an hour by which clocks change
     again = pickle.loads(pickle.dumps(Dates(**dates.state())))

@@ -7,6 +7,7 @@ import pytest
 
 from cmim_sklearn._tables.links import Link, apart, check_links, together
 from cmim_sklearn._tables.read import read
+from cmim_sklearn._tables.saved import check_columns
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._utils.zones import to_local
 from tests.helpers import LIBRARIES, assert_like, small_encoder, to_pandas
@@ -239,3 +240,15 @@ def test_links_of_a_saved_schema_are_checked(change):
     for wrong in (links[::-1], [links[0], links[0]], [Link(0, 0, 1, 0, 9, None, 0, 1, 7, [])]):
         with pytest.raises(ValueError, match="cannot be linked"):
             check_links(wrong, types)
+
+
+def test_steps_of_a_saved_link_divide_the_week():
+    table = Table.fit(read(business()))
+    check_columns(table)
+    state = table.state()
+    check_columns(Table.from_state(state))
+    (child, *rest) = state["links"][0]
+    state["links"] = [[child, *rest[:6], 7 * 60 * 10**6, *rest[7:]]]
+    assert Table.from_state(state).links[0].size == 7 * 60 * 10**6
+    with pytest.raises(ValueError, match="column 'ship' of the saved schema"):
+        check_columns(Table.from_state(state))

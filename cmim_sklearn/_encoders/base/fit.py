@@ -39,7 +39,8 @@ SUMMARY_ROWS = 5000
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
 TRAINED = (
-    "_net", "_scales", "_latents", "_heads", "n_iter_", "loss_curve_", "validation_scores_",
+    "_net", "_scales", "_latents", "_heads", "_missing", "n_iter_", "loss_curve_",
+    "validation_scores_",
     *LABEL_ATTRIBUTES,
 )  # fmt: skip
 """Attributes that training sets; an encoder may lack some of them."""
@@ -186,10 +187,10 @@ class FitSteps(LabelSteps):
             data = np.hstack([encoded, labels.train])
             encoded = data[:, : encoded.shape[1]]
 
-        def measure(some):
-            return table.measure(frame.take(kept[some]))
+        def take(some):
+            return frame.take(kept[some])
 
-        return Rows(table, EncodedTable(data), encoded, measure, held_out, seed, target, labels)
+        return Rows(table, EncodedTable(data), encoded, take, held_out, seed, target, labels)
 
     def _encode_held_out(self, table, X_val):
         with errors_name_x_val():
@@ -201,11 +202,7 @@ class FitSteps(LabelSteps):
         encoded, seed = table.encode(frame), draw_seed(self.random_state)
         if hasattr(self, "_net"):  # not the noise of earlier chunks again
             seed = int(np.random.RandomState([seed, self.n_iter_]).randint(2**31 - 1))
-
-        def measure(some):
-            return table.measure(frame.take(some))
-
-        return Rows(table, EncodedTable(encoded), encoded, measure, None, seed)
+        return Rows(table, EncodedTable(encoded), encoded, frame.take, None, seed)
 
     def _make_net(self, built, rows, X=None, y=None):
         """Net for `fit` by an `_architecture`; X and y are for scikit-learn's callbacks.

@@ -13,6 +13,7 @@ from cmim_sklearn._encoders.base.encoder import _LatentEncoder
 from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._encoders.base.labels import put_head
 from cmim_sklearn._encoders.base.parameters import isolated
+from cmim_sklearn._encoders.base.scores import Scores
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.generator import (
     Generator,
@@ -25,21 +26,20 @@ from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
+from cmim_sklearn._models.missing import MissingCells, fit_missing
 from cmim_sklearn._models.row_posterior import calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
-from cmim_sklearn._tables.read import is_missing, read
 from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._utils import isolation
+from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
 
-USUAL_ROWS = 50
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _GenerativeEncoder(_LatentEncoder):
+class _GenerativeEncoder(Scores, _LatentEncoder):
     """Encoder with a decoder: it decodes, generates, imputes and scores rows.
 
     A final subclass adds its fields with their `_parameter_constraints`, `_objective`, and
@@ -141,12 +141,15 @@ class _GenerativeEncoder(_LatentEncoder):
         n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
         n_steps = min(n_updates, n_steps_for(n_rows))
         heads = fit_heads(model, prior, codes, noise, cells, n_steps, rows.seed)
-        return summary | {"_latents": prior, "_heads": heads}
+        is_missing = rows.take(order).missing()
+        missing = fit_missing(model, prior, codes, noise, is_missing, rows.seed)
+        return summary | {"_latents": prior, "_heads": heads, "_missing": missing}
 
     def _summarise_quickly(self, net, rows):
         no_codes = np.empty((0, net.module.posterior.n_components))
         prior = LATENT_PRIORS["normal"](no_codes, None, rows.seed)
-        return super()._summarise_quickly(net, rows) | {"_latents": prior, "_heads": None}
+        generator = {"_latents": prior, "_heads": None, "_missing": None}
+        return super()._summarise_quickly(net, rows) | generator
 
     def _check_model(self, model):
         heads, shape = self._heads, heads_shape(model)
@@ -164,6 +167,17 @@ class _GenerativeEncoder(_LatentEncoder):
             found = getattr(prior, name).shape
             if found != shape:
                 raise ValueError(f"the {name} of its latent prior have shape {found}, not {shape}.")
+        if self._missing is not None:
+            columns, weights = self._missing.columns, self._missing.weights
+            known = [p for p in columns if p in self.table_.positions]
+            expected = np.float16, (len(columns), len(self._scales["informative"][0]) + 1)
+            if not columns or sorted(set(known)) != columns:
+                raise ValueError(f"its columns with missing cells are {shown(columns)}.")
+            if (weights.dtype, weights.shape) != expected:
+                raise ValueError(
+                    f"the weights of its missing cells are {weights.dtype} of shape "
+                    f"{weights.shape}, not float16 of shape {expected[1]}."
+                )
 
     @isolated()
     def inverse_transform(self, X):
@@ -233,7 +247,7 @@ class _GenerativeEncoder(_LatentEncoder):
         )
 
     @isolated()
-    def sample(self, n_samples=1, *, conditions=None, random_state=None):
+    def sample(self, n_samples=1, *, conditions=None, with_missing=False, random_state=None):
         """Generate rows: a code from `latent_prior`, then each column from p(x | z).
 
         Parameters
@@ -246,6 +260,9 @@ class _GenerativeEncoder(_LatentEncoder):
             the columns; its missing values are not conditions. Dates may be strings in ISO form;
             without a time zone they are in that of the column. Codes are resampled by the
             likelihood of the fixed cells (importance resampling), and give the other columns.
+        with_missing : bool, default=False
+            Whether values are missing in generated rows as often as in those of fit, and in similar
+            rows. Fixed cells are not missing.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
 
@@ -270,25 +287,27 @@ class _GenerativeEncoder(_LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
+        table, missing, index = self.table_, self._gaps(with_missing), None
         if conditions is None:
             model = self._model(exact=True)
             generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
-            made = Generator(model, self._heads)
+            made = Generator(model, self._heads, missing)
             drawn = on_rows(
                 model, lambda z: {"x": made.likelihood.sample(made.decoder(z), generator)}, codes
             )
-            return self.table_.decode(drawn["x"], drawn=True)
-        given = read_conditions(self.table_, conditions)
-        rows = np.repeat(np.arange(given.n_rows), n_samples)
-        columns = given_cells.draw(self.table_, self._row_posterior(), given, n_samples, seed)
-        is_pandas = given.index is not None and self.table_.layout.library == "pandas"
-        return write(
-            self.table_.layout,
-            impose_conditions(columns, given, rows),
-            self.table_.types,
-            given.index[rows] if is_pandas else None,
-        )
+            columns = given_cells.decode(table, drawn["x"], missing)
+        else:
+            given = read_conditions(table, conditions)
+            rows, posterior = (
+                np.repeat(np.arange(given.n_rows), n_samples),
+                self._row_posterior(missing),
+            )
+            columns = given_cells.draw(table, posterior, given, n_samples, seed, missing)
+            columns = impose_conditions(columns, given, rows)
+            if given.index is not None and table.layout.library == "pandas":
+                index = given.index[rows]
+        return write(table.layout, columns, table.types, index)
 
     @isolated()
     def impute(self, X, *, n_draws=None, random_state=None):
@@ -340,103 +359,18 @@ class _GenerativeEncoder(_LatentEncoder):
             for k in range(n_draws)
         ]
 
-    @isolated()
-    def score_samples(self, X, *, return_error=False):
-        """Log-likelihood of each row under the model that `sample` generates from.
+    def _gaps(self, with_missing):
+        """`MissingCells` of the fit if they are asked for; None if no cells were missing in fit."""
+        return self._missing if with_missing else None
 
-        Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
-        probability, other numbers the density in their raw unit. A value that many rows share, such
-        as 0 in a column of mostly zeros, contributes its probability. Missing cells are
-        integrated out. Dates and durations contribute the probability of their step, such as a
-        day, the longest on which all training values lie; a date that follows another one, that of
-        the duration between them. A level not seen in fit has probability 1 / (n + K + 1), after n
-        rows and K levels.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-            With the columns of fit.
-        return_error : bool, default=False
-            Whether to return the Monte-Carlo standard errors, too.
-
-        Returns
-        -------
-        array of shape (n_samples,), float64
-            Log-likelihoods in nats.
-        array of shape (n_samples,), float64
-            Standard errors in nats, if `return_error`. If an error is above about 1, the score is
-            a lower bound rather than an estimate.
-
-        Notes
-        -----
-        The integral over codes is computed by importance sampling, with 128 codes for each row
-        from Gaussians fitted to its posterior. All rows and calls use the same noise: scores are
-        reproducible, and a row's score does not depend on the other rows.
-
-        The first call after a fit, of this method or another one that searches for the codes of
-        rows, takes some tenths of a second more. It computes up to about 100 MB that later calls
-        use, until the next fit.
-        """
-        self._check_use()
-        cells = self.table_.measure(self._read(X, reset=False, min_rows=1))
-        score, error = given_cells.log_density(self._row_posterior(), cells)
-        return (score, error) if return_error else score
-
-    @isolated()
-    def score(self, X, y=None):
-        """Mean log-likelihood of the rows, in nats; see `score_samples`.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-        y : None
-            Ignored; present for API consistency.
-
-        Returns
-        -------
-        float
-        """
-        return float(self.score_samples(X).mean())
-
-    @isolated()
-    def score_columns(self, X):
-        """Score each cell given the rest of its row; the lowest score marks the least likely cell.
-
-        The score is log p(cell | other cells of the row), minus the mean of the same quantity over
-        50 generated rows (the same rows in every call). A typical cell therefore scores about 0,
-        in any column.
-
-        Parameters
-        ----------
-        X : table of shape (n_samples, n_features)
-            With the columns of fit.
-
-        Returns
-        -------
-        array of shape (n_samples, n_features), float64
-            Scores in nats; 0 for missing cells.
-
-        Notes
-        -----
-        This takes n_features + 1 times as long as `score_samples`. Pass only rows with a low
-        score there.
-        """
-        self._check_use()
-        frame = self._read(X, reset=False, min_rows=1)
-        usual = read(self.sample(USUAL_ROWS, random_state=0))
-        cells = np.concatenate([self.table_.measure(frame), self.table_.measure(usual)])
-        scores = given_cells.log_density_of_each(self.table_, self._row_posterior(), cells)
-        scores = scores[: frame.n_rows] - scores[frame.n_rows :].mean(0)
-        is_absent = np.array([is_missing(values) for values in frame.columns]).T
-        return np.where(is_absent, 0.0, scores)
-
-    def _row_posterior(self):
-        return row_posterior(self._model(), self._latents, self._heads)
+    def _row_posterior(self, missing=None):
+        return row_posterior(self._model(), self._latents, self._heads, missing)
 
     def __getstate__(self):
         state = super().__getstate__()
         if "_net" in state:
             state["_latents"] = self._latents.state()
+            state["_missing"] = None if self._missing is None else self._missing.state()
         return state
 
     @isolation.isolated
@@ -445,3 +379,5 @@ class _GenerativeEncoder(_LatentEncoder):
         if "_net" in state:
             self._latents = LatentPrior(**self._latents)
             vars(self).setdefault("_heads", None)  # files of earlier releases have none
+            kept = vars(self).get("_missing")  # files of earlier releases have none
+            self._missing = None if kept is None else MissingCells(**kept)

@@ -8,7 +8,7 @@ import torch
 
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.row_posterior import RowPosterior
-from cmim_sklearn._tables.read import is_missing
+from cmim_sklearn._tables.read import erased
 from cmim_sklearn._tables.schema import Table
 
 DRAWS_PER_COPY = 32
@@ -16,9 +16,33 @@ ENCODER_TRUST = 0.7
 """Weight of the encoder's reconstruction in an imputed value, for a row without missing values."""
 
 
-def draw(table: Table, posterior: RowPosterior, frame, n_samples, seed):
-    """Raw columns of n_samples rows for each row of a frame, adjacent."""
+def measure(table: Table, frame, missing=None, *, are_known=True):
+    """Measured cells of a frame, and which cells are missing, for the columns of `MissingCells`.
+
+    If the latter are not known, they are missing themselves.
+    """
     cells = table.measure(frame)
+    if missing is None:
+        return cells
+    gone = frame.missing()[:, missing.columns].astype(np.float32)
+    return np.hstack([cells, gone if are_known else np.full_like(gone, np.nan)])
+
+
+def decode(table: Table, drawn, missing=None, given=None):
+    """Raw columns of generated cells, the last of which say which cells are `MissingCells`."""
+    n_columns = table.likelihood.n_columns
+    columns = table.raw_columns(drawn[:, :n_columns], given, drawn=True)
+    if missing is None:
+        return columns
+    return erased(columns, missing.columns, drawn[:, n_columns:] > 0.5)
+
+
+def draw(table: Table, posterior: RowPosterior, frame, n_samples, seed, missing=None):
+    """Raw columns of n_samples rows for each row of a frame, adjacent.
+
+    With `MissingCells`, which the posterior must have, some cells are missing.
+    """
+    cells = measure(table, frame, missing, are_known=False)
     likelihood = posterior.likelihood
     generator = torch.Generator(posterior.device).manual_seed(seed)
     # More than 32 samples of a row come from copies of it, each with a new set of codes.
@@ -33,7 +57,7 @@ def draw(table: Table, posterior: RowPosterior, frame, n_samples, seed):
     drawn = posterior.map(sample, np.repeat(cells, n_copies, axis=0), generator=generator)["x"]
     drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
     given = frame.take(np.repeat(np.arange(n_rows), n_samples))
-    return table.raw_columns(drawn.reshape(n_rows * n_samples, -1), given, drawn=True)
+    return decode(table, drawn.reshape(n_rows * n_samples, -1), missing, given)
 
 
 def guess(table: Table, posterior: RowPosterior, frame):
@@ -50,12 +74,12 @@ def guess(table: Table, posterior: RowPosterior, frame):
     own = on_rows(
         model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
     )["params"]
-    missing = np.array([is_missing(values) for values in frame.columns])
+    missing = frame.missing()
     own, trust = (
         torch.as_tensor(part, dtype=torch.float32, device=posterior.device)
-        for part in (own, ENCODER_TRUST * np.mean(~missing, axis=0))
+        for part in (own, ENCODER_TRUST * np.mean(~missing, axis=1))
     )
-    incomplete = table.to_decode(missing)
+    incomplete = table.to_decode(missing.T)
 
     def expect(draws, rows):
         shares = draws.shares().float()
@@ -75,6 +99,11 @@ def log_density(posterior: RowPosterior, cells):
 
     found = posterior.map(score, cells)
     return found["score"], found["error"]
+
+
+def dependence(posterior: RowPosterior, cells):
+    """Log p of the observed cells less that of each cell alone, in nats, (n,)."""
+    return log_density(posterior, cells)[0] - posterior.log_marginals(cells).sum(1)
 
 
 def log_density_of_each(table: Table, posterior: RowPosterior, cells):

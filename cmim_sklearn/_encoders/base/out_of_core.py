@@ -186,10 +186,6 @@ class OutOfCoreEncoder:
             kept, left_out = np.sort(kept), np.sort(found.positions[order])
         kept = np.sort(np.random.RandomState(seed).permutation(kept)[:KEPT_ROWS])
         frame = frame.take(kept)
-
-        def measure(some):
-            return table.measure(frame.take(some))
-
         encoded, labels = table.encode(frame, {}), None
         if target is not None:
             candidates, codes, known = found.positions[kept], target.standardised, encoded
@@ -209,7 +205,7 @@ class OutOfCoreEncoder:
                 candidates=candidates,
             )
         data = stream(left_out, labels)
-        return Rows(table, data, encoded, measure, held_out, seed, target, labels), kept
+        return Rows(table, data, encoded, frame.take, held_out, seed, target, labels), kept
 
     def _text_columns(self):
         """Names of the columns that hold categories."""

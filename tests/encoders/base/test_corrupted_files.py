@@ -227,6 +227,12 @@ def invalid_arrays():
             before = arrays[f"_latents.{name}"]
             arrays[f"_latents.{name}"] = np.empty(shape, before.dtype)
 
+    def missing_cells(manifest, arrays):
+        arrays["_missing.weights"] = arrays["_missing.weights"][:, :-1].copy()
+
+    def missing_columns(manifest, arrays):
+        manifest["fitted"]["_missing"]["columns"][0] = 99
+
     def scales(manifest, arrays):
         arrays["_scales.mean.1"] = np.ones((10, 10, 3), np.float32)
 
@@ -243,6 +249,8 @@ def invalid_arrays():
     yield "missing", missing, "KeyError"
     yield "another_weight", another_weight, "weight 'evil' is .* and None in the network"
     yield "no_weight", no_weight, "is None in the file"
+    yield "missing_cells", missing_cells, r"missing cells are float16 of shape \(\d, 6\), not .*7\)"
+    yield "missing_columns", missing_columns, r"its columns with missing cells are \[99, "
     yield "latents", latents, r"basis of its latent prior have shape \(2, \d\), not \(3, \d\)"
     yield "factors", factors, r"factors .* for means of shape \(\d+, \d\).*; got \(\d+, \d\)"
     yield "heads", heads, r"heads have shape \(\d+, 6\) .*; expected .* \(\d+, 7\)"

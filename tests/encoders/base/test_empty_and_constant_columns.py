@@ -135,6 +135,9 @@ def test_cells_of_columns_without_any_value_in_fit_score_zero():
     assert len(caught) == 1
     np.testing.assert_array_equal(scores[:, 1], 0)
     np.testing.assert_array_equal(scores, encoder.score_columns(EMPTY[:4]))
+    with pytest.warns(UserWarning, match=MISSING):
+        scores = encoder.score_dependence(LATER[:4])
+    np.testing.assert_array_equal(scores, encoder.score_dependence(EMPTY[:4]))
 
 
 def test_dates_in_a_column_without_any_value_in_fit_are_missing():

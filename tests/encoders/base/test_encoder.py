@@ -174,7 +174,7 @@ def test_columns_with_integer_names_in_another_order_raise(quick):
     changed, features = X[[2, 1, 0]], encoder.transform(X)
     expected = r"\[2, 0, 1\]\. Got \[2, 1, 0\], with 1 in place of 0 at position 1"
     methods = ("transform", "reconstruct", "impute", "score_samples", "score_columns")
-    for method in (*methods, "mutual_information", "partial_fit"):
+    for method in (*methods, "score_dependence", "mutual_information", "partial_fit"):
         with pytest.raises(ValueError, match=expected):
             getattr(encoder, method)(changed)
     with pytest.raises(ValueError, match=rf"X_val: .*{expected}"):

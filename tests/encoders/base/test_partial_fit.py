@@ -125,7 +125,9 @@ def test_chunks_of_no_row_change_nothing(make, mixed):
         assert all(value is before[name] for name, value in vars(encoder).items())
         np.testing.assert_array_equal(random_state.get_state()[1], state)
     assert encoder.n_iter_ == len(encoder.net_.history) == 1
-    for method in ("transform", "reconstruct", "impute", "score_samples", "score_columns"):
+    for method in (
+        "transform", "reconstruct", "impute", "score_samples", "score_columns", "score_dependence"
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"Found array with 0 sample\(s\).*minimum of 1"):
             getattr(encoder, method)(X[:0])
     with pytest.raises(ValueError, match="must have at least one row; got 0 rows"):

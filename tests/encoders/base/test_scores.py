@@ -87,6 +87,50 @@ def test_a_pickled_encoder_gives_the_same_scores(trained, mixed):
     pd.testing.assert_frame_equal(again.impute(mixed[:9]), trained.impute(mixed[:9]))
 
 
+def test_dependence_repeats_and_does_not_depend_on_other_rows(trained, mixed, monkeypatch):
+    X = mixed[:60]
+    scores = trained.score_dependence(X)
+    assert scores.shape == (60,)
+    np.testing.assert_array_equal(trained.score_dependence(X), scores)
+    again = pickle.loads(pickle.dumps(trained))
+    np.testing.assert_array_equal(again.score_dependence(X), scores)
+    monkeypatch.setattr(row_posterior, "MAX_NUMBERS", 100_000)
+    for rows in ([7], [3, 2, 1], list(range(59, -1, -1))):
+        np.testing.assert_allclose(trained.score_dependence(X.iloc[rows]), scores[rows], atol=1e-6)
+
+
+def only(frame, name):
+    """Frame with missing values in all columns but one."""
+    return pd.DataFrame({c: frame[c] if c == name else None for c in frame}, frame.index)
+
+
+def test_dependence_is_the_score_less_those_of_single_cells(trained, mixed):
+    rows = mixed.dropna().iloc[:40]
+    alone = [trained.score_samples(only(rows, name)) for name in rows]
+    expected = trained.score_samples(rows) - np.sum(alone, axis=0)
+    away = trained.score_dependence(rows) - expected
+    assert np.median(np.abs(away)) < 0.3
+    assert expected.std() > 1
+
+
+def test_single_cells_and_independent_columns_have_no_dependence(trained, mixed):
+    for name in ("age", "city", "member"):
+        scores = trained.score_dependence(only(mixed.dropna(), name))
+        assert np.median(np.abs(scores)) < 0.1
+    np.testing.assert_allclose(trained.score_dependence(only(mixed, None)), 0, atol=1e-9)
+    X = np.random.RandomState(0).randn(600, 3)
+    small = {"n_components": 3, "hidden_layer_sizes": (16,), "max_iter": 30, "random_state": 0}
+    encoder = CMIMEncoder(**small).fit(X[:500])
+    assert abs(np.median(encoder.score_dependence(X[500:]))) < 0.3
+
+
+def test_rows_with_shuffled_columns_have_less_dependence(trained, mixed):
+    rng = np.random.RandomState(0)
+    shuffled = mixed.apply(lambda c: c.sample(frac=1, random_state=rng).to_numpy())
+    differ = trained.score_dependence(mixed).mean() - trained.score_dependence(shuffled).mean()
+    assert differ > trained.score(mixed) - trained.score(shuffled) - 1 > 1
+
+
 @pytest.fixture
 def built(monkeypatch):
     """List with an entry for each `RowPosterior` that is built."""

@@ -22,7 +22,7 @@ from tests.helpers import TWO_VIEW, make_mixed, randn, small_encoder, two_views
 
 GENERATIVE_METHODS = (
     "inverse_transform", "reconstruct", "sample", "impute", "score", "score_samples",
-    "score_columns",
+    "score_columns", "score_dependence",
 )  # fmt: skip
 
 
