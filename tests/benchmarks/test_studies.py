@@ -209,7 +209,7 @@ def test_generation(data_dir, tmp_path):
     found = pd.read_csv(tmp_path / "quick" / "generation.csv").set_index("model")
     assert list(found.index) == list(generation.MODELS)
     assert found["detection"].between(0.3, 1).all()
-    assert found["distance_ratio"]["training rows"] == 0
+    assert found["distance_ratio"]["training rows"] == pytest.approx(0, abs=1e-6)
     assert found["nearer_to_train"]["training rows"] > 0.65
     assert found["distance_ratio"]["independent"] > found["distance_ratio"]["sequential CART"]
 
@@ -225,8 +225,9 @@ def test_nearness_of_copies_and_of_other_rows():
     rng = np.random.RandomState(0)
     real = pd.DataFrame({"a": rng.randn(300), "b": rng.choice(["x", "y"], 300)})
     train, test, other = real[:100], real[100:200], real[200:]
-    assert generation.nearness(train, test, train) == {"distance_ratio": 0, "nearer_to_train": 1}
-    assert generation.nearness(train, test, test)["distance_ratio"] == 1
+    copies = generation.nearness(train, test, train)
+    assert copies == pytest.approx({"distance_ratio": 0, "nearer_to_train": 1}, abs=1e-6)
+    assert generation.nearness(train, test, test)["distance_ratio"] == pytest.approx(1)
     found = generation.nearness(train, test, other)
     assert found["distance_ratio"] == pytest.approx(1, abs=0.4)
     assert found["nearer_to_train"] == pytest.approx(0.5, abs=0.15)
