@@ -148,20 +148,22 @@ class Posterior(nn.Module, ABC):
         """
 
     def generation(self, outputs, log_variance) -> DiagonalNormal:
-        """Compute q(z | x) for the generative model, with a log-variance of at least a number.
+        """Compute q(z | x) for the generative model.
+
+        By default as at inference: a decoder suits no larger variance than it was trained with.
 
         Parameters
         ----------
         outputs : Tensor of shape (n, k * d)
             Outputs of the encoder.
         log_variance : float
+            Log-variance for a posterior that was trained with all of them.
 
         Returns
         -------
         DiagonalNormal
         """
-        mean, own = self.inference(outputs)
-        return DiagonalNormal(mean, own.clamp(min=log_variance))
+        return self.inference(outputs)
 
 
 class SampledPosterior(Posterior):

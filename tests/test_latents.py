@@ -14,7 +14,7 @@ from cmim_sklearn.latents import (
     DiagonalNormal,
     standard_normal,
 )
-from tests.helpers import seeded
+from tests.helpers import randn, seeded
 
 WITH_VARIANCE = [name for name in POSTERIORS if name != "point"]
 
@@ -164,3 +164,17 @@ def test_learned_variance_falls_to_its_lower_bound():
         loss.mean().backward()
         optimizer.step()
     assert q.log_variance[0].item() == pytest.approx(MIN_LOG_VARIANCE, abs=0.1)
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_the_posterior_of_generation_has_the_log_variance_if_training_had_it(name):
+    posterior = POSTERIORS[name](3)
+    if name == "sampled":
+        with torch.no_grad():
+            posterior.by_log_variance.fill_(0.5)
+    outputs = randn(4, 3 * posterior.outputs_per_component)
+    found, narrow = posterior.generation(outputs, -2.5), posterior.inference(outputs)
+    is_sampled = name == "sampled"
+    expected = torch.full_like(outputs[:, :1], -2.5) if is_sampled else narrow.log_variance
+    assert_close(found.log_variance, expected)
+    assert_close(found.mean, narrow.mean + (3.5 * 0.5 if is_sampled else 0.0))

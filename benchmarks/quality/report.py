@@ -360,16 +360,17 @@ def length(page, rows):
     """Scores by the number of updates of a default fit."""
     rows = compare.at_embedding(select(rows, probe="linear"), page.places[0])
     names = [name for n in LENGTHS if (name := f"{n:,}") in set(rows["setting"])]
+    last = names.pop()
     yield (
         'Fits with other numbers of updates in `max_iter="auto"`, whose limits for small and for '
-        "wide tables stay the same."
+        f"wide tables stay the same: scores at {last}, and differences from them on equal splits."
     )
     for regime, label in REGIMES.items():
-        frame = ordered(wide(select(rows, regime=regime), "setting"), names)
+        frame = wide(select(rows, regime=regime), "setting")
         yield f"With {label}:"
-        yield score_table(frame)
-        found = {name: paired(frame, name, names[-1]) for name in names[:-1]}
-        yield comparison_table(found, "updates", names[-1], digits=4)
+        yield markdown(by_table(frame[names].sub(frame[last], axis=0).join(frame[last])))
+        found = {name: paired(frame, name, last) for name in names}
+        yield comparison_table(found, "updates", last, digits=4)
 
 
 def ablation(page, rows, experiment):

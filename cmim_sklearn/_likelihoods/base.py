@@ -1,6 +1,7 @@
 """Base classes of column likelihoods: encoding of the columns of one kind, and their p(x | z).
 
-Axes: n rows, C columns of the block, P decoder outputs, L of their local values, W encoder inputs.
+Axes: n rows, C columns of the block, P params, L of their local values, T of them that the trained
+decoder outputs, W encoder inputs.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +19,7 @@ class Density(nn.Module, ABC):
     n_columns, n_params, n_local : int
         Number of columns in the block, of params (P), and of `local` (L).
     n_trained : int
-        Number of outputs of the trained decoder for the block.
+        Number of outputs of the trained decoder for the block (T).
     cell_width : int
         Numbers per cell in the result of `Likelihood.measure`.
     """
@@ -55,13 +56,13 @@ class Density(nn.Module, ABC):
 
     @abstractmethod
     def surrogate_gradient(self, local, cells):
-        """Gradient (..., L) in `local` of the sum of `surrogate` over columns."""
+        """Gradient (..., T) of the sum of `surrogate` over columns, in the trained outputs."""
 
     @abstractmethod
     def fisher_factor(self, jacobian, local, cells):
         """Factor A (n, m, r) of the Fisher information A'A of the observed cells on the code.
 
-        ``jacobian`` (n, L, r) is that of `local` in the code.
+        ``jacobian`` (n, T, r) is that of the trained outputs in the code.
         """
 
     def moved(self, params, weights, trained, trust):
@@ -72,7 +73,7 @@ class Density(nn.Module, ABC):
         params : Tensor of shape (n, S, P)
         weights : Tensor of shape (n, S)
             Weights of the codes; each row sums to one.
-        trained : Tensor of shape (n, n_trained)
+        trained : Tensor of shape (n, T)
             Outputs of the trained decoder.
         trust : Tensor of shape (n,)
             Share of the way that the mean moves.

@@ -96,15 +96,13 @@ class GaussianMixture(Density):
         return -0.5 * (residual.square() / total + total.log() * observed)
 
     def surrogate_gradient(self, local, cells):
-        """Gradient in the means; the variances are taken as constant."""
+        """Gradient in the trained means, which move all Gaussians; the variance is constant."""
         variance, residual, _, rounding = self._parts(local, cells)
-        gradient = residual / (variance + rounding)
-        return torch.cat([gradient, torch.zeros_like(gradient)], -1)
+        return residual / (variance + rounding)
 
     def fisher_factor(self, jacobian, local, cells):
         variance, _, observed, rounding = self._parts(local, cells)
-        precision = observed / (variance + rounding)
-        return jacobian[:, : self.n_columns] * precision.sqrt().unsqueeze(-1)
+        return jacobian * (observed / (variance + rounding)).sqrt().unsqueeze(-1)
 
     def _parts(self, local, cells):
         """Variance, residual, whether observed, and variance of rounding of each cell."""

@@ -55,13 +55,13 @@ class JointDensity(nn.Module):
         return sum(b.surrogate(p, x).sum(-1) for b, p, x in parts)
 
     def surrogate_gradient(self, local, cells) -> Tensor:
-        """Gradient (..., L) of `surrogate` in `local`."""
+        """Gradient (..., T) of `surrogate` in the trained outputs."""
         parts = self._with_cells(local, self._local, cells)
         return torch.cat([b.surrogate_gradient(p, part) for b, p, part in parts], -1)
 
     def fisher_factor(self, jacobian, local, cells) -> Tensor:
         """Factor A (n, m, r) of the Fisher information A'A of a row on the code."""
-        jacobians = jacobian.split(self._local, 1)
+        jacobians = jacobian.split(self._trained, 1)
         parts = zip(jacobians, self._with_cells(local, self._local, cells), strict=True)
         return torch.cat([b.fisher_factor(j, p, part) for j, (b, p, part) in parts], 1)
 

@@ -21,10 +21,10 @@ from cmim_sklearn._likelihoods.joint import JointDensity
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 
-CODE_NOISE = {700: -1.75, 2800: -2.5}
+CODE_NOISE = {100: -1.0, 700: -1.75, 2800: -2.5}
 """Log-variance of the codes that the generator is fitted to, by the number of training rows.
 
-It is linear in the logarithm of that number between the two, and constant beyond them.
+It is linear in the logarithm of that number between these, and constant beyond them.
 """
 N_STEPS, MIN_STEPS, FULL_ROWS = 600, 150, 2800
 """Number of training steps from `FULL_ROWS` rows on, in proportion below, and its minimum."""
@@ -63,6 +63,8 @@ class Generator(nn.Module):
     ----------
     decoder : nn.Module
         (n, d) -> (n, likelihood.n_params).
+    trained : nn.Module
+        Decoder of the model.
     likelihood : JointDensity
     device : torch.device
     """
@@ -70,7 +72,8 @@ class Generator(nn.Module):
     def __init__(self, model: LatentModel, heads=None, missing=None):
         super().__init__()
         self.device = model.device
-        self.decoder, self.likelihood = model.decoder, model.likelihood
+        self.decoder = self.trained = model.decoder
+        self.likelihood = model.likelihood
         if heads is not None:
             self.likelihood = mixtures(model.likelihood)
             heads = torch.as_tensor(np.asarray(heads, np.float32), device=self.device)

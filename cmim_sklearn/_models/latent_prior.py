@@ -108,8 +108,8 @@ def mixture_prior(means, noise, seed, device="cpu"):
 
     - Directions: codes vary in fewer than d directions. Principal directions in which the means
       vary by less than the noise are left out.
-    - Number of components: one for 20 codes, up to 200, fitted by a few steps of expectation
-      maximisation. The likelihood of held-out codes does not tell how realistic rows are.
+    - Number of components: up to 200, with at least 20 codes each, and as many as there are
+      directions. They are fitted by a few steps of expectation maximisation.
     - Covariances: each is shrunk towards the mean covariance within components, as if r more codes
       had it. Components of a few dozen codes then follow the curved set on which codes lie, and
       none collapses.
@@ -146,7 +146,7 @@ def mixture_prior(means, noise, seed, device="cpu"):
     noise = torch.diag(torch.from_numpy(np.asarray(noise, np.float32)).to(device))
     noise = basis.T @ noise @ basis
     u = (means - centre) @ basis
-    size = int(np.clip(len(u) // ROWS_PER_COMPONENT, 1, MIXTURE_SIZE))
+    size = int(np.clip(len(u) // max(kept, ROWS_PER_COMPONENT), 1, MIXTURE_SIZE))
     mixture = _fit_mixture(u, noise, size, seed)
     weights, centres, factors = (part.cpu().double().numpy() for part in mixture)
     low, high = HALF_RANGE

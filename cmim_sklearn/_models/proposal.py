@@ -19,7 +19,8 @@ with another mean and covariance in its informed coordinates. It is found in fiv
    steps of Gaussian variational inference (M. Khan, H. Rue, "The Bayesian Learning Rule", 2023).
 
 Axes: n rows, A anchors, K components, m pairs of a row and an anchor, G Gaussians of a row, s
-points, r directions in which codes vary, q informed coordinates, P decoder outputs.
+points, r directions in which codes vary, q informed coordinates, P decoder outputs, L of their
+local values, T of them that the trained decoder computes.
 """
 
 from typing import NamedTuple
@@ -108,7 +109,8 @@ class Proposal:
     """
 
     def __init__(self, model: Generator, prior: LatentPrior):
-        self.decoder, self.likelihood, device = model.decoder, model.likelihood, model.device
+        self.decoder, self._trained = model.decoder, model.trained
+        self.likelihood, device = model.likelihood, model.device
         self.means, self.centre, self.basis, factors = (
             torch.as_tensor(part, dtype=torch.float32, device=device)
             for part in (prior.means, prior.centre, prior.basis, prior.factors)
@@ -168,12 +170,15 @@ class Proposal:
 
     def decode(self, u):
         """Decoder outputs (..., P) at codes u (..., r), float32."""
+        return self._apply(self.decoder, u)
+
+    def _apply(self, decoder, u):
         flat = u.flatten(0, -2)
         n = len(flat)
         # Products of a few rows are rounded differently; see `on_rows`.
         flat = pad(flat, (0, 0, 0, max(0, MIN_CHUNK_ROWS - n)))
         parts = flat.tensor_split(max(1, n // DECODED_TOGETHER))
-        outputs = [self.decoder(torch.addmm(self.centre, part, self.basis.T)) for part in parts]
+        outputs = [decoder(torch.addmm(self.centre, part, self.basis.T)) for part in parts]
         return torch.cat(outputs)[:n].unflatten(0, u.shape[:-1])
 
     def to_codes(self, component, t):
@@ -182,19 +187,19 @@ class Proposal:
         return self.means[component] + (axes @ t.float().unsqueeze(-1)).squeeze(-1)
 
     def _linearise(self, component, t, spread):
-        """Decoder outputs (m, s, P) at t (m, s, r), and their Jacobians (m, s, P, q) in t.
+        """Local values (m, s, L) at t (m, s, r), and Jacobians (m, s, T, q) in t.
 
-        Jacobians are finite differences, over a share of the spread (m, q). They work for any
-        network and cost one pass per coordinate. Their error does not matter, because only
-        proposals depend on it.
+        Jacobians are those of the trained decoder, by finite differences over a share of the spread
+        (m, q). They work for any network and cost one pass per coordinate. Their error does not
+        matter, because only proposals depend on it.
         """
         axes, step = self.axes[component], DIFFERENCE * spread
         u = self.means[component].unsqueeze(1) + t @ axes.transpose(1, 2)
         moves = (axes[:, :, : step.shape[1]] * step.unsqueeze(1)).transpose(1, 2)
         u = u.unsqueeze(2) + pad(moves, (0, 0, 1, 0)).unsqueeze(1)  # (m, s, 1 + q, r)
-        outputs = self.likelihood.local(self.decode(u))
+        outputs = self._apply(self._trained, u)
         rise = (outputs[:, :, 1:] - outputs[:, :, :1]) / step[:, None, :, None]
-        return outputs[:, :, 0], rise.transpose(2, 3)
+        return self.likelihood.local(self.decode(u[:, :, 0])), rise.transpose(2, 3)
 
     def _information(self, jacobian, params, cells):
         """Fisher information (m, q, q) of cells (m, n_cells), given Jacobians (m, P, q)."""

@@ -137,10 +137,12 @@ def test_mixture_of_few_or_equal_codes(codes):
     np.testing.assert_allclose(drawn.mean(0), np.mean(codes, 0), atol=0.5)
 
 
-@pytest.mark.parametrize(("n", "k"), [(2, 1), (40, 2), (619, 30), (5000, 200), (6000, 200)])
-def test_each_component_has_twenty_codes_up_to_two_hundred_components(n, k):
-    codes = np.random.RandomState(0).randn(n, 3)
-    assert len(mixture_prior(codes, np.full(3, 1e-3), 0).weights) == k
+@pytest.mark.parametrize(
+    ("n", "r", "k"), [(2, 3, 1), (40, 3, 2), (619, 3, 30), (900, 30, 30), (6000, 3, 200)]
+)
+def test_a_component_has_twenty_codes_and_as_many_as_directions(n, r, k):
+    codes = np.random.RandomState(0).randn(n, r)
+    assert len(mixture_prior(codes, np.full(r, 1e-3), 0).weights) == k
 
 
 def test_components_of_few_codes_do_not_collapse():

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from cmim_sklearn._likelihoods import LIKELIHOODS
 from cmim_sklearn._likelihoods.joint import Joint
+from cmim_sklearn._models.generator import Generator
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
 from cmim_sklearn._models.proposal import Proposal
@@ -40,7 +41,7 @@ def model():
 @pytest.mark.parametrize("k", [1, 4])
 def test_components_are_standard_normal_in_their_coordinates(model, k):
     prior = prior_of(k)
-    p = Proposal(model, prior)
+    p = Proposal(Generator(model), prior)
     assert_close(p.inverse @ p.axes, torch.eye(D).expand(k, -1, -1), atol=1e-5, rtol=0)
     u = torch.randn(20, D, generator=seeded())
     t = (p.inverse @ (u - p.means.unsqueeze(1)).transpose(1, 2)).transpose(1, 2)
@@ -52,7 +53,7 @@ def test_components_are_standard_normal_in_their_coordinates(model, k):
 @pytest.mark.parametrize("k", [1, 4])
 def test_rows_without_observed_cells_have_the_prior(model, k):
     prior = prior_of(k)
-    p = Proposal(model, prior)
+    p = Proposal(Generator(model), prior)
     found = p.fit(torch.full_like(cells_of(model)[:2], torch.nan))
     assert_close(found.mean, torch.zeros_like(found.mean))
     assert_close(found.factor, p.identity.expand_as(found.factor))
@@ -68,7 +69,7 @@ def test_gaussians_of_a_linear_decoder_are_the_posterior():
     model = LatentModel(nn.Identity(), POSTERIORS["fixed"](D), decoder, Joint([likelihood]))
     cells = measured(likelihood, columns)
     cells[:, :, 1:3] = cells[:, :, :1]  # without rounding
-    p = Proposal(model.requires_grad_(False), prior_of(3, spread=0.1))
+    p = Proposal(Generator(model.requires_grad_(False)), prior_of(3, spread=0.1))
     found = p.fit(cells.flatten(1))
     linear, noise = (decoder.weight @ p.basis).double(), likelihood.deviation.double()
     for row in (0, 5, 9):  # all cells of row 5 are missing
@@ -86,7 +87,7 @@ def test_gaussians_of_a_linear_decoder_are_the_posterior():
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_proposals_do_not_depend_on_other_rows(model, k):
-    p, cells = Proposal(model, prior_of(k)), cells_of(model)
+    p, cells = Proposal(Generator(model), prior_of(k)), cells_of(model)
     together = p.fit(cells)
     for row in range(0, 60, 7):
         alone = p.fit(cells[row : row + 1])
@@ -95,7 +96,7 @@ def test_proposals_do_not_depend_on_other_rows(model, k):
 
 
 def test_decoder_outputs_do_not_depend_on_the_number_of_codes(model):
-    p = Proposal(model, prior_of(2))
+    p = Proposal(Generator(model), prior_of(2))
     u = torch.randn(3000, D, generator=seeded())
     whole = p.decode(u)
     for n in (1, 5, 600, 1500):
@@ -106,6 +107,8 @@ def test_decoder_outputs_do_not_depend_on_the_number_of_codes(model):
 @pytest.mark.parametrize("k", [1, 4])
 def test_rows_far_from_all_data_have_finite_proposals(model, k):
     cells = cells_of(model)
-    found = Proposal(model, prior_of(k)).fit(torch.where(cells != 0, cells.sign() * 1e12, cells))
+    found = Proposal(Generator(model), prior_of(k)).fit(
+        torch.where(cells != 0, cells.sign() * 1e12, cells)
+    )
     for part in (found.mean, found.factor):
         assert torch.isfinite(part).all()

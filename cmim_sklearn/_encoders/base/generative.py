@@ -134,6 +134,8 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
 
         values = on_rows(model, codes_and_noise, rows.encoded[order])
         codes, noise = values["codes"], values["noise"].mean(0)
+        if not noise.any():  # of a point posterior, whose codes have any scale
+            noise += np.exp(log_variance) * codes.var(0).mean()
         prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed, model.device)
         cells = rows.measure(order)
         calibrate(model, prior, codes, cells, n_rows)
