@@ -138,10 +138,12 @@ def experiments(tables):
     plan["time"] = Experiment("time", arms, tables, ALL_ROWS, regimes=("all",), **one)
     arms = {("cMIM", f"{n:,}"): {"updates": n} for n in LENGTHS}
     plan["length"] = Experiment("length", arms, tables, 8000, **one)
-    length = {"n_updates": 1500}
-    arms = {("cMIM", "0"): length, ("cMIM", "10"): length | {"label_weight": 10.0}}
+    without, labelled = {("cMIM", "0"): {}}, {("cMIM", "30"): {"label_weight": 30.0}}
+    arms = plain("raw", *TREES) | without
+    plan["labels_rivals"] = Experiment("labels", arms, tables, 8000, **one)  # fits of "rivals"
     one["probes"] += PROBABILITIES
-    plan["labels"] = Experiment("labels", arms | plain("raw", *TREES), tables, 8000, **one)
+    arms = labelled | without | plain("HistGradientBoosting")
+    plan["labels"] = Experiment("labels", arms, tables, 8000, regimes=("all",), **one)
     return plan
 
 

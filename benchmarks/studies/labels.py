@@ -28,7 +28,7 @@ from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._training import labels as rule
 
 TABLES = ["adult", "letter", "splice"]
-ARMS = {"without": 0.0, "with": 10.0, "permuted": 10.0}
+ARMS = {"without": 0.0, "with": 30.0, "permuted": 30.0}
 
 
 def known_labels(y, count, seed):

@@ -31,7 +31,7 @@ class CMIMClassifier(Predictor, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    label_weight : float, default=10.0
+    label_weight : float, default=30.0
         Weight of the labels in the training of the encoder. 0: the features are learned without
         labels. See `CMIMEncoder`.
     C : float, default=1.0
@@ -67,7 +67,7 @@ class CMIMClassifier(Predictor, ClassifierMixin, BaseEstimator):
     (150, 3)
     """
 
-    label_weight: float = 10.0
+    label_weight: float = 30.0
     C: float = 1.0
 
     _parameter_constraints: ClassVar[dict] = {

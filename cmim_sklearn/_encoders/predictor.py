@@ -336,6 +336,8 @@ class Predictor(_Parameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         n_features = len(encoder.get_feature_names_out())
         estimator._check_model(attributes, n_features)
         model = estimator._new_model()
+        # The order in memory is that of scikit-learn's fit: products round by it.
+        attributes["coef_"] = np.asfortranarray(attributes["coef_"])
         vars(model).update(attributes, n_features_in_=n_features)
         estimator._keep(encoder, model)
         if output := values["output"]:

@@ -28,7 +28,7 @@ class CMIMRegressor(Predictor, RegressorMixin, BaseEstimator):
 
     Parameters
     ----------
-    label_weight : float, default=10.0
+    label_weight : float, default=30.0
         Weight of the labels in the training of the encoder. 0: the features are learned without
         labels. See `CMIMEncoder`.
     alphas : sequence of float, default=(0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
@@ -61,7 +61,7 @@ class CMIMRegressor(Predictor, RegressorMixin, BaseEstimator):
     (442,)
     """
 
-    label_weight: float = 10.0
+    label_weight: float = 30.0
     alphas: Sequence[float] | np.ndarray = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10000.0)
 
     _parameter_constraints: ClassVar[dict] = {

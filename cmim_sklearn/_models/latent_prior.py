@@ -109,7 +109,8 @@ def mixture_prior(means, noise, seed, device="cpu"):
     - Directions: codes vary in fewer than d directions. Principal directions in which the means
       vary by less than the noise are left out.
     - Number of components: up to 200, with at least 20 codes each, and as many as there are
-      directions. They are fitted by a few steps of expectation maximisation.
+      directions, fitted by a few steps of expectation maximisation. It is one if a single Gaussian
+      has a higher likelihood on a held-out fifth of the codes.
     - Covariances: each is shrunk towards the mean covariance within components, as if r more codes
       had it. Components of a few dozen codes then follow the curved set on which codes lie, and
       none collapses.
@@ -147,6 +148,14 @@ def mixture_prior(means, noise, seed, device="cpu"):
     noise = basis.T @ noise @ basis
     u = (means - centre) @ basis
     size = int(np.clip(len(u) // max(kept, ROWS_PER_COMPONENT), 1, MIXTURE_SIZE))
+    n_held_out = len(u) // 5
+    if size > 1 and n_held_out:
+        held_out, fitted = u[:n_held_out], u[n_held_out:]
+        one, many = (
+            float(component_log_prob(held_out, *mixture).logsumexp(1).mean())
+            for mixture in (_fit_mixture(fitted, noise, k, seed) for k in (1, size))
+        )
+        size = 1 if one > many else size
     mixture = _fit_mixture(u, noise, size, seed)
     weights, centres, factors = (part.cpu().double().numpy() for part in mixture)
     low, high = HALF_RANGE

@@ -16,7 +16,7 @@ MIN_LABELLED = 300
 MIN_HELD_BACK, MAX_HELD_BACK = 30, 1000
 HELD_BACK_SHARE, MAX_HELD_BACK_SHARE = 0.1, 0.2
 """Share of the labelled rows whose labels are held back, and its maximum in small tables."""
-N_CHECKS, PATIENCE = 30, 4
+N_CHECKS, PATIENCE = 30, 8
 """Number of checks in a fit, and number of them in a row without a new best that ends labels."""
 SHARE_BEFORE_ALL = 2 / 3
 """Share of the epochs after which labels that still train the model are all used."""
@@ -118,7 +118,7 @@ class StopLabels(Callback):
     """Early stopping of the label term, by the labels of rows that do not train the model.
 
     Some 30 times in a fit, the losses of these labels are compared with those at the best check so
-    far. A check is a new best if the mean improvement exceeds its standard error. After four
+    far. A check is a new best if the mean improvement exceeds its standard error. After eight
     checks in a row without one, weights and optimizer return to the best, and training goes on
     without labels; the learning-rate schedule does not return. If labels still train the model
     after two thirds of the epochs, all do, also those held back.
@@ -156,9 +156,14 @@ class StopLabels(Callback):
         self.x_ = torch.as_tensor(self.x, device=net.device)
         self.labels_ = torch.as_tensor(self.labels, device=net.device)
         self.epoch_ = self.n_iter_ = self.misses_ = 0
-        self.phase_, self.scores_, self.best_, self.state_ = "on", [], None, None
-        self.head_, self.shapes_ = net.module_.labels, shapes_of(net.module_.state_dict())
-        self.head_.set(is_on=1.0, uses_all=0.0)
+        self.scores_, self.head_ = [], net.module_.labels
+        self.shapes_ = shapes_of(net.module_.state_dict())
+        self._enter("on")
+
+    def _enter(self, phase):
+        """Begin a phase, without a best check."""
+        self.phase_, self.best_, self.state_ = phase, None, None
+        self.head_.set(is_on=float(phase != "off"), uses_all=float(phase == "all"))
 
     def on_epoch_begin(self, net, **kwargs):
         """Count the epoch. Early stopping may end training before `on_epoch_end`."""
@@ -173,8 +178,7 @@ class StopLabels(Callback):
         if self.epoch_ % self.every_ == 0:
             self._check(net)
         if self.phase_ == "on" and self.epoch_ >= self.last_:
-            self.phase_, self.best_, self.state_ = "all", None, None
-            self.head_.set(uses_all=1.0)
+            self._enter("all")
 
     def _check(self, net):
         losses = self._losses(net)
@@ -207,8 +211,7 @@ class StopLabels(Callback):
                 then = net.history[self.state_["n_iter"] - self.n_iter_ - 1]
                 callback.reset(then["valid_loss"], weights)
         self.n_iter_ = self.state_["n_iter"]
-        self.phase_, self.best_, self.state_ = "off", None, None
-        self.head_.set(is_on=0.0)
+        self._enter("off")
 
     def on_train_end(self, net, **kwargs):
         """Drop what only training needs."""

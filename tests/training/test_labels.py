@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from cmim_sklearn import CMIMEncoder, fit_together
-from cmim_sklearn._training.labels import StopLabels, choose_held_back, plan_labels
+from cmim_sklearn._training.labels import (
+    N_CHECKS,
+    PATIENCE,
+    StopLabels,
+    choose_held_back,
+    plan_labels,
+)
 from tests.training.helpers import KILL, SMALL, Poison, fit_with, small, weights
 
 NAN = np.nan
@@ -148,6 +154,7 @@ def test_labels_end_with_the_weights_of_the_best_check():
     best, scores = found.label_n_iter_, np.array(found.label_scores_)
     assert 0 < best < n_on
     assert len(scores) == n_on
+    assert n_on - best == -(-20 * PATIENCE // N_CHECKS)
     begin = watch.begin_[n_on + 1]
     for name, weight in watch.end_[best].items():
         assert torch.equal(begin[name], weight) == (name != "labels.is_on"), name

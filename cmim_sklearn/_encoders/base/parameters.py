@@ -196,7 +196,7 @@ SHARED = {
         "float",
         """Weight of the label term of `fit(X, y)`: the log-loss of a linear classifier, or half the
         squared error of a linear regression, on the decoder's last hidden layer. 0: y is ignored.
-        10 is a good value. Some labels are held back, and label training stops when it no longer
+        30 is a good value. Some labels are held back, and label training stops when it no longer
         helps to predict them. At least 300 training rows must be labelled, without those that
         `early_stopping` holds out, and at least 30 labels must be there to hold back; else labels
         are not used. `transform` never needs labels.""",
