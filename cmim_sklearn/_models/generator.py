@@ -68,7 +68,7 @@ class Generator(nn.Module):
     decoder : nn.Module
         (n, d) -> (n, likelihood.n_params).
     trained : nn.Module
-        The same without heads.
+        `decoder` without the heads.
     likelihood : JointDensity
     device : torch.device
     """
