@@ -78,7 +78,10 @@ class GaussianMixture(Density):
         gaussians = self.gaussians(params)
         log_weight, mean, deviation = gaussians
         interval = (part.unsqueeze(-2) for part in cells[..., 1:4].unbind(-1))
-        main = (log_weight + _LogMass.apply(mean, deviation, *interval)).logsumexp(-2)
+        parts = log_weight + _LogMass.apply(mean, deviation, *interval)
+        is_outside = parts.isneginf().all(-2, keepdim=True)  # where logsumexp has no gradient
+        main = parts.masked_fill(is_outside, 0.0).logsumexp(-2)
+        main = main.masked_fill(is_outside.squeeze(-2), -torch.inf)
         centre, variance = (part.detach() for part in self._moments(*gaussians))
         spare = log_normal_mass(centre, variance.sqrt(), *cells[..., 4:7].unbind(-1))
         leak = self.block.leak

@@ -106,6 +106,15 @@ def test_heads_that_diverge_are_left_out(model):
     assert fitted_heads(model) is None
 
 
+def test_values_outside_the_earlier_range_keep_the_heads():
+    X = pd.DataFrame({"count": np.arange(200) % 9, "rain": np.arange(200.0).clip(50)})
+    encoder = CMIMEncoder(**FAST | {"max_iter": 5}, warm_start=True).partial_fit(X)
+    new = X.copy()
+    new.loc[0] = [12, 3.0]
+    assert encoder.partial_fit(new)._heads is not None
+    assert encoder.fit(X * 100)._heads is not None
+
+
 @pytest.mark.parametrize(
     ("columns", "parameters"),
     [
