@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.gaussian_mixture import GaussianMixture
 from cmim_sklearn._likelihoods.joint import JointDensity
+from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 
@@ -175,9 +176,11 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
         Half precision, since they are a large part of a file. None if `heads_shape` is None, or
         if training diverges, as it may with extreme values.
     """
-    shape, device = heads_shape(model), model.device
+    shape = heads_shape(model)
     if shape is None:
         return None
+    model = exact_model(model)
+    device = model.device
     codes, noise, cells, centre, basis = (
         torch.as_tensor(np.asarray(part), dtype=torch.float32, device=device)
         for part in (codes, noise, cells, prior.centre, prior.basis)
