@@ -154,11 +154,14 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
 
     def _check_model(self, model):
         heads, shape = self._heads, heads_shape(model)
-        if heads is not None and (heads.shape, heads.dtype) != (shape, np.float16):
+        if heads is None:
+            return
+        if (heads.shape, heads.dtype) != (shape, np.float16):
             raise ValueError(
                 f"its heads have shape {heads.shape} and dtype {heads.dtype}; expected shape "
                 f"{shape} and dtype float16."
             )
+        _check_finite("heads", heads)
 
     def _check_loaded(self):
         super()._check_loaded()
@@ -179,6 +182,7 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
                     f"the weights of its missing cells are {weights.dtype} of shape "
                     f"{weights.shape}, not float16 of shape {expected[1]}."
                 )
+            _check_finite("weights of missing cells", weights)
 
     @isolated()
     def inverse_transform(self, X):
@@ -382,3 +386,10 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             vars(self).setdefault("_heads", None)  # files of earlier releases have none
             kept = vars(self).get("_missing")  # files of earlier releases have none
             self._missing = None if kept is None else MissingCells(**kept)
+
+
+def _check_finite(name, numbers):
+    """Raise a ValueError if an array of a file has a number that is not finite."""
+    wrong = numbers[~np.isfinite(numbers)]
+    if len(wrong):
+        raise ValueError(f"its {name} must be finite numbers; got {wrong[0]}.")
