@@ -46,6 +46,7 @@ EXAMPLES = [  # in the order of the gallery
     "plot_mixed_types.py",
     "plot_map.py",
     "plot_few_labels.py",
+    "plot_label_first.py",
     "plot_semi_supervised.py",
     "plot_n_components.py",
     "plot_contrastive_weight.py",

@@ -60,7 +60,7 @@ def main(arguments=None):
     if args.without_rivals:
         todo = [piece for piece in todo if piece.arm not in rivals.RIVALS]
     for name in {piece.arm for piece in todo} & set(rivals.RIVALS):
-        rivals.install(name, env_dir)
+        rivals.install(rivals.RIVALS[name].env, env_dir)
     failed = run(todo, out, args.jobs, partial(measure, args.data_dir, env_dir, args.threads))
     results, about = gather(plan, out), context(there, args.jobs) | {"failed": failed}
     (out / "context.json").write_text(json.dumps(about, indent=2))

@@ -3,7 +3,7 @@
 A folder here is an environment: ``requirements.txt`` with exact versions, for Python 3.11 or later
 on Linux, and ``embed.py``, which that environment's Python runs as a subprocess. Rows go to it, and
 features and costs come back, as files (`exchange.py`). It gets no labels. To add a rival, add a
-folder and a line in `RIVALS`.
+folder and a line in `RIVALS`. ``synthesis`` serves `benchmarks.studies.generation` instead.
 """
 
 import json
@@ -41,13 +41,12 @@ RIVALS = {
 }
 
 
-def install(name, env_dir):
-    """Python of a rival's environment, built on first use or if its requirements changed."""
-    env = RIVALS[name].env
+def install(env, env_dir):
+    """Python of an environment, built on first use or if its requirements changed."""
     home, requirements = Path(env_dir).absolute() / env, HERE / env / "requirements.txt"
     python, built = str(home / "bin" / "python"), home / "requirements.txt"
     if not built.exists() or built.read_text() != requirements.read_text():
-        print(f"Building the environment of {name} in {home}", flush=True)
+        print(f"Building the environment {home}", flush=True)
         shutil.rmtree(home, ignore_errors=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
@@ -70,7 +69,7 @@ def embed(name, frames, matrices, seed, env_dir, threads=1, timeout_s=1800):
     numbers. Raises RuntimeError if the subprocess fails or takes longer than ``timeout_s``.
     """
     rival, parts = RIVALS[name], ("train", "test")
-    python = install(name, env_dir)
+    python = install(rival.env, env_dir)
     quiet = {"PYTHONPATH": str(HERE), "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
     variables = {**os.environ, **quiet, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,7 @@
 Features by length are the experiment "length" of `benchmarks.quality`. DIR holds tables
 NAME.parquet with a column ``target``. Columns, from at most --rows rows, 70 % for training:
 
-- detection, utility, nearer_to_train: as in `benchmarks.studies.generation`.
+- detection, utility, distance_ratio, nearer_to_train: as in `benchmarks.studies.generation`.
 - rmse, accuracy: as in `benchmarks.studies.imputation`, from test rows without 30 % of their cells.
 - log_density: median `score_samples` of the test rows, in nats.
 """
@@ -40,7 +40,7 @@ def evaluate(path, seed, max_rows):
         "epochs": encoder.n_iter_,
         "detection": generation.detection(test, rows),
         "utility": utility,
-        "nearer_to_train": generation.nearer_to_train(train, test, rows),
+        **generation.nearness(train, test, rows),
         **imputation.scores(test, encoder.impute(masked), hidden, frame),
         "log_density": np.median(encoder.score_samples(test[:500])),
     }

@@ -41,9 +41,13 @@ def code_log_variance(n_rows):
     return float(np.interp(np.log(n_rows), rows, list(CODE_NOISE.values())))
 
 
-def n_steps_for(n_rows):
-    """Number of training steps of the heads for a number of training rows."""
-    return max(MIN_STEPS, round(N_STEPS * min(1, n_rows / FULL_ROWS)))
+def n_steps_for(n_rows, n_updates):
+    """Number of training steps of the heads, for a number of training rows.
+
+    It is at most the number of updates of the network: one that is hardly trained, as in a search
+    or after a first `partial_fit`, is not worth more.
+    """
+    return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, n_rows / FULL_ROWS))))
 
 
 class Generator(nn.Module):
@@ -64,7 +68,7 @@ class Generator(nn.Module):
     decoder : nn.Module
         (n, d) -> (n, likelihood.n_params).
     trained : nn.Module
-        Decoder of the model.
+        `decoder` without the heads.
     likelihood : JointDensity
     device : torch.device
     """
@@ -81,7 +85,10 @@ class Generator(nn.Module):
         if missing is not None:
             blocks = [*self.likelihood.blocks, missing.likelihood().to(self.device)]
             self.likelihood = JointDensity(blocks)
-            self.decoder = missing.join(self.decoder, model.decoder.body).to(self.device)
+            self.decoder, self.trained = (
+                missing.join(decoder, model.decoder.body).to(self.device)
+                for decoder in (self.decoder, model.decoder)
+            )
 
 
 def mixtures(likelihood) -> JointDensity:

@@ -63,7 +63,7 @@ def dummy(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installed(dummy, monkeypatch):
-    monkeypatch.setattr(rivals, "install", lambda name, env_dir: sys.executable)
+    monkeypatch.setattr(rivals, "install", lambda env, env_dir: sys.executable)
 
 
 def frames():
@@ -142,7 +142,7 @@ def commands(dummy, monkeypatch):
 
 
 def install(dummy):
-    return rivals.install("works", dummy.parent / "envs")
+    return rivals.install("dummy", dummy.parent / "envs")
 
 
 def test_an_environment_is_built_once_and_again_for_new_requirements(dummy, commands, capsys):
@@ -150,7 +150,7 @@ def test_an_environment_is_built_once_and_again_for_new_requirements(dummy, comm
     venv, rest = commands
     assert venv[:3] == [sys.executable, "-m", "venv"]
     assert (rest[0], rest[-2:]) == (python, ["-r", str(dummy / "requirements.txt")])
-    assert capsys.readouterr().out.startswith("Building the environment of works in ")
+    assert capsys.readouterr().out.startswith("Building the environment ")
     left = Path(python).with_name("left")
     left.touch()
     assert install(dummy) == python
@@ -171,9 +171,10 @@ def test_a_failed_build_is_tried_again(dummy, commands):
 
 
 def test_every_rival_has_a_folder():
-    for rival in rivals.RIVALS.values():
-        folder = rivals.HERE / rival.env
-        assert (folder / "embed.py").exists()
+    scripts = {rival.env: "embed.py" for rival in rivals.RIVALS.values()}
+    for env, script in {**scripts, "synthesis": "synthesise.py"}.items():
+        folder = rivals.HERE / env
+        assert (folder / script).exists()
         pins = (folder / "requirements.txt").read_text().split()
         assert pins
         assert all("==" in pin for pin in pins)

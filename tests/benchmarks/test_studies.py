@@ -8,6 +8,7 @@ from benchmarks.studies import (
     anomalies,
     beyond_memory,
     dates,
+    few_labels,
     generation,
     imputation,
     labels,
@@ -54,10 +55,15 @@ def test_dates(tmp_path):
 def test_imputation(data_dir, tmp_path):
     folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
     imputation.main(["--quick", "--tables", "mixed", *folders])
-    found = pd.read_csv(tmp_path / "imputation.csv").set_index("imputer")
-    assert list(found.index) == list(imputation.imputers({}))
+    found = pd.read_csv(tmp_path / "imputation.csv").set_index(["protocol", "imputer"])
+    assert list(found.loc["both"].index) == list(found.loc["test"].index)
+    assert list(found.loc["both"].index) == list(imputation.imputers({}))
     assert found["rmse"].between(0, 2).all()
     assert found["accuracy"].between(0, 1).all()
+    assert list(found["crps"].dropna().loc["both"].index) == list(imputation.WITH_DRAWS)
+    # Trained on complete rows or not, means of columns are almost the same.
+    marginal = found.xs("marginal", level="imputer")
+    assert marginal["rmse"]["both"] == pytest.approx(marginal["rmse"]["test"], rel=0.05)
 
 
 def test_labels(data_dir, tmp_path, monkeypatch):
@@ -75,14 +81,80 @@ def test_labels(data_dir, tmp_path, monkeypatch):
     assert (found["labels"] == 160).all()
 
 
-def test_imputers_of_matrices_keep_observed_cells():
+@pytest.mark.parametrize("name", ["linear", "marginal"])
+def test_imputers_keep_observed_cells(name):
     X = make_mixed(60).drop(columns=["member", "flag"])
-    imputed = imputation.imputers({})["marginal"].fit(X).impute(X)
+    imputed = imputation.imputers({})[name].fit(X).impute(X)
     assert imputed.notna().all(axis=None)
-    seen = X["score"].notna()
-    assert (imputed["score"][seen] == X["score"][seen]).all()
-    assert imputed["score"][~seen].to_numpy() == pytest.approx(X["score"].mean())
-    assert (imputed["city"][X["city"].isna()] == X["city"].mode()[0]).all()
+    for c in X:
+        seen = X[c].notna()
+        assert (imputed[c][seen].astype(X[c].dtype) == X[c][seen]).all()
+    if name == "marginal":
+        unseen = X["score"].isna()
+        assert imputed["score"][unseen].to_numpy() == pytest.approx(X["score"].mean())
+        assert (imputed["city"][X["city"].isna()] == X["city"].mode()[0]).all()
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_chained_models_impute_what_other_columns_determine(complete):
+    rng = np.random.RandomState(0)
+    a = rng.rand(300)
+    X = pd.DataFrame({"a": a, "b": 2 * a, "c": np.where(a > 0.5, "high", "low")})
+    masked, hidden = imputation.remove(X, 0.2, rng)
+    masked.loc[hidden[:, :2].all(1), "b"] = X["b"]  # a or b is there, so that all is known
+    for name in ("MissForest", "chained boosting"):
+        imputer = imputation.imputers({})[name].fit(X if complete else masked)
+        found = imputation.scores(X, imputer.impute(masked), masked.isna().to_numpy(), X)
+        assert found["rmse"] < 0.2
+        assert found["accuracy"] > 0.95
+
+
+def test_draws_of_chained_boosting_have_the_spread_of_the_data():
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame({"a": rng.randn(400), "b": rng.randn(400), "c": rng.choice(["x", "y"], 400)})
+    masked = X[:200].assign(b=np.nan, c=None)
+    imputer = imputation.imputers({})["chained boosting"].fit(X)
+    draws = pd.concat(imputer.impute(masked, n_draws=5))
+    assert imputer.impute(masked)["b"].std() < 0.9 < draws["b"].std() < 1.4
+    assert 0.35 < (draws["c"] == "x").mean() < 0.65
+    np.testing.assert_array_equal(draws["a"], np.tile(X["a"][:200], 5))
+
+
+def test_crps_is_that_of_the_empirical_distribution():
+    test = pd.DataFrame({"a": [0.0, 1.0, 7.0]})
+    X, hidden = pd.DataFrame({"a": [-1.0, 0.0, 1.0]}), np.array([[True], [True], [False]])
+    draws = [test + 1, test + 3, test + 1]  # distances 1, 3, 1; to each other 2, 0, 2
+    assert imputation.crps(test, draws, hidden, X) == pytest.approx(5 / 3 - (4 / 3) / 2)
+    assert imputation.crps(test, [test, test], hidden, X) == 0
+
+
+def test_few_labels(data_dir, tmp_path):
+    folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
+    few_labels.main(["--quick", "--tables", "mixed", *folders])
+    found = pd.read_csv(tmp_path / "few_labels.csv")
+    assert found[["accuracy", "auc"]].stack().between(0, 1).all()
+    assert set(found["model"].dropna()) == set(few_labels.MODELS)
+    assert set(found["chosen"].dropna()) == {"random", "raw", "codes"}
+
+
+def test_medoids_are_one_row_of_each_cluster():
+    rng = np.random.RandomState(0)
+    clusters = np.repeat([0.0, 10.0, 20.0], 30)
+    rows = few_labels.medoids(clusters[:, None] + rng.randn(90, 2), 3, seed=0)
+    assert sorted(clusters[rows]) == [0, 10, 20]
+
+
+def test_scores_use_only_the_labels_of_the_given_rows():
+    rng = np.random.RandomState(0)
+    y = rng.randint(3, size=90)
+    Z, rows = np.eye(3)[y] + 0.01 * rng.randn(90, 3), np.arange(60)
+    other = np.where(np.arange(90) < 60, y, 0)
+    for model in few_labels.MODELS.values():
+        found = few_labels.scores(model, Z, y, rows, Z, y)
+        assert found["accuracy"] == found["auc"] == 1
+        assert few_labels.scores(model, Z, other, rows, Z, y) == found
+    without = few_labels.scores(few_labels.LINEAR, Z, y, rows[y[:60] < 2], Z, y)
+    assert without["accuracy"] == pytest.approx((y < 2).mean())
 
 
 def test_anomalies(data_dir, tmp_path):
@@ -135,10 +207,11 @@ def test_generation(data_dir, tmp_path):
     folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
     generation.main(["--quick", "--tables", "mixed", *folders])
     found = pd.read_csv(tmp_path / "quick" / "generation.csv").set_index("model")
-    assert list(found.index) == ["real", "cmim", "independent"]
+    assert list(found.index) == list(generation.MODELS)
     assert found["detection"].between(0.3, 1).all()
-    # Real rows are training rows, and trees trained on them are the reference.
-    assert found.loc["real", ["utility", "nearer_to_train"]].tolist() == [1, 1]
+    assert found["distance_ratio"]["training rows"] == pytest.approx(0, abs=1e-6)
+    assert found["nearer_to_train"]["training rows"] > 0.65
+    assert found["distance_ratio"]["independent"] > found["distance_ratio"]["sequential CART"]
 
 
 def test_detection_is_certain_for_rows_of_another_table():
@@ -146,4 +219,46 @@ def test_detection_is_certain_for_rows_of_another_table():
     real = pd.DataFrame({"a": rng.randn(200), "b": rng.choice(["x", "y"], 200)})
     assert generation.detection(real[:100], real[100:].assign(a=9.0)) > 0.99
     assert abs(generation.detection(real[:100], real[100:]) - 0.5) < 0.15
-    assert generation.nearer_to_train(real[:100], real[100:], real[:100]) == 1
+
+
+def test_nearness_of_copies_and_of_other_rows():
+    rng = np.random.RandomState(0)
+    real = pd.DataFrame({"a": rng.randn(300), "b": rng.choice(["x", "y"], 300)})
+    train, test, other = real[:100], real[100:200], real[200:]
+    copies = generation.nearness(train, test, train)
+    assert copies == pytest.approx({"distance_ratio": 0, "nearer_to_train": 1}, abs=1e-6)
+    assert generation.nearness(train, test, test)["distance_ratio"] == pytest.approx(1)
+    found = generation.nearness(train, test, other)
+    assert found["distance_ratio"] == pytest.approx(1, abs=0.4)
+    assert found["nearer_to_train"] == pytest.approx(0.5, abs=0.15)
+
+
+def test_sequential_cart_keeps_values_and_dependence():
+    rng = np.random.RandomState(0)
+    a = rng.randn(500)
+    city = pd.Categorical(np.where(a > 0, "up", "down"), ["up", "down", "unused"])
+    train = pd.DataFrame({"city": city, "a": a, "b": a**2}).assign(
+        c=np.where(rng.rand(500) < 0.2, np.nan, a)
+    )
+    made = generation.sequential_cart(train, 400)
+    assert (made.dtypes == train.dtypes).all()
+    assert all(made[c].isin(train[c]).all() for c in train)
+    assert (made["city"] == np.where(made["a"] > 0, "up", "down")).all()
+    assert np.abs(made["b"] - made["a"] ** 2).mean() < 0.1 * np.abs(made["b"]).mean()
+    assert made["c"].isna().mean() == pytest.approx(0.2, abs=0.06)
+
+
+def test_the_published_comparison_uses_all_training_rows(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(generation, "PUBLISHED", {"mixed": 60})
+    monkeypatch.setattr(generation.rivals, "install", lambda env, env_dir: "python")
+    compared = []
+
+    def detect(python, verb, real, generated):
+        compared.append((verb, len(pd.read_parquet(real)), len(pd.read_parquet(generated))))
+        return {"auc": 0.5}
+
+    monkeypatch.setattr(generation, "in_environment", detect)
+    folders = ["--data-dir", str(data_dir), "--out", str(tmp_path)]
+    generation.main(["--quick", "--published", *folders])
+    assert compared == [("detect", 60, 60)] * 2
+    assert (pd.read_csv(tmp_path / "quick" / "published.csv")["auc"] == 0.5).all()

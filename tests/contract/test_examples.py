@@ -56,6 +56,15 @@ for accuracy in curves.values():
     assert ahead[[20, 50, 100, 300]].min() > 0
     assert abs(ahead[1000]) < 0.015
 """,
+    "plot_label_first": """
+leads = [auc["clusters of codes"] - auc["random rows"] for auc in curves.values()]
+raw_leads = [auc["clusters of raw columns"] - auc["random rows"] for auc in curves.values()]
+for lead, raw_lead in zip(leads, raw_leads, strict=True):
+    assert lead[[20, 50]].min() > 0.005
+    assert raw_lead[[20, 50]].min() > 0.002
+assert np.mean([lead[[20, 50]].mean() for lead in leads]) > 0.02
+assert abs(np.mean([lead[200] for lead in leads])) < 0.015
+""",
     "plot_semi_supervised": """
 noisy, houses = accuracy.to_numpy().T
 assert noisy[2] > noisy[1] + 0.02

@@ -47,7 +47,8 @@ def test_the_noise_of_codes_is_linear_in_the_logarithm_of_rows():
 
 @pytest.mark.parametrize(("n", "n_steps"), [(2, 150), (700, 150), (1400, 300), (9999, 600)])
 def test_training_steps_grow_with_rows(n, n_steps):
-    assert n_steps_for(n) == n_steps
+    assert n_steps_for(n, 1000) == n_steps
+    assert n_steps_for(n, 7) == 7
 
 
 def test_without_heads_a_generator_is_the_model(model):

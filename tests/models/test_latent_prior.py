@@ -141,8 +141,21 @@ def test_mixture_of_few_or_equal_codes(codes):
     ("n", "r", "k"), [(2, 3, 1), (40, 3, 2), (619, 3, 30), (900, 30, 30), (6000, 3, 200)]
 )
 def test_a_component_has_twenty_codes_and_as_many_as_directions(n, r, k):
-    codes = np.random.RandomState(0).randn(n, r)
+    rng = np.random.RandomState(0)
+    codes = rng.choice([-0.4, 0.4], (n, 1)) * np.linspace(0.5, 1, r) + 0.1 * rng.randn(n, r)
     assert len(mixture_prior(codes, np.full(r, 1e-3), 0).weights) == k
+
+
+def test_codes_of_one_gaussian_get_one_component():
+    codes = np.random.RandomState(0).randn(300, 3)
+    assert len(mixture_prior(codes, np.full(3, 1e-3), 0).weights) == 1
+
+
+@pytest.mark.parametrize(("noise", "k"), [(1e-3, 20), (1.0, 1)])
+def test_clusters_within_the_noise_get_one_component(noise, k):
+    rng = np.random.RandomState(0)
+    codes = rng.choice([-1.2, 1.2], (400, 3)) + 0.3 * rng.randn(400, 3)
+    assert len(mixture_prior(codes, np.full(3, noise), 0).weights) == k
 
 
 def test_components_of_few_codes_do_not_collapse():

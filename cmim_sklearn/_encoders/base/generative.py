@@ -27,7 +27,7 @@ from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
 from cmim_sklearn._models.missing import MissingCells, fit_missing
-from cmim_sklearn._models.row_posterior import calibrate, row_posterior
+from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._training.batches import count_batches
@@ -121,10 +121,8 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
 
     def _summarise(self, net, rows):
         summary = super()._summarise_quickly(net, rows)
-        order, model = summary_rows(len(rows.encoded), rows.seed), net.module
-
-        n_rows = len(rows.encoded)
-        log_variance = code_log_variance(n_rows)
+        n_rows, model = len(rows.encoded), net.module
+        order, log_variance = summary_rows(n_rows, rows.seed), code_log_variance(n_rows)
 
         def codes_and_noise(x):
             outputs = model.encoder(model.likelihood.inputs(x))
@@ -137,12 +135,13 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         if not noise.any():  # of a point posterior, whose codes have any scale
             noise += np.exp(log_variance) * codes.var(0).mean()
         prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed, model.device)
-        cells = rows.measure(order)
-        calibrate(model, prior, codes, cells, n_rows)
-        # An unfinished network does not need more steps than it has made.
+        # Cells of wide tables take much memory.
+        some = order[: CALIBRATION_ROWS if heads_shape(model) is None else None]
+        cells, own = rows.measure(some), codes[: len(some)]
+        calibrate(model, prior, own, cells, n_rows)
         n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
-        n_steps = min(n_updates, n_steps_for(n_rows))
-        heads = fit_heads(model, prior, codes, noise, cells, n_steps, rows.seed)
+        n_steps = n_steps_for(n_rows, n_updates)
+        heads = fit_heads(model, prior, own, noise, cells, n_steps, rows.seed)
         is_missing = rows.take(order).missing()
         missing = fit_missing(model, prior, codes, noise, is_missing, rows.seed)
         return summary | {"_latents": prior, "_heads": heads, "_missing": missing}
