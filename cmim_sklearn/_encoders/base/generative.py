@@ -142,8 +142,8 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
         n_steps = n_steps_for(n_rows, n_updates)
         heads = fit_heads(model, prior, own, noise, cells, n_steps, rows.seed)
-        is_missing = rows.take(order).missing()
-        missing = fit_missing(model, prior, codes, noise, is_missing, rows.seed)
+        is_missing, share = rows.take(order).missing(), rows.missing_shares()
+        missing = fit_missing(model, prior, codes, noise, is_missing, share, n_updates, rows.seed)
         return summary | {"_latents": prior, "_heads": heads, "_missing": missing}
 
     def _summarise_quickly(self, net, rows):
