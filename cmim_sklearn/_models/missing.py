@@ -52,7 +52,17 @@ class MissingCells:
 
     def join(self, decoder, body):
         """Decoder that returns M logits, computed on its hidden layers, after other outputs."""
-        return DecoderWithMissing(decoder, body, self.weights)
+        return DecoderWithMissing(decoder, MissingDecoder(body, self.weights))
+
+    def sampler(self, model, seed):
+        """Function that samples which cells are missing, 1 or 0, (n, M), at codes z (n, d).
+
+        It has its own random numbers: values that are sampled, too, do not depend on it.
+        """
+        decoder = MissingDecoder(model.decoder.body, self.weights).to(model.device)
+        likelihood = self.likelihood()
+        generator = torch.Generator(model.device).manual_seed(seed + 1)
+        return lambda z: likelihood.sample(decoder(z), generator)
 
 
 class DecoderWithMissing(nn.Module):
@@ -62,20 +72,36 @@ class DecoderWithMissing(nn.Module):
     ----------
     decoder : nn.Module
         (n, d) -> (n, P).
+    missing : MissingDecoder
+    """
+
+    def __init__(self, decoder, missing):
+        super().__init__()
+        self.decoder, self.missing = decoder, missing
+
+    def forward(self, z):
+        """Outputs (n, P + M) for codes z (n, d)."""
+        return torch.cat([self.decoder(z), self.missing(z)], 1)
+
+
+class MissingDecoder(nn.Module):
+    """Logits of M missing cells.
+
+    Parameters
+    ----------
     body : nn.Module
         (n, d) -> (n, ...), w numbers of the last hidden layer.
     weights : array of shape (M, w + 1)
     """
 
-    def __init__(self, decoder, body, weights):
+    def __init__(self, body, weights):
         super().__init__()
-        self.decoder, self.body = decoder, body
+        self.body = body
         self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32))
 
     def forward(self, z):
-        """Outputs (n, P + M) for codes z (n, d)."""
-        logits = linear(self.body(z).flatten(1), self.weights[:, :-1], self.weights[:, -1])
-        return torch.cat([self.decoder(z), logits], 1)
+        """Logits (n, M) for codes z (n, d)."""
+        return linear(self.body(z).flatten(1), self.weights[:, :-1], self.weights[:, -1])
 
 
 def n_steps_for(n_columns, n_updates):

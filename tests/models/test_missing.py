@@ -86,6 +86,19 @@ def test_all_rows_decide_which_columns_have_gaps(quick, monkeypatch):
         assert made["score"].notna().all()
 
 
+def test_gaps_only_erase_values(encoder):
+    n_rows = 5000  # more than are computed together
+    full = encoder.sample(n_rows, random_state=0)
+    made = encoder.sample(n_rows, with_missing=True, random_state=0)
+    assert made.isna().any().sum() == 4
+    pd.testing.assert_frame_equal(made.fillna(full), full, check_dtype=False, check_exact=True)
+    given = pd.DataFrame({"a": np.linspace(-2, 2, 40)})
+    full = encoder.sample(3, conditions=given, random_state=0)
+    made = encoder.sample(3, conditions=given, with_missing=True, random_state=0)
+    assert made.isna().any(axis=None)
+    pd.testing.assert_frame_equal(made.fillna(full), full, check_dtype=False, check_exact=True)
+
+
 def test_cells_are_missing_where_another_column_says_so(gaps, encoder):
     made = encoder.sample(N_MADE, with_missing=True, random_state=0)
 

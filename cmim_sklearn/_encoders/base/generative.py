@@ -263,7 +263,8 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             likelihood of the fixed cells (importance resampling), and give the other columns.
         with_missing : bool, default=False
             Whether values are missing in generated rows as often as in those of fit, and in similar
-            rows. Fixed cells are not missing.
+            rows; after `partial_fit`, as in the last chunk. Fixed cells are not missing. The other
+            values are the same as without.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
 
@@ -288,21 +289,24 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        table, missing, index = self.table_, self._gaps(with_missing), None
+        table, missing, index = self.table_, self._missing_cells(with_missing), None
         if conditions is None:
             model = self._model(exact=True)
             generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
-            made = Generator(model, self._heads, missing)
-            drawn = on_rows(
-                model, lambda z: {"x": made.likelihood.sample(made.decoder(z), generator)}, codes
-            )
-            columns = given_cells.decode(table, drawn["x"], missing)
+            made = Generator(model, self._heads)
+            gaps = None if missing is None else missing.sampler(model, seed)
+
+            def make(z):
+                drawn = {"cells": made.likelihood.sample(made.decoder(z), generator)}
+                return drawn if gaps is None else drawn | {"is_missing": gaps(z)}
+
+            columns = given_cells.decode(table, on_rows(model, make, codes), missing)
         else:
             given = read_conditions(table, conditions)
             rows, posterior = (
                 np.repeat(np.arange(given.n_rows), n_samples),
-                self._row_posterior(missing),
+                self._row_posterior(),
             )
             columns = given_cells.draw(table, posterior, given, n_samples, seed, missing)
             columns = impose_conditions(columns, given, rows)
@@ -360,7 +364,7 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             for k in range(n_draws)
         ]
 
-    def _gaps(self, with_missing):
+    def _missing_cells(self, with_missing):
         """`MissingCells` of the fit if they are asked for; None if no cells were missing in fit."""
         return self._missing if with_missing else None
 
