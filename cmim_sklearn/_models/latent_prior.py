@@ -11,6 +11,9 @@ from cmim_sklearn.latents import LOG_2PI
 
 MIXTURE_SIZE, ROWS_PER_COMPONENT, MIXTURE_ROWS = 200, 20, 5000
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
+MIN_GAIN, NOISY_COPIES = 0.015, 4
+"""Gain of a mixture over a single Gaussian, in nats per direction, on held-out codes, below which
+the latter is used; number of codes with noise for each of these rows."""
 
 MIN_NOISE_SHARE = 1e-4
 """Lower bound of the noise variance as a share of the codes' largest variance.
@@ -140,8 +143,9 @@ def mixture_prior(means, noise, seed, device="cpu"):
     - Directions: codes vary in fewer than d directions. Principal directions in which the means
       vary by less than the noise are left out.
     - Number of components: up to 200, with at least 20 codes each, and as many as there are
-      directions, fitted by a few steps of expectation maximisation. It is one if a single Gaussian
-      has a higher likelihood on a held-out fifth of the codes.
+      directions, fitted by a few steps of expectation maximisation. It is one unless a mixture has
+      a higher likelihood on a held-out fifth of the codes, with their noise, by `MIN_GAIN`: codes
+      of training rows form tighter clusters than those of new rows.
     - Covariances: each is shrunk towards the mean covariance within components, as if r more codes
       had it. Components of a few dozen codes then follow the curved set on which codes lie, and
       none collapses.
@@ -155,7 +159,7 @@ def mixture_prior(means, noise, seed, device="cpu"):
     noise : array of shape (d,)
         Posterior variance, averaged over rows.
     seed : int
-        Seed of the initial centres.
+        Seed of the initial centres and of the noise on held-out codes.
     device : torch.device or str, default="cpu"
         Device of the model. The mixture is fitted there if it is a GPU, else on the CPU.
 
@@ -179,14 +183,8 @@ def mixture_prior(means, noise, seed, device="cpu"):
     noise = basis.T @ noise @ basis
     u = (means - centre) @ basis
     size = int(np.clip(len(u) // max(kept, ROWS_PER_COMPONENT), 1, MIXTURE_SIZE))
-    n_held_out = len(u) // 5
-    if size > 1 and n_held_out:
-        held_out, fitted = u[:n_held_out], u[n_held_out:]
-        one, many = (
-            float(component_log_prob(held_out, *mixture).logsumexp(1).mean())
-            for mixture in (_fit_mixture(fitted, noise, k, seed) for k in (1, size))
-        )
-        size = 1 if one > many else size
+    if size > 1 and not _gains_by(size, u, noise, seed):
+        size = 1
     mixture = _fit_mixture(u, noise, size, seed)
     weights, centres, factors = (part.cpu().double().numpy() for part in mixture)
     low, high = HALF_RANGE
@@ -195,6 +193,20 @@ def mixture_prior(means, noise, seed, device="cpu"):
     factors = factors.astype(np.float16 if is_half else np.float32)
     plane = centre.cpu().numpy(), basis.cpu().numpy()
     return LatentPrior(weights / weights.sum(), centres, factors, *plane)
+
+
+def _gains_by(size, u, noise, seed):
+    """Whether a mixture of a size explains held-out noisy codes better than a single Gaussian."""
+    n_held_out, r = len(u) // 5, u.shape[1]
+    fitted, held_out = u[n_held_out:], u[:n_held_out].repeat(NOISY_COPIES, 1)
+    draw = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(held_out.shape, generator=draw, dtype=u.dtype).to(u.device)
+    held_out = held_out + drawn @ torch.linalg.cholesky(noise).T
+    one, many = (
+        float(component_log_prob(held_out, *mixture).logsumexp(1).mean())
+        for mixture in (_fit_mixture(fitted, noise, k, seed) for k in (1, size))
+    )
+    return many - one >= MIN_GAIN * r
 
 
 def _fit_mixture(u, noise, size, seed):

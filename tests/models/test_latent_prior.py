@@ -151,6 +151,13 @@ def test_codes_of_one_gaussian_get_one_component():
     assert len(mixture_prior(codes, np.full(3, 1e-3), 0).weights) == 1
 
 
+@pytest.mark.parametrize(("noise", "k"), [(1e-3, 20), (1.0, 1)])
+def test_clusters_within_the_noise_get_one_component(noise, k):
+    rng = np.random.RandomState(0)
+    codes = rng.choice([-1.2, 1.2], (400, 3)) + 0.3 * rng.randn(400, 3)
+    assert len(mixture_prior(codes, np.full(3, noise), 0).weights) == k
+
+
 def test_components_of_few_codes_do_not_collapse():
     """Ten codes per component in eight directions have a singular covariance without shrinkage."""
     codes = torch.from_numpy(np.random.RandomState(0).randn(100, 8).astype(np.float32))
