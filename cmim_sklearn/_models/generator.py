@@ -20,7 +20,7 @@ from cmim_sklearn._likelihoods.gaussian_mixture import GaussianMixture
 from cmim_sklearn._likelihoods.joint import JointDensity
 from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn._models.latent_prior import LatentPrior
+from cmim_sklearn._models.latent_prior import LatentPrior, NoisyCodes
 
 CODE_NOISE = {100: -1.0, 700: -1.75, 2800: -2.5}
 """Log-variance of the codes that the generator is fitted to, by the number of training rows.
@@ -187,10 +187,7 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
         parts = zip(values.split(sizes, 1), blocks, strict=True)
         return torch.cat([part for part, block in parts if isinstance(block, Gaussian)], 1)
 
-    codes, noise, cells, centre, basis = (
-        torch.as_tensor(np.asarray(part), dtype=torch.float32, device=device)
-        for part in (codes, noise, cells, prior.centre, prior.basis)
-    )
+    cells = torch.as_tensor(np.asarray(cells), dtype=torch.float32, device=device)
     cells = of_gaussians(cells, [block.n_columns * block.cell_width for block in blocks])
     n_outputs = [block.n_params for block in blocks]
     heads = torch.zeros(shape, dtype=torch.float32, device=device, requires_grad=True)
@@ -198,13 +195,10 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
     likelihood = JointDensity([GaussianMixture(b) for b in blocks if isinstance(b, Gaussian)])
     decoder = HeadedDecoder(model.decoder, heads, likelihood.blocks)
     optimizer = torch.optim.AdamW([heads], LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    generator = torch.Generator(device).manual_seed(seed)
+    batches = NoisyCodes(prior, codes, noise, device, seed)
     for step in range(n_steps):
-        rows = torch.randint(len(codes), (BATCH_ROWS,), generator=generator, device=device)
-        z = codes[rows]
-        z = z + noise.sqrt() * torch.randn(z.shape, generator=generator, device=device)
-        with torch.no_grad():  # only directions in which the prior varies
-            z = centre + (z - centre) @ basis @ basis.T
+        rows, z = batches.draw(BATCH_ROWS)
+        with torch.no_grad():
             outputs, h = outputs_and_hidden(model.decoder, z)
         params = decoder.join(of_gaussians(outputs, n_outputs), h)
         loss = -likelihood.log_density(params, cells[rows]).sum(1).mean()

@@ -95,6 +95,37 @@ class LatentPrior:
         return u, component
 
 
+class NoisyCodes:
+    """Batches of codes of rows, with noise, only in the directions in which a prior varies.
+
+    Parameters
+    ----------
+    prior : LatentPrior
+    means : array of shape (n, d)
+        Posterior means of the rows.
+    noise : array of shape (d,)
+        Variance of the noise.
+    device : torch.device
+    seed : int
+    """
+
+    def __init__(self, prior, means, noise, device, seed):
+        self._means, noise, self._centre, self._basis = (
+            torch.as_tensor(np.asarray(part), dtype=torch.float32, device=device)
+            for part in (means, noise, prior.centre, prior.basis)
+        )
+        self._deviation = noise.sqrt()
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def draw(self, n_rows):
+        """Positions of random rows, (n_rows,), and their codes with noise, (n_rows, d)."""
+        options = {"generator": self._generator, "device": self._means.device}
+        rows = torch.randint(len(self._means), (n_rows,), **options)
+        z = self._means[rows]
+        z = z + self._deviation * torch.randn(z.shape, dtype=torch.float32, **options)
+        return rows, self._centre + (z - self._centre) @ self._basis @ self._basis.T
+
+
 def normal_prior(means, noise, seed, device="cpu"):
     """Return N(0, I), the anchor of the objective, for posterior means (n, d).
 

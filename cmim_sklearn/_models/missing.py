@@ -14,12 +14,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits, linear
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
 from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn._models.latent_prior import LatentPrior
+from cmim_sklearn._models.latent_prior import LatentPrior, NoisyCodes
 
-N_STEPS, BATCH_ROWS, WARM_UP_STEPS = 300, 256, 30
+N_STEPS, MIN_STEPS, FULL_COLUMNS = 300, 100, 256
+"""Number of training steps for up to `FULL_COLUMNS` columns, fewer in proportion beyond, and its
+minimum: a step of many columns takes longer."""
+BATCH_ROWS, WARM_UP_STEPS = 256, 30
 LEARNING_RATE = 1e-2
-N_USUAL, N_BISECTIONS, MAX_LOGIT = 10_000, 40, 20.0
-"""Number of codes from the prior at which the intercepts are set, and steps and range of that."""
+N_USUAL, N_NEWTON = 2000, 10
+"""Number of codes from the prior at which the intercepts are set, and of steps to do so."""
+LEAST_SHARE, LEAST_SLOPE, MAX_CHANGE = 1e-6, 0.1, 5.0
+"""Bounds that keep these steps finite."""
 
 
 class MissingCells:
@@ -47,7 +52,17 @@ class MissingCells:
 
     def join(self, decoder, body):
         """Decoder that returns M logits, computed on its hidden layers, after other outputs."""
-        return DecoderWithMissing(decoder, body, self.weights)
+        return DecoderWithMissing(decoder, MissingDecoder(body, self.weights))
+
+    def sampler(self, model, seed):
+        """Function that samples which cells are missing, 1 or 0, (n, M), at codes z (n, d).
+
+        It has its own random numbers: values that are sampled, too, do not depend on it.
+        """
+        decoder = MissingDecoder(model.decoder.body, self.weights).to(model.device)
+        likelihood = self.likelihood()
+        generator = torch.Generator(model.device).manual_seed(seed + 1)
+        return lambda z: likelihood.sample(decoder(z), generator)
 
 
 class DecoderWithMissing(nn.Module):
@@ -57,26 +72,49 @@ class DecoderWithMissing(nn.Module):
     ----------
     decoder : nn.Module
         (n, d) -> (n, P).
+    missing : MissingDecoder
+    """
+
+    def __init__(self, decoder, missing):
+        super().__init__()
+        self.decoder, self.missing = decoder, missing
+
+    def forward(self, z):
+        """Outputs (n, P + M) for codes z (n, d)."""
+        return torch.cat([self.decoder(z), self.missing(z)], 1)
+
+
+class MissingDecoder(nn.Module):
+    """Logits of M missing cells.
+
+    Parameters
+    ----------
     body : nn.Module
         (n, d) -> (n, ...), w numbers of the last hidden layer.
     weights : array of shape (M, w + 1)
     """
 
-    def __init__(self, decoder, body, weights):
+    def __init__(self, body, weights):
         super().__init__()
-        self.decoder, self.body = decoder, body
+        self.body = body
         self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32))
 
     def forward(self, z):
-        """Outputs (n, P + M) for codes z (n, d)."""
-        logits = linear(self.body(z).flatten(1), self.weights[:, :-1], self.weights[:, -1])
-        return torch.cat([self.decoder(z), logits], 1)
+        """Logits (n, M) for codes z (n, d)."""
+        return linear(self.body(z).flatten(1), self.weights[:, :-1], self.weights[:, -1])
 
 
-def fit_missing(model: LatentModel, prior: LatentPrior, codes, noise, is_missing, seed):
+def n_steps_for(n_columns, n_updates):
+    """Number of training steps for M columns; at most the number of updates of the network."""
+    return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, FULL_COLUMNS / n_columns))))
+
+
+def fit_missing(
+    model: LatentModel, prior: LatentPrior, codes, noise, is_missing, share, n_updates, seed
+):
     """Fit `MissingCells` to the codes of rows, with noise.
 
-    The intercepts are then set so that generated rows lack as many cells as the rows do.
+    The intercepts are then set so that generated rows lack as many cells as the table does.
 
     Parameters
     ----------
@@ -89,6 +127,10 @@ def fit_missing(model: LatentModel, prior: LatentPrior, codes, noise, is_missing
         Variance of the noise.
     is_missing : array of shape (n, n_columns), bool
         Missing cells of the same rows.
+    share : array of shape (n_columns,)
+        Share of missing cells in all rows of the table.
+    n_updates : int
+        Number of updates of the network in training.
     seed : int
 
     Returns
@@ -96,45 +138,49 @@ def fit_missing(model: LatentModel, prior: LatentPrior, codes, noise, is_missing
     MissingCells or None
         Of the columns in which some cells are missing, not all; None if there are none.
     """
-    share = is_missing.mean(0)
     columns = np.flatnonzero((share > 0) & (share < 1))
     if not len(columns):
         return None
-    options = {"dtype": torch.float32, "device": model.device}
-    codes, deviation, target, share = (
+    options, body = {"dtype": torch.float32, "device": model.device}, model.decoder.body
+    target, share = (
         torch.as_tensor(np.asarray(part), **options)
-        for part in (codes, np.sqrt(noise), is_missing[:, columns], share[columns])
+        for part in (is_missing[:, columns], share[columns])
     )
-    centre, basis = (torch.as_tensor(part, **options) for part in (prior.centre, prior.basis))
-    body = model.decoder.body
     usual = torch.as_tensor(prior.sample(N_USUAL, np.random.default_rng(seed)), **options)
     with torch.no_grad():
         usual = body(usual).flatten(1)
     weights = torch.zeros(len(columns), usual.shape[1] + 1, **options)
     weights[:, -1] = torch.logit(share)
     weights.requires_grad_()
-    generator = torch.Generator(model.device).manual_seed(seed)
+    batches = NoisyCodes(prior, codes, noise, model.device, seed)
     optimizer = torch.optim.AdamW([weights], LEARNING_RATE)
-    for step in range(N_STEPS):
-        rows = torch.randint(len(codes), (BATCH_ROWS,), generator=generator, device=model.device)
-        z = codes[rows]
-        z = z + deviation * torch.randn(z.shape, generator=generator, **options)
-        with torch.no_grad():  # only directions in which the prior varies
-            h = body(centre + (z - centre) @ basis @ basis.T).flatten(1)
+    n_steps = n_steps_for(len(columns), n_updates)
+    for step in range(n_steps):
+        rows, z = batches.draw(BATCH_ROWS)
+        with torch.no_grad():
+            h = body(z).flatten(1)
         found = linear(h, weights[:, :-1], weights[:, -1])
         loss = binary_cross_entropy_with_logits(found, target[rows], reduction="sum") / BATCH_ROWS
         (weights.grad,) = torch.autograd.grad(loss, [weights])
-        warm, left = min(1.0, (step + 1) / WARM_UP_STEPS), 1 - step / N_STEPS
+        warm, left = min(1.0, (step + 1) / WARM_UP_STEPS), 1 - step / n_steps
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * warm * left
         optimizer.step()
     weights = weights.detach().half().float()  # half precision, as in a file
-    slopes = usual @ weights[:, :-1].T
-    low, high = torch.full_like(share, -MAX_LOGIT), torch.full_like(share, MAX_LOGIT)
-    low, high = low - slopes.max(0).values, high - slopes.min(0).values
-    for _ in range(N_BISECTIONS):
-        middle = (low + high) / 2
-        is_low = torch.sigmoid(slopes + middle).mean(0) < share
-        low, high = torch.where(is_low, middle, low), torch.where(is_low, high, middle)
-    weights[:, -1] = (low + high) / 2
+    weights[:, -1] = intercepts(usual @ weights[:, :-1].T, weights[:, -1], share)
     weights = weights.half().cpu().numpy()
     return MissingCells(columns, weights) if np.isfinite(weights).all() else None
+
+
+def intercepts(logits, start, share):
+    """Intercepts (M,) with which the mean probability over logits (n, M) is a share (M,).
+
+    These are Newton steps on the logit of the mean, which is nearly linear in the intercept.
+    """
+    found = start
+    for _ in range(N_NEWTON):
+        p = torch.sigmoid(logits + found)
+        mean = p.mean(0).clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+        slope = (p * (1 - p)).mean(0) / (mean * (1 - mean))
+        change = (torch.logit(share) - torch.logit(mean)) / slope.clamp(min=LEAST_SLOPE)
+        found = found + change.clamp(-MAX_CHANGE, MAX_CHANGE)
+    return found

@@ -170,9 +170,10 @@ class Proposal:
 
     def decode(self, u):
         """Decoder outputs (..., P) at codes u (..., r), float32."""
-        return self._apply(self.decoder, u)
+        return self.apply(self.decoder, u)
 
-    def _apply(self, decoder, u):
+    def apply(self, decoder, u):
+        """Outputs (..., k) of a decoder, (n, d) -> (n, k), at codes u (..., r)."""
         flat = u.flatten(0, -2)
         n = len(flat)
         # Products of a few rows are rounded differently; see `on_rows`.
@@ -197,7 +198,7 @@ class Proposal:
         u = self.means[component].unsqueeze(1) + t @ axes.transpose(1, 2)
         moves = (axes[:, :, : step.shape[1]] * step.unsqueeze(1)).transpose(1, 2)
         u = u.unsqueeze(2) + pad(moves, (0, 0, 1, 0)).unsqueeze(1)  # (m, s, 1 + q, r)
-        outputs = self._apply(self._trained, u)
+        outputs = self.apply(self._trained, u)
         rise = (outputs[:, :, 1:] - outputs[:, :, :1]) / step[:, None, :, None]
         return self.likelihood.local(self.decode(u[:, :, 0])), rise.transpose(2, 3)
 

@@ -53,11 +53,14 @@ class Draws(NamedTuple):
     ----------
     params : Tensor of shape (n, S, P)
         Decoder outputs at the codes.
+    codes : Tensor of shape (n, S, r)
+        In the directions in which codes vary.
     log_weights : Tensor of shape (n, S)
         log p(observed cells, z) - log q(z), in nats.
     """
 
     params: Tensor
+    codes: Tensor
     log_weights: Tensor
 
     def log_density(self):
@@ -74,9 +77,15 @@ class Draws(NamedTuple):
         return self.log_weights.softmax(1)
 
     def resample(self, n_draws, generator):
-        """Sample decoder outputs (n, n_draws, P) with replacement, by the importance weights."""
-        chosen = torch.multinomial(self.shares(), n_draws, True, generator=generator)
-        return self.params.gather(1, chosen.unsqueeze(-1).expand(-1, -1, self.params.shape[2]))
+        """Sample decoder outputs (n, n_draws, P) and their codes (n, n_draws, r).
+
+        It is with replacement, by the importance weights.
+        """
+        chosen = torch.multinomial(self.shares(), n_draws, True, generator=generator).unsqueeze(-1)
+        return [
+            part.gather(1, chosen.expand(-1, -1, part.shape[2]))
+            for part in (self.params, self.codes)
+        ]
 
 
 class RowPosterior:
@@ -186,7 +195,7 @@ class RowPosterior:
         log_px = self.likelihood.log_density(params, cells.unsqueeze(0))
         log_weights = log_px.sum(2, dtype=log_ratio.dtype).T + log_ratio
         log_weights = log_weights.clamp(min=LEAST)
-        return Draws(params.transpose(0, 1), log_weights)
+        return Draws(params.transpose(0, 1), codes.transpose(0, 1), log_weights)
 
     def log_marginals(self, cells):
         """Log p of each cell alone, in nats, (n, C); 0 in missing cells.

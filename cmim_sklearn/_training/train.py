@@ -13,6 +13,9 @@ from cmim_sklearn._training.diagnosis import describe_suspect_column
 from cmim_sklearn._training.labels import Labels
 from cmim_sklearn._training.net import LatentNet, NotFinite
 
+READ_TOGETHER = 10_000
+"""Number of rows that `Rows.missing_shares` copies at a time."""
+
 
 class Rows(NamedTuple):
     """Rows of one fit.
@@ -49,6 +52,12 @@ class Rows(NamedTuple):
     def measure(self, some):
         """Measured cells of the rows at some positions in `encoded`, see `Table.measure`."""
         return self.table.measure(self.take(some))
+
+    def missing_shares(self):
+        """Share of missing cells in each column of the rows in `encoded`, (n_columns,)."""
+        n = len(self.encoded)
+        parts = np.array_split(np.arange(n), -(-n // READ_TOGETHER))
+        return sum(self.take(part).missing().sum(0) for part in parts) / n
 
     @property
     def held_out_data(self):

@@ -174,6 +174,20 @@ def test_density_of_one_column_integrates_to_one(scaling):
     assert total == pytest.approx(1, abs=0.01)
 
 
+def test_public_scores_of_one_column_with_gaps_integrate_to_one():
+    rng = np.random.RandomState(0)
+    X = np.concatenate([rng.randn(150) - 2, 0.5 * rng.randn(150) + 2])[:, None]
+    X[rng.rand(300) < np.where(X[:, 0] > 0, 0.4, 0.1)] = np.nan
+    encoder = CMIMEncoder(**SMALL).fit(X)
+    grid = np.linspace(-10, 10, 1001)[:, None]
+    step = grid[1, 0] - grid[0, 0]
+    assert np.exp(encoder.score_samples(grid)).sum() * step == pytest.approx(1, abs=0.02)
+    observed = np.exp(encoder.score_samples(grid, with_missing=True)).sum() * step
+    gone = np.exp(encoder.score_samples([[np.nan]], with_missing=True))[0]
+    assert observed + gone == pytest.approx(1, abs=0.02)
+    assert gone == pytest.approx(np.isnan(X).mean(), abs=0.05)
+
+
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_density_of_two_columns_integrates_to_one(scaling):
     rng = np.random.RandomState(0)

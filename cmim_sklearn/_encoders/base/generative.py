@@ -144,8 +144,8 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
         n_steps = n_steps_for(n_rows, n_updates)
         heads = fit_heads(model, prior, own, noise, cells, n_steps, rows.seed)
-        is_missing = rows.take(order).missing()
-        missing = fit_missing(model, prior, codes, noise, is_missing, rows.seed)
+        is_missing, share = rows.take(order).missing(), rows.missing_shares()
+        missing = fit_missing(model, prior, codes, noise, is_missing, share, n_updates, rows.seed)
         return summary | {"_latents": prior, "_heads": heads, "_missing": missing}
 
     def _summarise_quickly(self, net, rows):
@@ -280,7 +280,8 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             likelihood of the fixed cells (importance resampling), and give the other columns.
         with_missing : bool, default=False
             Whether values are missing in generated rows as often as in those of fit, and in similar
-            rows. Fixed cells are not missing.
+            rows; after `partial_fit`, as in the last chunk. Fixed cells are not missing. The other
+            values are the same as without.
         random_state : int, RandomState instance or None, default=None
             Seed. An int gives the same rows each time.
 
@@ -305,21 +306,24 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         self._check_use()
         check_at_least_one("n_samples", n_samples)
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        table, missing, index = self.table_, self._gaps(with_missing), None
+        table, missing, index = self.table_, self._missing_cells(with_missing), None
         if conditions is None:
             model = self._model(exact=True)
             generator = torch.Generator(model.device).manual_seed(seed)
             codes = self._latents.sample(n_samples, np.random.default_rng(seed))
-            made = Generator(model, self._heads, missing)
-            drawn = on_rows(
-                model, lambda z: {"x": made.likelihood.sample(made.decoder(z), generator)}, codes
-            )
-            columns = given_cells.decode(table, drawn["x"], missing)
+            made = Generator(model, self._heads)
+            gaps = None if missing is None else missing.sampler(model, seed)
+
+            def make(z):
+                drawn = {"cells": made.likelihood.sample(made.decoder(z), generator)}
+                return drawn if gaps is None else drawn | {"is_missing": gaps(z)}
+
+            columns = given_cells.decode(table, on_rows(model, make, codes), missing)
         else:
             given = read_conditions(table, conditions)
             rows, posterior = (
                 np.repeat(np.arange(given.n_rows), n_samples),
-                self._row_posterior(missing),
+                self._row_posterior(),
             )
             columns = given_cells.draw(table, posterior, given, n_samples, seed, missing)
             columns = impose_conditions(columns, given, rows)
@@ -377,7 +381,7 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             for k in range(n_draws)
         ]
 
-    def _gaps(self, with_missing):
+    def _missing_cells(self, with_missing):
         """`MissingCells` of the fit if they are asked for; None if no cells were missing in fit."""
         return self._missing if with_missing else None
 

@@ -16,48 +16,48 @@ ENCODER_TRUST = 0.7
 """Weight of the encoder's reconstruction in an imputed value, for a row without missing values."""
 
 
-def measure(table: Table, frame, missing=None, *, are_known=True):
-    """Measured cells of a frame, and which cells are missing, for the columns of `MissingCells`.
-
-    If the latter are not known, they are missing themselves.
-    """
+def measure(table: Table, frame, missing=None):
+    """Measured cells of a frame, and which cells are missing, for the columns of `MissingCells`."""
     cells = table.measure(frame)
     if missing is None:
         return cells
     gone = frame.missing()[:, missing.columns].astype(np.float32)
-    return np.hstack([cells, gone if are_known else np.full_like(gone, np.nan)])
+    return np.hstack([cells, gone])
 
 
 def decode(table: Table, drawn, missing=None, given=None):
-    """Raw columns of generated cells, the last of which say which cells are `MissingCells`."""
-    n_columns = table.likelihood.n_columns
-    columns = table.raw_columns(drawn[:, :n_columns], given, drawn=True)
+    """Raw columns of generated cells "cells", and "is_missing" if there are `MissingCells`."""
+    columns = table.raw_columns(drawn["cells"], given, drawn=True)
     if missing is None:
         return columns
-    return erased(columns, missing.columns, drawn[:, n_columns:] > 0.5)
+    return erased(columns, missing.columns, drawn["is_missing"] > 0.5)
 
 
 def draw(table: Table, posterior: RowPosterior, frame, n_samples, seed, missing=None):
     """Raw columns of n_samples rows for each row of a frame, adjacent.
 
-    With `MissingCells`, which the posterior must have, some cells are missing.
+    With `MissingCells`, some cells are missing; the others are the same as without.
     """
-    cells = measure(table, frame, missing, are_known=False)
-    likelihood = posterior.likelihood
+    cells, likelihood = table.measure(frame), posterior.likelihood
+    gaps = None if missing is None else missing.sampler(posterior.model, seed)
     generator = torch.Generator(posterior.device).manual_seed(seed)
     # More than 32 samples of a row come from copies of it, each with a new set of codes.
     n_rows, each = len(cells), min(n_samples, DRAWS_PER_COPY)
     n_copies = -(-n_samples // each)
 
     def sample(draws, rows):
-        params = draws.resample(each, generator)
+        params, codes = draws.resample(each, generator)
         drawn = likelihood.sample(params.flatten(0, 1), generator)
-        return {"x": drawn.view(len(params), each, -1)}
+        drawn = {"cells": drawn.view(len(params), each, -1)}
+        if gaps is None:
+            return drawn
+        return drawn | {"is_missing": posterior.proposal.apply(gaps, codes)}
 
-    drawn = posterior.map(sample, np.repeat(cells, n_copies, axis=0), generator=generator)["x"]
-    drawn = drawn.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
-    given = frame.take(np.repeat(np.arange(n_rows), n_samples))
-    return decode(table, drawn.reshape(n_rows * n_samples, -1), missing, given)
+    drawn = posterior.map(sample, np.repeat(cells, n_copies, axis=0), generator=generator)
+    for name, part in drawn.items():
+        part = part.reshape(n_rows, n_copies * each, -1)[:, :n_samples]
+        drawn[name] = part.reshape(n_rows * n_samples, -1)
+    return decode(table, drawn, missing, frame.take(np.repeat(np.arange(n_rows), n_samples)))
 
 
 def guess(table: Table, posterior: RowPosterior, frame):

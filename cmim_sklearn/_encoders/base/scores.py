@@ -33,7 +33,7 @@ class Scores:
             Whether to return the Monte-Carlo standard errors, too.
         with_missing : bool, default=False
             Whether the score includes the probability that just these cells are missing, for the
-            columns in which values were missing in fit.
+            columns in which values were missing in fit (in the last chunk of `partial_fit`).
 
         Returns
         -------
@@ -54,7 +54,7 @@ class Scores:
         use, until the next fit.
         """
         self._check_use()
-        frame, missing = self._read(X, reset=False, min_rows=1), self._gaps(with_missing)
+        frame, missing = self._read(X, reset=False, min_rows=1), self._missing_cells(with_missing)
         cells = given_cells.measure(self.table_, frame, missing)
         score, error = given_cells.log_density(self._row_posterior(missing), cells)
         return (score, error) if return_error else score
