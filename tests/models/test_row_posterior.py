@@ -13,7 +13,7 @@ from torch import nn
 from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._likelihoods.gaussian import MIN_SCALE
 from cmim_sklearn._likelihoods.scaling import SCALINGS
-from cmim_sklearn._models import row_posterior
+from cmim_sklearn._models import encoding_model
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 from cmim_sklearn._models.row_posterior import N_DRAWS, RowPosterior
@@ -370,7 +370,7 @@ def test_densities_and_samples_use_a_copy_on_the_cpu_without_float64(
     expected = list(results())
     copies = []
     monkeypatch.setattr(
-        row_posterior,
+        encoding_model,
         "exact_device",
         lambda device: copies.append(device) or torch.device("cpu", 0),
     )
