@@ -87,13 +87,15 @@ class OutOfCoreEncoder:
         FloatingPointError, KeyboardInterrupt
             As in `fit`.
 
-        Notes ----- All rows decide the kinds of columns, levels and their frequencies, ranges and
-        decimals of numbers, and means of counts. A uniform sample of `buffer_rows` rows decides
-        numeric scalings and, after training, the scale of features, the distribution of codes, the
-        residual noise, and how often cells are missing in each column. With `early_stopping`, rows
-        are held out from this sample, at most half of it. Labels are held back from at most 20,000
-        of its rows, or, if fewer than 1,000 of them are labelled, from up to 1,000 labelled rows of
-        the files.
+        Notes
+        -----
+        All rows decide the kinds of columns, levels and their frequencies, ranges and decimals of
+        numbers, and means of counts. A uniform sample of `buffer_rows` rows decides numeric
+        scalings and, after training, the scale of features, the distribution of codes, the residual
+        noise, and how often cells are missing in each column. With `early_stopping`, rows are held
+        out from this sample, at most half of it. Labels are held back from at most 20,000 of its
+        rows, or, if fewer than 1,000 of them are labelled, from up to 1,000 labelled rows of the
+        files.
 
         An epoch reads the row groups in random order, four at a time, and shuffles the rows in the
         buffer. If a file is sorted and its row groups are larger than the buffer, batches are less
