@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import softplus
 
 from cmim_sklearn._likelihoods.base import Density, normal_noise, uniform_noise
-from cmim_sklearn._likelihoods.gaussian import NARROW, Gaussian, log_normal_mass, residuals
+from cmim_sklearn._likelihoods.gaussian import LOG_2PI, NARROW, Gaussian, log_normal_mass, residuals
 
 OFFSETS = (-0.75, 0.0, 0.75)
 """Means of the Gaussians for params of 0, in deviations from the trained mean."""
@@ -19,7 +19,6 @@ MIN_DEVIATION = 0.01
 FAR_END = 100.0
 """Distance of the nearer end of an interval, in standard deviations, from which the gradient of its
 probability is that of the tail beyond that end."""
-HALF_LOG_2PI = float(0.5 * np.log(2 * np.pi))
 
 
 class GaussianMixture(Density):
@@ -78,7 +77,10 @@ class GaussianMixture(Density):
         gaussians = self.gaussians(params)
         log_weight, mean, deviation = gaussians
         interval = (part.unsqueeze(-2) for part in cells[..., 1:4].unbind(-1))
-        main = (log_weight + _LogMass.apply(mean, deviation, *interval)).logsumexp(-2)
+        parts = log_weight + _LogMass.apply(mean, deviation, *interval)
+        is_outside = parts.isneginf().all(-2, keepdim=True)  # where logsumexp has no gradient
+        main = parts.masked_fill(is_outside, 0.0).logsumexp(-2)
+        main = main.masked_fill(is_outside.squeeze(-2), -torch.inf)
         centre, variance = (part.detach() for part in self._moments(*gaussians))
         spare = log_normal_mass(centre, variance.sqrt(), *cells[..., 4:7].unbind(-1))
         leak = self.block.leak
@@ -144,7 +146,7 @@ class _LogMass(torch.autograd.Function):
         mean, deviation, low, high, log_mass = ctx.saved_tensors
         a, b = (low - mean) / deviation, (high - mean) / deviation
         # Density over probability at both ends, which is 0 at an infinite end.
-        at_a, at_b = (torch.exp(-0.5 * end.square() - HALF_LOG_2PI - log_mass) for end in (a, b))
+        at_a, at_b = (torch.exp(-0.5 * end.square() - 0.5 * LOG_2PI - log_mass) for end in (a, b))
         by_mean = at_a - at_b
         by_log_deviation = torch.where(at_a > 0, a * at_a, 0) - torch.where(at_b > 0, b * at_b, 0)
         middle = (a + b) / 2

@@ -3,11 +3,13 @@
 Axes: n rows, C columns, d latent components.
 """
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
+from cmim_sklearn._utils.device import exact_device
 from cmim_sklearn.latents import DiagonalNormal
 
 
@@ -53,3 +55,12 @@ class EncodingModel(nn.Module, ABC):
     def posterior_mean(self, x) -> Tensor:
         """Compute the mean (n, d) of q(z | x) at inference for encoded rows x (n, C)."""
         return self.encode(x).mean
+
+
+def exact_model(model: EncodingModel) -> EncodingModel:
+    """Return the model if its device has float64, else a copy on the CPU.
+
+    Apple's mps has none, and lacks functions that densities and samples of counts need.
+    """
+    device = exact_device(model.device)
+    return model if device == model.device else copy.deepcopy(model).to(device)

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 from cmim_sklearn._likelihoods.gaussian import Gaussian
 from cmim_sklearn._likelihoods.gaussian_mixture import GaussianMixture
 from cmim_sklearn._likelihoods.joint import JointDensity
+from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 
@@ -172,18 +173,29 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
     Returns
     -------
     array of shape (H, w + 1), float16, or None
-        Half precision, since they are a large part of a file. None if `heads_shape` is None, or
-        if training diverges, as it may with extreme values.
+        Half precision, since they are a large part of a file. None if `heads_shape` is None; all
+        are 0 if training diverges, as it may with extreme values.
     """
-    shape, device = heads_shape(model), model.device
+    shape = heads_shape(model)
     if shape is None:
         return None
+    model = exact_model(model)
+    device = model.device
+    blocks = model.likelihood.blocks
+
+    def of_gaussians(values, sizes):
+        parts = zip(values.split(sizes, 1), blocks, strict=True)
+        return torch.cat([part for part, block in parts if isinstance(block, Gaussian)], 1)
+
     codes, noise, cells, centre, basis = (
         torch.as_tensor(np.asarray(part), dtype=torch.float32, device=device)
         for part in (codes, noise, cells, prior.centre, prior.basis)
     )
+    cells = of_gaussians(cells, [block.n_columns * block.cell_width for block in blocks])
+    n_outputs = [block.n_params for block in blocks]
     heads = torch.zeros(shape, dtype=torch.float32, device=device, requires_grad=True)
-    likelihood = mixtures(model.likelihood)
+    # Heads change nothing in the other blocks.
+    likelihood = JointDensity([GaussianMixture(b) for b in blocks if isinstance(b, Gaussian)])
     decoder = HeadedDecoder(model.decoder, heads, likelihood.blocks)
     optimizer = torch.optim.AdamW([heads], LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     generator = torch.Generator(device).manual_seed(seed)
@@ -194,11 +206,12 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
         with torch.no_grad():  # only directions in which the prior varies
             z = centre + (z - centre) @ basis @ basis.T
             outputs, h = outputs_and_hidden(model.decoder, z)
-        loss = -likelihood.log_density(decoder.join(outputs, h), cells[rows]).sum(1).mean()
+        params = decoder.join(of_gaussians(outputs, n_outputs), h)
+        loss = -likelihood.log_density(params, cells[rows]).sum(1).mean()
         (heads.grad,) = torch.autograd.grad(loss, [heads])
         nn.utils.clip_grad_norm_([heads], MAX_NORM)
         rate = min(1, (step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * step / n_steps)) / 2
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
         optimizer.step()
     heads = heads.detach().half().cpu().numpy()
-    return heads if np.isfinite(heads).all() else None
+    return heads if np.isfinite(heads).all() else np.zeros_like(heads)

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.generator import Generator
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, component_log_prob
 from cmim_sklearn._models.proposal import MAX_NUMBERS, Proposal
-from cmim_sklearn._utils.device import cumulative_sum, exact_device
+from cmim_sklearn._utils.device import cumulative_sum
 
 N_DRAWS = 128
 """Number of codes for each row."""
@@ -275,15 +276,6 @@ def row_posterior(model: LatentModel, prior: LatentPrior, heads=None, missing=No
         if kept.proposal.n_numbers <= MAX_KEPT:
             _KEPT[key] = kept
     return kept
-
-
-def exact_model(model: LatentModel) -> LatentModel:
-    """Return the model if its device has float64, else a copy on the CPU.
-
-    Apple's mps has none, and lacks functions that densities and samples of counts need.
-    """
-    device = exact_device(model.device)
-    return model if device == model.device else copy.deepcopy(model).to(device)
 
 
 def _widest_dtype(decoder, n_components, device):

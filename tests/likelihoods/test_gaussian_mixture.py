@@ -113,6 +113,17 @@ def test_gradient_is_finite_far_away():
         assert torch.isfinite(part).all()
 
 
+def test_whole_numbers_outside_the_range_have_no_gradient():
+    likelihood, _ = fitted_likelihood("gaussian")
+    mixture = GaussianMixture(likelihood)
+    cells = measured(likelihood, [np.full(2, np.nan), np.array([-40.0, 7e6])])
+    params = random_params(mixture, 2).requires_grad_()
+    log_density = mixture.log_density(params, cells)
+    assert torch.isfinite(log_density).all()
+    (gradient,) = torch.autograd.grad(log_density.sum(), [params])
+    assert (gradient == 0).all()  # their density is that of a constant Gaussian
+
+
 def test_expected_values_are_means_of_samples(block):
     mixture, _ = block
     params = 0.3 * random_params(mixture, 1)

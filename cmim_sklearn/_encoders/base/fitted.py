@@ -12,8 +12,8 @@ from torch import nn
 
 from cmim_sklearn._encoders.base import persistence
 from cmim_sklearn._encoders.base.parameters import isolated
+from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.inference import on_rows
-from cmim_sklearn._models.row_posterior import exact_model
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._training.net import net_state
 from cmim_sklearn._training.net_params import check_net_params

@@ -1,5 +1,6 @@
 """Base of the encoders with a decoder: decode, generate, impute and score rows."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.messages import shown
+from cmim_sklearn._utils.stacklevel import user_stacklevel
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
@@ -152,13 +154,27 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         generator = {"_latents": prior, "_heads": None, "_missing": None}
         return super()._summarise_quickly(net, rows) | generator
 
+    def _warn_of_training(self, trained):
+        super()._warn_of_training(trained)
+        if self._heads is not None and not self._heads.any():
+            warnings.warn(
+                "The noise of generated rows could not be fitted: its loss was not finite. Each "
+                "numeric column keeps one standard deviation for all rows. Check columns with "
+                "extreme values.",
+                UserWarning,
+                stacklevel=user_stacklevel(),
+            )
+
     def _check_model(self, model):
         heads, shape = self._heads, heads_shape(model)
-        if heads is not None and (heads.shape, heads.dtype) != (shape, np.float16):
+        if heads is None:
+            return
+        if (heads.shape, heads.dtype) != (shape, np.float16):
             raise ValueError(
                 f"its heads have shape {heads.shape} and dtype {heads.dtype}; expected shape "
                 f"{shape} and dtype float16."
             )
+        _check_finite("heads", heads)
 
     def _check_loaded(self):
         super()._check_loaded()
@@ -179,6 +195,7 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
                     f"the weights of its missing cells are {weights.dtype} of shape "
                     f"{weights.shape}, not float16 of shape {expected[1]}."
                 )
+            _check_finite("weights of missing cells", weights)
 
     @isolated()
     def inverse_transform(self, X):
@@ -382,3 +399,10 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
             vars(self).setdefault("_heads", None)  # files of earlier releases have none
             kept = vars(self).get("_missing")  # files of earlier releases have none
             self._missing = None if kept is None else MissingCells(**kept)
+
+
+def _check_finite(name, numbers):
+    """Raise a ValueError if an array of a file has a number that is not finite."""
+    wrong = numbers[~np.isfinite(numbers)]
+    if len(wrong):
+        raise ValueError(f"its {name} must be finite numbers; got {wrong[0]}.")

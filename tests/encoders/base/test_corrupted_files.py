@@ -222,6 +222,12 @@ def invalid_arrays():
     def wide_heads(manifest, arrays):
         arrays["_heads"] = arrays["_heads"].astype(np.float64)
 
+    def infinite_heads(manifest, arrays):
+        arrays["_heads"][0, 1] = -np.inf
+
+    def undefined_missing_cells(manifest, arrays):
+        arrays["_missing.weights"][0, -1] = np.nan
+
     def no_component(manifest, arrays):
         for name, shape in {"weights": (0,), "means": (0, 4000), "factors": (0, 8_002_000)}.items():
             before = arrays[f"_latents.{name}"]
@@ -255,6 +261,8 @@ def invalid_arrays():
     yield "factors", factors, r"factors .* for means of shape \(\d+, \d\).*; got \(\d+, \d\)"
     yield "heads", heads, r"heads have shape \(\d+, 6\) .*; expected .* \(\d+, 7\)"
     yield "wide_heads", wide_heads, r"heads have .* float64; expected .* float16"
+    yield "infinite_heads", infinite_heads, "its heads must be finite numbers; got -inf"
+    yield "undefined_missing_cells", undefined_missing_cells, "missing cells must .* got nan"
     yield "no_component", no_component, r"factors .* for means of shape .*; got \(0, 8002000\)"
     yield "scales", scales, r"features 'mean' must have shapes .*; got .*\(10, 10, 3\)"
     yield "larger", declare(WEIGHT, shape=[10**9, 10**9]), r"declare \d{19} bytes; the file has \d+"
