@@ -11,7 +11,7 @@ from cmim_sklearn.latents import LOG_2PI
 
 MIXTURE_SIZE, ROWS_PER_COMPONENT, MIXTURE_ROWS = 200, 20, 5000
 MIXTURE_EM_STEPS, MIXTURE_TOL = 15, 0.02
-MIN_GAIN, NOISY_COPIES = 0.015, 4
+MIN_GAIN, NOISY_COPIES = 0.013, 4
 """Gain of a mixture over a single Gaussian, in nats per direction, on held-out codes, below which
 the latter is used; number of codes with noise for each of these rows."""
 
