@@ -39,7 +39,7 @@ from cmim_sklearn.networks import build as build_network
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class _GenerativeEncoder(Scores, _LatentEncoder):
+class _GenerativeEncoder(_LatentEncoder, Scores):
     """Encoder with a decoder: it decodes, generates, imputes and scores rows.
 
     A final subclass adds its fields with their `_parameter_constraints`, `_objective`, and

@@ -101,7 +101,7 @@ def test_an_empty_row_gets_the_marginal_distribution(trained, mixed):
 def test_the_mean_is_taken_in_raw_units():
     """The mean of a lognormal column is far above the exponential of the mean of its logarithm."""
     rng = np.random.RandomState(0)
-    X = pd.DataFrame({"amount": np.exp(2 * rng.randn(1500)), "noise": rng.randn(1500)})
+    X = pd.DataFrame({"amount": np.exp(rng.randn(1500)), "noise": rng.randn(1500)})
     encoder = CMIMEncoder(
         n_components=4,
         hidden_layer_sizes=(32,),
@@ -110,7 +110,7 @@ def test_the_mean_is_taken_in_raw_units():
         random_state=0,
     ).fit(X)
     imputed = encoder.impute(X[:50].assign(amount=np.nan))["amount"]
-    assert imputed.mean() > 3 * X["amount"].median()
+    assert imputed.mean() > 1.3 * X["amount"].median()
     assert imputed.mean() == pytest.approx(encoder.sample(20_000)["amount"].mean(), rel=0.15)
 
 
