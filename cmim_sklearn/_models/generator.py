@@ -173,8 +173,8 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
     Returns
     -------
     array of shape (H, w + 1), float16, or None
-        Half precision, since they are a large part of a file. None if `heads_shape` is None; all
-        are 0 if training diverges, as it may with extreme values.
+        Half precision, since they are a large part of a file. None if `heads_shape` is None, or
+        if training diverges, as it may with extreme values.
     """
     shape = heads_shape(model)
     if shape is None:
@@ -208,4 +208,4 @@ def fit_heads(model: LatentModel, prior: LatentPrior, codes, noise, cells, n_ste
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * rate
         optimizer.step()
     heads = heads.detach().half().cpu().numpy()
-    return heads if np.isfinite(heads).all() else np.zeros_like(heads)
+    return heads if np.isfinite(heads).all() else None

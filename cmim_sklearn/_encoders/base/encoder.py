@@ -191,8 +191,7 @@ class _LatentEncoder(
         -----
         UserWarning
             If the loss was not finite in some epoch: training returned to the previous epoch and
-            continued at half the learning rate. Also if the loss of the noise of generated rows,
-            fitted after training, was not finite, if a column has no value or looks like an
+            continued at half the learning rate. Also if a column has no value or looks like an
             identifier, if some of its numbers or levels are equal for the model, if rows of y count
             as unlabelled because they hold -1, if y has more than 50 classes with fewer than 2 rows
             each on average, if some labels of y_val are no classes of y, and after Ctrl-C.

@@ -1,6 +1,5 @@
 """Base of the encoders with a decoder: decode, generate, impute and score rows."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +33,6 @@ from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._training.batches import count_batches
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.messages import shown
-from cmim_sklearn._utils.stacklevel import user_stacklevel
 from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
@@ -153,17 +151,6 @@ class _GenerativeEncoder(Scores, _LatentEncoder):
         prior = LATENT_PRIORS["normal"](no_codes, None, rows.seed)
         generator = {"_latents": prior, "_heads": None, "_missing": None}
         return super()._summarise_quickly(net, rows) | generator
-
-    def _warn_of_training(self, trained):
-        super()._warn_of_training(trained)
-        if self._heads is not None and not self._heads.any():
-            warnings.warn(
-                "The noise of generated rows could not be fitted: its loss was not finite. Each "
-                "numeric column keeps one standard deviation for all rows. Check columns with "
-                "extreme values.",
-                UserWarning,
-                stacklevel=user_stacklevel(),
-            )
 
     def _check_model(self, model):
         heads, shape = self._heads, heads_shape(model)
