@@ -65,7 +65,7 @@ class Scores:
 
         It is log p(x) - sum_c log p(x_c), under the model of `score_samples`. Rows whose cells do
         not fit together have the lowest scores, even if each value is common. A rare value lowers
-        both terms alike, so an extreme value alone does not lower the score.
+        both terms, so an extreme value alone does not lower the score.
 
         Parameters
         ----------
