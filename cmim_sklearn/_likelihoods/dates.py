@@ -87,12 +87,13 @@ class Dates(Gaussian):
         return cls(states, parts, shares, fitted, low, high, [0] * len(maps), n_seen)
 
     def state(self):
-        clocks = [clock.state() for clock in self.clocks]
+        counts = super().state()
+        del counts["grids"]  # the clocks have the steps
         return {
-            "clocks": clocks,
+            "clocks": [clock.state() for clock in self.clocks],
             "parts": self.cycles.parts,
             "shares": self.shares,
-        } | super().state()
+        } | counts
 
     def structure(self):
         return (*super().structure(), self.cycles.structure)

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 from cmim_sklearn._likelihoods.base import Likelihood, normal_noise
+from cmim_sklearn._likelihoods.grid import Grid
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS, ScalingMap
 from cmim_sklearn._likelihoods.summary import summarise
 from cmim_sklearn._utils.isolation import one_blas_thread
@@ -52,16 +53,20 @@ class Gaussian(Likelihood):
         precision.
     n_seen : array of shape (C,)
         Number of observed training values.
+    grids : list of C (dict or None), default=None
+        Arguments of each column's `Grid`, to which samples are rounded; None for the decimals.
     """
 
     cell_width = 7
 
-    def __init__(self, maps, low, high, decimals, n_seen):
+    def __init__(self, maps, low, high, decimals, n_seen, grids=None):
         super().__init__(len(maps), len(maps), len(maps))
         self.maps = [ScalingMap(**parts) for parts in maps]
         self.low, self.high = np.asarray(low, float), np.asarray(high, float)
         self.decimals = [None if d is None else int(d) for d in decimals]
         self.n_seen = np.asarray(n_seen, float)
+        grids = [None] * self.n_columns if grids is None else grids
+        self.grids = [None if grid is None else Grid(**grid) for grid in grids]
         self.raw_scale = nn.Parameter(torch.zeros(self.n_columns, dtype=torch.float32))
         self.register_buffer("deviation", self.log_scale().exp().detach())
         leak = torch.as_tensor(1 / (self.n_seen + 1), dtype=torch.float32)
@@ -70,24 +75,30 @@ class Gaussian(Likelihood):
 
     @classmethod
     def fit(cls, columns, names, *, summaries=None, numeric_scaling="quantile", **options):
-        """Fit the scaling maps; ``numeric_scaling`` is a key of `SCALINGS`."""
+        """Fit scaling maps and grids; ``numeric_scaling`` is a key of `SCALINGS`."""
         summaries = summaries or summarise(columns)
-        maps = [SCALINGS[numeric_scaling](column[~np.isnan(column)]) for column in columns]
+        observed = [column[~np.isnan(column)] for column in columns]
+        maps = [SCALINGS[numeric_scaling](values) for values in observed]
+        pairs = zip(observed, summaries, strict=True)
+        grids = [Grid.fit(values, summary.decimals) for values, summary in pairs]
         return cls(
             [m.state() for m in maps],
             [summary.low for summary in summaries],
             [summary.high for summary in summaries],
             [summary.decimals for summary in summaries],
             [summary.n_seen for summary in summaries],
+            [None if grid is None else grid.state() for grid in grids],
         )
 
     def state(self):
+        grids = [None if grid is None else grid.state() for grid in self.grids]
         return {
             "maps": [m.state() for m in self.maps],
             "low": self.low,
             "high": self.high,
             "decimals": self.decimals,
             "n_seen": self.n_seen,
+            "grids": grids,
         }
 
     def encode(self, columns):
@@ -98,13 +109,18 @@ class Gaussian(Likelihood):
         return out.clip(-MAX_SCALED, MAX_SCALED, out=out)
 
     def decode(self, encoded, *, drawn=False):
-        """Decode to raw numbers with the decimals of the training values."""
+        """Decode to raw numbers with the decimals of the training values.
+
+        With ``drawn=True`` they are values of the column's `Grid`.
+        """
         out = []
         for c, m in enumerate(self.maps):
             values = m.inverse(encoded[:, c].astype(np.float64))
             if self.decimals[c] is not None:
                 with np.errstate(over="ignore", invalid="ignore"):  # before they are clipped
                     values = np.round(values, self.decimals[c])
+            if drawn and self.grids[c] is not None:
+                values = self.grids[c].nearest(values)
             out.append(self._clipped(c, values) if drawn else self._in_range(c, values))
         return out
 
@@ -188,7 +204,9 @@ class Gaussian(Likelihood):
                 plain_slope = slope if plain is m else plain.slope(values)
                 if self.decimals[c] == 0:
                     ends = np.round(values) - 0.5, np.round(values) + 0.5
-                    low, high = m.forward(ends[0]), m.forward(ends[1])
+                    on_step, reach = self._steps(c, values)
+                    outside |= np.abs(values - on_step) >= 0.5
+                    low, high = m.forward(on_step - reach), m.forward(on_step + reach)
                     # Above 2**52 the ends of a bin are not float64 numbers.
                     spacing = np.spacing(np.abs(values))
                     is_coarse = spacing > 0.5
@@ -216,6 +234,11 @@ class Gaussian(Likelihood):
                 parts = inner[0], *ends, log_width, *inner[1:], log_spare_width
                 cells[:, c] = np.array(parts).T
         return cells
+
+    def _steps(self, c, values):
+        """Whole numbers of a column nearest to values (n,), and half the distance of two."""
+        grid = self.grids[c]
+        return (np.round(values), 0.5) if grid is None else (grid.on_step(values), grid.step / 2)
 
     def log_density(self, params, cells):
         """Log density or probability of each cell.

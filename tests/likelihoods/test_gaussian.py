@@ -49,6 +49,35 @@ def test_values_near_an_atom_decode_to_it():
     )
 
 
+def test_samples_are_multiples_of_the_step_and_point_estimates_are_not():
+    rng = np.random.RandomState(0)
+    columns = [np.round(0.005 * rng.randint(0, 300, 500), 3), 100.0 * rng.randint(0, 300, 500)]
+    likelihood = Gaussian.fit(columns, "ab")
+    encoded = rng.randn(500, 2).astype(np.float32)
+    for step, drawn, point in zip(
+        [0.005, 100.0],
+        likelihood.decode(encoded, drawn=True),
+        likelihood.decode(encoded),
+        strict=True,
+    ):
+        np.testing.assert_allclose(np.round(drawn / step) * step, drawn, atol=1e-9)
+        assert np.abs(drawn - point).max() <= step / 2 + 1e-9
+        assert (np.abs(np.round(point / step) * step - point) > 1e-4).any()
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_multiples_of_a_step_have_all_the_probability(scaling):
+    rng = np.random.RandomState(0)
+    amounts = 100.0 * rng.randint(-20, 200, 500)
+    likelihood = Gaussian.fit([amounts], ["amount"], numeric_scaling=scaling)
+    every = np.arange(-10_000.0, 30_000.0)
+    p = likelihood.log_density(torch.zeros(1, 1), measured(likelihood, [every])).exp()[:, 0]
+    is_multiple = torch.from_numpy(every % 100 == 0)
+    assert p.sum() == pytest.approx(1, abs=1e-3)
+    assert p[~is_multiple].sum() <= likelihood.leak[0] * 1.001
+    assert (p[~is_multiple & torch.from_numpy(np.abs(every) < 5)] > 0).all()
+
+
 @pytest.mark.parametrize("values", [[], [4.0], [4.0] * 9, [1e30] * 3, [1e30, 1e30 + 1e15]])
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_degenerate_columns_encode_and_decode(values, scaling):

@@ -225,6 +225,36 @@ def test_decimals_come_back_as_decimals(case, name, options, tmp_path):
     assert list(map(str, again)) == list(map(str, values(tables[0])))
 
 
+@pytest.mark.parametrize("name", ["polars", "object"])
+def test_generated_numbers_are_on_the_grid_of_the_data(name, tmp_path):
+    rng = np.random.RandomState(0)
+    prices = [0.95, 1.45, 2.99, 7.25, 8.05, 26.55, 211.3375]
+    columns = {
+        "weight": np.round(0.005 * rng.randint(0, 300, 200), 3),
+        "amount": 100 * rng.randint(0, 300, 200),
+        "price": rng.choice(prices, 200),
+    }
+    X = pl.DataFrame(columns)
+    X = X if name == "polars" else X.to_pandas().astype(object)
+    encoder = small_encoder().fit(X)
+    encoder.save(tmp_path / "a.cmim")
+    again = CMIMEncoder.load(tmp_path / "a.cmim")
+    gaps = to_pandas(X).astype(float).mask(rng.rand(200, 3) < 0.3)
+    imputed = encoder.impute(gaps, n_draws=1, random_state=0)[0]
+    for made in (
+        encoder.sample(300, random_state=0),
+        again.sample(300, conditions={"price": 8.05}, random_state=0),
+        imputed,
+    ):
+        weight, amount, price = to_pandas(made).astype(float).to_numpy().T
+        np.testing.assert_allclose(np.round(weight / 0.005) * 0.005, weight, atol=1e-9)
+        assert (amount % 100 == 0).all()
+        assert set(price) <= set(prices)
+    np.testing.assert_array_equal(
+        encoder.sample(50, random_state=1), again.sample(50, random_state=1)
+    )
+
+
 def test_conditions_of_decimals_keep_all_their_decimals():
     X = pd.DataFrame({"k": CENTS, "x": range(N)})
     encoder = small_encoder().fit(X)
