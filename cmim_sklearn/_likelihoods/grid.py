@@ -4,7 +4,7 @@ import numpy as np
 
 from cmim_sklearn._likelihoods.scaling import ATOM_SHARE
 
-MIN_KNOWN = 0.9
+MIN_KNOWN = 0.8
 """Minimum probability, by the estimate of Good and Turing, that a new row has a value that several
 rows of fit share."""
 MAX_KNOWN_BY_CHANCE = 0.5
