@@ -2,11 +2,13 @@
 
     python -m benchmarks.studies.generation --data-dir DIR --out DIR [--rivals] [--published]
 
-DIR holds tables NAME.parquet with a column ``target``, which is generated like the others. 70 % of
-at most 4,000 rows are for training. Each model has its defaults, is fitted once, and generates
-twice as many rows as there are test rows. Measures are means over both halves. The models:
+DIR holds tables NAME.parquet with a column ``target``, which is generated like the others. Names
+such as breast_cancer are tables of scikit-learn, for ``--tables``. 70 % of at most 4,000 rows are for
+training. Each model has its defaults, is fitted once, and generates twice as many rows as there are
+test rows, or up to eight times as many if these are few. Measures are means over such sets of rows.
+The models:
 
-- training rows, and columns permuted separately ("independent"): the ends of the scale.
+- training rows, and columns drawn separately ("independent"): the ends of the scale.
 - sequential CART, the method of R's synthpop.
 - ARF (arfpy) and TVAE (SDV), with ``--rivals``, in an environment that is built in --out.
 
@@ -35,6 +37,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn import datasets
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import r2_score, roc_auc_score
@@ -48,6 +51,7 @@ from benchmarks.tools import STUDY_TABLES, markdown, numeric_columns, parser, sa
 from cmim_sklearn import CMIMEncoder
 
 MAX_ROWS = 5000
+SCIKIT_LEARN = ["breast_cancer", "diabetes", "digits", "iris", "wine"]
 TREES = {"categorical_features": "from_dtype", "random_state": 0}
 PUBLISHED = {"adult": 32561, "magic_telescope": 17118}
 """Training rows of the published comparison: UCI's first file of adult, 90 % of magic_telescope."""
@@ -116,13 +120,13 @@ def nearness(train, test, generated):
 
 
 def training_rows(train, n_rows):
-    return train.sample(n_rows, random_state=1)
+    return train.sample(n_rows, replace=n_rows > len(train), random_state=1)
 
 
 def independent(train, n_rows):
-    """Columns permuted separately: no dependence."""
+    """Columns drawn separately: no dependence."""
     rng = np.random.RandomState(0)
-    return train.apply(lambda column: rng.permutation(column.to_numpy())).iloc[:n_rows]
+    return train.apply(lambda column: rng.choice(column.to_numpy(), n_rows))
 
 
 def sequential_cart(train, n_rows):
@@ -184,14 +188,24 @@ def generate(model, train, n_rows, folder, python, params):
     return pd.read_parquet(rows_at), json.loads(costs_at.read_text())
 
 
+def read_table(name, data_dir):
+    """Table with a column ``target``."""
+    if name not in SCIKIT_LEARN:
+        return pd.read_parquet(data_dir / f"{name}.parquet")
+    loaded = getattr(datasets, f"load_{name}")(as_frame=True)
+    is_number = name == "diabetes"
+    return loaded.frame if is_number else loaded.frame.astype({"target": str})
+
+
 def evaluate(frame, name, model, out, python, params):
     """All measures of one model on one table."""
     train, test = train_test_split(frame, test_size=0.3, random_state=0)
-    rows, costs = generate(model, train, 2 * len(test), out / name, python, params)
+    n, n_sets = len(test), int(np.clip(2400 // len(test), 2, 8))
+    rows, costs = generate(model, train, n_sets * n, out / name, python, params)
     measures = []
-    for half in (rows[: len(test)], rows[len(test) :]):
-        measures.append({"detection": detection(test, half), **nearness(train, test, half)})
-        score = supervised_score(half, test)
+    for some in (rows[k * n : (k + 1) * n] for k in range(n_sets)):
+        measures.append({"detection": detection(test, some), **nearness(train, test, some)})
+        score = supervised_score(some, test)
         measures[-1]["utility"] = score / supervised_score(train, test)
     means = pd.DataFrame(measures).mean().to_dict()
     return {"table": name, "model": model, "rows": len(train), **means, **costs}
@@ -233,7 +247,7 @@ def main(arguments=None):
             yield from published(args.data_dir, out, python, params)
             return
         for name in tables:
-            frame = pd.read_parquet(args.data_dir / f"{name}.parquet")
+            frame = read_table(name, args.data_dir)
             frame = frame.sample(min(max_rows, len(frame)), random_state=0)
             for model in [*MODELS, *(RIVALS if args.rivals else [])]:
                 yield evaluate(frame, name, model, out, python, params)

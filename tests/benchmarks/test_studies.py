@@ -14,6 +14,7 @@ from benchmarks.studies import (
     labels,
     mutual_information,
 )
+from benchmarks.tools import numeric_columns
 from tests.helpers import make_mixed
 
 
@@ -212,6 +213,12 @@ def test_generation(data_dir, tmp_path):
     assert found["distance_ratio"]["training rows"] == pytest.approx(0, abs=1e-6)
     assert found["nearer_to_train"]["training rows"] > 0.65
     assert found["distance_ratio"]["independent"] > found["distance_ratio"]["sequential CART"]
+
+
+def test_tables_of_scikit_learn_are_read_by_name(tmp_path):
+    for name in generation.SCIKIT_LEARN:
+        table = generation.read_table(name, tmp_path)
+        assert ("target" in numeric_columns(table)) == (name == "diabetes")
 
 
 def test_detection_is_certain_for_rows_of_another_table():
