@@ -3,10 +3,10 @@
     python -m benchmarks.studies.generation --data-dir DIR --out DIR [--rivals] [--published]
 
 DIR holds tables NAME.parquet with a column ``target``, which is generated like the others. Names
-such as breast_cancer are tables of scikit-learn, for ``--tables``. 70 % of at most 4,000 rows are for
-training. Each model has its defaults, is fitted once, and generates twice as many rows as there are
-test rows, or up to eight times as many if these are few. Measures are means over such sets of rows.
-The models:
+such as breast_cancer are tables of scikit-learn, for ``--tables``. 70 % of at most 4,000 rows are
+for training. Each model has its defaults, is fitted once, and generates twice as many rows as there
+are test rows, or up to eight times as many if these are few. Measures are means over such sets of
+rows. The models:
 
 - training rows, and columns drawn separately ("independent"): the ends of the scale.
 - sequential CART, the method of R's synthpop.
@@ -151,7 +151,7 @@ def sequential_cart(train, n_rows):
 
 def cmim(train, n_rows, **params):
     encoder = CMIMEncoder(random_state=0).set_params(**params).fit(train)
-    return encoder.sample(n_rows, with_missing=bool(train.isna().any(None)), random_state=0)
+    return encoder.sample(n_rows, with_missing=bool(train.isna().any(axis=None)), random_state=0)
 
 
 MODELS = {
