@@ -22,13 +22,14 @@ from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior, NoisyCodes
 
-CODE_NOISE = {100: -1.0, 700: -1.75, 2800: -2.5}
+CODE_NOISE = {100: -1.0, 700: -1.75, 2800: -2.5, 20_000: -3.25}
 """Log-variance of the codes that the generator is fitted to, by the number of training rows.
 
 It is linear in the logarithm of that number between these, and constant beyond them.
 """
-N_STEPS, MIN_STEPS, FULL_ROWS = 600, 150, 2800
-"""Number of training steps from `FULL_ROWS` rows on, in proportion below, and its minimum."""
+N_STEPS, N_STEPS_ROWS, MIN_STEPS, MAX_STEPS = 600, 2800, 150, 1500
+"""Number of training steps for that number of training rows, to which it is in proportion; least
+and largest number of steps."""
 BATCH_ROWS, WARM_UP_STEPS = 256, 50
 LEARNING_RATE, WEIGHT_DECAY, MAX_NORM = 3e-3, 1e-4, 50.0
 MAX_COLUMNS = 64
@@ -48,7 +49,8 @@ def n_steps_for(n_rows, n_updates):
     It is at most the number of updates of the network: one that is hardly trained, as in a search
     or after a first `partial_fit`, is not worth more.
     """
-    return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, n_rows / FULL_ROWS))))
+    n_steps = round(N_STEPS * (n_rows / N_STEPS_ROWS))
+    return min(n_updates, max(MIN_STEPS, min(MAX_STEPS, n_steps)))
 
 
 class Generator(nn.Module):

@@ -10,7 +10,7 @@ from pathlib import Path
 import joblib
 import pytest
 
-from cmim_sklearn._encoders.base import fit, scores
+from cmim_sklearn._encoders.base import fit, generative, scores
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -100,6 +100,7 @@ def test_python_blocks_run(page, is_short, request, monkeypatch, tmp_path):
     if is_short:
         monkeypatch.setattr(fit, "n_epochs", lambda *args, **kwargs: 1)
         monkeypatch.setattr(fit, "SUMMARY_ROWS", 300)
+        monkeypatch.setattr(generative, "GENERATOR_ROWS", 300)
         monkeypatch.setattr(scores, "USUAL_ROWS", 5)
         request.getfixturevalue("short_calibration")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

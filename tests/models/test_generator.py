@@ -42,12 +42,15 @@ def test_the_noise_of_codes_is_linear_in_the_logarithm_of_rows():
     assert code_log_variance(2) == code_log_variance(100) == -1
     assert code_log_variance(700) == -1.75
     assert code_log_variance(1400) == pytest.approx(-2.125)
-    assert code_log_variance(2800) == code_log_variance(10**6) == -2.5
+    assert code_log_variance(2800) == -2.5
+    assert code_log_variance(20_000) == code_log_variance(10**6) == -3.25
 
 
-@pytest.mark.parametrize(("n", "n_steps"), [(2, 150), (700, 150), (1400, 300), (9999, 600)])
+@pytest.mark.parametrize(
+    ("n", "n_steps"), [(2, 150), (700, 150), (1400, 300), (2800, 600), (5600, 1200), (10**6, 1500)]
+)
 def test_training_steps_grow_with_rows(n, n_steps):
-    assert n_steps_for(n, 1000) == n_steps
+    assert n_steps_for(n, 9999) == n_steps
     assert n_steps_for(n, 7) == 7
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from cmim_sklearn._models import latent_prior
 from cmim_sklearn._models.latent_prior import (
     LATENT_PRIORS,
     LatentPrior,
@@ -138,12 +139,23 @@ def test_mixture_of_few_or_equal_codes(codes):
 
 
 @pytest.mark.parametrize(
-    ("n", "r", "k"), [(2, 3, 1), (40, 3, 2), (619, 3, 30), (900, 30, 30), (6000, 3, 200)]
+    ("n", "r", "k"), [(2, 3, 1), (40, 3, 2), (619, 3, 30), (900, 30, 30), (9000, 3, 400)]
 )
 def test_a_component_has_twenty_codes_and_as_many_as_directions(n, r, k):
     rng = np.random.RandomState(0)
     codes = rng.choice([-0.4, 0.4], (n, 1)) * np.linspace(0.5, 1, r) + 0.1 * rng.randn(n, r)
     assert len(mixture_prior(codes, np.full(r, 1e-3), 0).weights) == k
+
+
+def test_parts_of_many_codes_have_the_densities_of_the_whole(monkeypatch):
+    codes = two_clusters()
+    priors = [mixture_prior(codes, np.full(2, 1e-3), 0)]
+    monkeypatch.setattr(latent_prior, "MANY", 10)
+    monkeypatch.setattr(latent_prior, "EM_STEPS_OF_MANY", latent_prior.EM_STEPS)
+    priors.append(mixture_prior(codes, np.full(2, 1e-3), 0))
+    assert len(priors[0].weights) > 1
+    for name in ("weights", "means", "factors"):
+        np.testing.assert_allclose(*(getattr(p, name) for p in priors), rtol=0.01, atol=1e-3)
 
 
 def test_codes_of_one_gaussian_get_one_component():

@@ -74,7 +74,7 @@ def test_wide_tables_and_short_fits_have_fewer_steps():
 
 
 def test_all_rows_decide_which_columns_have_gaps(quick, monkeypatch):
-    monkeypatch.setattr("cmim_sklearn._encoders.base.fit.SUMMARY_ROWS", 40)
+    monkeypatch.setattr("cmim_sklearn._encoders.base.generative.GENERATOR_ROWS", 40)
     X = make_mixed()[["age", "score"]].dropna().astype(float).reset_index(drop=True)
     for row in (0, 50, 100):  # whichever rows are read after training
         lacking = X.copy()

@@ -35,7 +35,7 @@ AUTO_WIDTH, AUTO_MIN_UPDATES = 1200, 500
 """Width of a network (encoder inputs plus decoder outputs) above which `max_iter="auto"` makes
 proportionally fewer updates; and their minimum number."""
 SUMMARY_ROWS = 5000
-"""Maximum number of rows that are read after training, to summarise the network."""
+"""Maximum number of rows that are read after training, to scale features."""
 COLUMN_PARAMETERS = ("categorical_features", "numeric_scaling", "max_categories", "likelihoods")
 """Parameters that decide the schema of the table."""
 TRAINED = (
@@ -307,7 +307,7 @@ class FitSteps(LabelSteps):
     def _summarise_quickly(self, net, rows):
         """Fitted attributes that are fast to compute, for callbacks that run in each epoch."""
         model = net.module.eval()
-        some = rows.encoded[summary_rows(len(rows.encoded), rows.seed)]
+        some = rows.encoded[summary_rows(len(rows.encoded), rows.seed, SUMMARY_ROWS)]
 
         def by_layer(x):
             parts = self._layers(model, x)
@@ -417,9 +417,9 @@ def n_epochs(max_iter, n_rows, batch_size, width):
     return int(np.clip(-(-updates // n_batches), AUTO_MIN_EPOCHS, AUTO_MAX_EPOCHS))
 
 
-def summary_rows(n_rows, seed):
+def summary_rows(n_rows, seed, max_rows):
     """Positions of the rows that summarise a trained network, in random order."""
-    return np.random.RandomState(seed).permutation(n_rows)[:SUMMARY_ROWS]
+    return np.random.RandomState(seed).permutation(n_rows)[:max_rows]
 
 
 def split(n_rows, validation_fraction, min_held_out, seed):

@@ -37,6 +37,9 @@ from cmim_sklearn._utils.validation import check_at_least_one
 from cmim_sklearn.latents import POSTERIORS
 from cmim_sklearn.networks import build as build_network
 
+GENERATOR_ROWS = 20_000
+"""Maximum number of training rows that latent prior and heads are fitted to."""
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class _GenerativeEncoder(_LatentEncoder, Scores):
@@ -122,7 +125,8 @@ class _GenerativeEncoder(_LatentEncoder, Scores):
     def _summarise(self, net, rows):
         summary = super()._summarise_quickly(net, rows)
         n_rows, model = len(rows.encoded), net.module
-        order, log_variance = summary_rows(n_rows, rows.seed), code_log_variance(n_rows)
+        order = summary_rows(n_rows, rows.seed, GENERATOR_ROWS)
+        log_variance = code_log_variance(n_rows)
 
         def codes_and_noise(x):
             outputs = model.encoder(model.likelihood.inputs(x))

@@ -113,7 +113,7 @@ SHARED = {
     "latent_prior": Parameter(
         '{"mixture", "normal"}',
         """Distribution of codes for `sample`, `impute` and `score_samples`. "mixture": a Gaussian
-        mixture fitted to the codes of the training rows, with one component for 20 rows, up to 200;
+        mixture fitted to the codes of the training rows, with one component for 20 rows, up to 400;
         "normal": N(0, I), which suits the codes only if the loss is that of a VAE. A change takes
         effect in the next fit.""",
         [StrOptions(set(LATENT_PRIORS))],
