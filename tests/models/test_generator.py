@@ -10,12 +10,13 @@ from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._models.generator import (
     MAX_COLUMNS,
     Generator,
+    MixtureHeads,
     code_log_variance,
-    fit_heads,
     heads_shape,
     n_steps_for,
 )
-from cmim_sklearn._models.latent_prior import normal_prior
+from cmim_sklearn._models.latent_prior import NoisyCodes, normal_prior
+from cmim_sklearn._training.heads import HeadFit, HeadTraining
 from tests.helpers import LIKELIHOODS, columns_of, make_latent_model, measured, randn
 
 FAST = {"max_iter": 40, "hidden_layer_sizes": (32,), "n_components": 4, "random_state": 0}
@@ -35,7 +36,9 @@ def cells_of(model):
 def fitted_heads(model, n_steps=20, seed=0):
     codes, noise = randn(60, 3).numpy(), np.full(3, 0.1)
     prior = normal_prior(codes, noise, 0)
-    return fit_heads(model, prior, codes, noise, cells_of(model), n_steps, seed)
+    batches = NoisyCodes(prior, codes, noise, model.device, seed)
+    heads = {"heads": MixtureHeads(model, cells_of(model), n_steps)}
+    return HeadTraining([HeadFit(model.decoder, batches, heads)]).run()[0]["heads"]
 
 
 def test_the_noise_of_codes_is_linear_in_the_logarithm_of_rows():
