@@ -29,9 +29,11 @@ It is linear in the logarithm of that number between these, and constant beyond 
 N_STEPS, MIN_STEPS, FULL_ROWS = 600, 150, 2800
 """Number of training steps from `FULL_ROWS` rows on, in proportion below, and its minimum."""
 LEARNING_RATE, WARM_UP_STEPS = 3e-3, 50
-MAX_COLUMNS = 64
-"""Maximum number of Gaussian columns that have heads: the heads of wider tables would take more
-space and time than the network."""
+FULL_COLUMNS, RANK, MIN_WIDE_STEPS = 64, 32, 100
+"""Maximum number of Gaussian columns whose heads may be any linear layer. With more columns, it has
+this rank, so that a file stays small, and fewer steps in proportion, but at least that number."""
+MAX_COLUMNS = 1000
+"""Maximum number of Gaussian columns that have heads."""
 
 
 def code_log_variance(n_rows):
@@ -40,13 +42,15 @@ def code_log_variance(n_rows):
     return float(np.interp(np.log(n_rows), rows, list(CODE_NOISE.values())))
 
 
-def n_steps_for(n_rows, n_updates):
-    """Number of training steps of the heads, for a number of training rows.
+def n_steps_for(n_rows, n_updates, n_columns):
+    """Number of training steps of the heads, for a number of training rows and Gaussian columns.
 
     It is at most the number of updates of the network: one that is hardly trained, as in a search
     or after a first `partial_fit`, is not worth more.
     """
-    return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, n_rows / FULL_ROWS))))
+    n_steps = max(MIN_STEPS, round(N_STEPS * min(1, n_rows / FULL_ROWS)))
+    in_proportion = round(n_steps * min(1, FULL_COLUMNS / n_columns))
+    return min(n_updates, max(MIN_WIDE_STEPS, in_proportion))
 
 
 class Generator(nn.Module):
@@ -56,9 +60,9 @@ class Generator(nn.Module):
     ----------
     model : LatentModel
         Its modules are shared, not copied.
-    heads : array of shape (H, w + 1), default=None
-        Weights of the heads, and their intercepts in the last column. None: the decoder and the
-        likelihood of the model.
+    heads : array of shape (H, w + 1) or (H + w + 1, rank), default=None
+        Weights of the heads, and their intercepts in the last column; or their factors, see
+        `heads_shape`. None: the decoder and the likelihood of the model.
     missing : MissingCells, default=None
         Adds a last block of cells: 1 if a cell is missing, 0 if not.
 
@@ -90,6 +94,11 @@ class Generator(nn.Module):
             )
 
 
+def n_numeric(likelihood):
+    """Number of Gaussian columns."""
+    return sum(block.n_columns for block in likelihood.blocks if isinstance(block, Gaussian))
+
+
 def mixtures(likelihood) -> JointDensity:
     """Likelihood with a `GaussianMixture` in place of each Gaussian block."""
     blocks = likelihood.blocks
@@ -102,7 +111,7 @@ class HeadedDecoder(nn.Module):
     Parameters
     ----------
     decoder : nn.Module
-    heads : Tensor of shape (H, w + 1)
+    heads : Tensor of shape (H, w + 1) or (H + w + 1, rank)
     blocks : list of Density
     """
 
@@ -113,13 +122,21 @@ class HeadedDecoder(nn.Module):
     def forward(self, z):
         """Outputs (n, P + H) for codes z (n, d)."""
         outputs, h = self.decoder(z)
-        return with_added(self._sizes, outputs, affine(self.heads, h))
+        return with_added(self._sizes, outputs, added_outputs(self.heads, self._sizes, h))
 
 
 def sizes_of(blocks):
     """Numbers of trained outputs of some blocks, and of those that heads add to each."""
     added = [block.n_params - block.n_trained for block in blocks]
     return [block.n_trained for block in blocks], added
+
+
+def added_outputs(heads, sizes, h):
+    """Outputs (n, H) of heads, or of their factors, at the last hidden layer (n, w)."""
+    n_outputs = sum(sizes[1])
+    if len(heads) == n_outputs:
+        return affine(heads, h)
+    return affine(heads[n_outputs:].T, h) @ heads[:n_outputs].T
 
 
 def with_added(sizes, outputs, added):
@@ -129,14 +146,17 @@ def with_added(sizes, outputs, added):
 
 
 def heads_shape(model: LatentModel):
-    """Shape (H, w + 1) of the heads of a model; None if it has none.
+    """Shape of the heads of a model: (H, w + 1), or (H + w + 1, rank); None if it has none.
+
+    With more than `FULL_COLUMNS` Gaussian columns, heads are V = U S', and U (H, rank) and
+    S (w + 1, rank) lie in one array.
 
     There are none without a Gaussian column, with more than `MAX_COLUMNS`, without hidden layers,
     since a decoder that is linear in z has no use for them, or with a custom decoder that does
     more than to apply ``output`` to ``body``.
     """
     likelihood, decoder = model.likelihood, model.decoder
-    n_columns = sum(b.n_columns for b in likelihood.blocks if isinstance(b, Gaussian))
+    n_columns = n_numeric(likelihood)
     body = decoder.body
     has_layers = isinstance(body, nn.Module) and any(True for _ in body.parameters())
     if not 0 < n_columns <= MAX_COLUMNS or not has_layers:
@@ -146,7 +166,8 @@ def heads_shape(model: LatentModel):
         outputs, h = WithHidden(decoder)(z)
         if not torch.equal(outputs, decoder(z)):
             return None
-    return mixtures(likelihood).n_params - outputs.shape[1], h.shape[1] + 1
+    n_outputs, n_inputs = mixtures(likelihood).n_params - outputs.shape[1], h.shape[1] + 1
+    return (n_outputs, n_inputs) if n_columns <= FULL_COLUMNS else (n_outputs + n_inputs, RANK)
 
 
 class MixtureHeads(Heads):
@@ -169,11 +190,15 @@ class MixtureHeads(Heads):
         options = {"dtype": torch.float32, "device": model.device}
         cells = torch.as_tensor(np.asarray(cells), **options)
         sizes = [block.n_columns * block.cell_width for block in self._blocks]
-        start = torch.zeros(heads_shape(model), **options)
-        super().__init__(start, self._of_gaussians(cells, sizes), n_steps)
         gaussians = [block for block in self._blocks if isinstance(block, Gaussian)]
         self.likelihood = JointDensity([GaussianMixture(block) for block in gaussians])
         self._sizes = sizes_of(self.likelihood.blocks)
+        start = torch.zeros(heads_shape(model), **options)
+        # Factors of 0 would both have a gradient of 0.
+        basis = start[sum(self._sizes[1]) :]
+        basis.normal_(generator=torch.Generator(model.device).manual_seed(0))
+        basis /= max(1, len(basis)) ** 0.5
+        super().__init__(start, self._of_gaussians(cells, sizes), n_steps)
 
     def _of_gaussians(self, values, sizes):
         """Values (n, ...) of the Gaussian blocks, out of those of blocks of these sizes."""
@@ -186,7 +211,7 @@ class MixtureHeads(Heads):
 
     def params(self, weights, outputs, h):
         trained = self._of_gaussians(outputs, [block.n_params for block in self._blocks])
-        return with_added(self._sizes, trained, affine(weights, h))
+        return with_added(self._sizes, trained, added_outputs(weights, self._sizes, h))
 
     def losses(self, params, cells):
         return -self.likelihood.log_density(params, cells).sum(-1).mean(-1)
@@ -198,7 +223,7 @@ class MixtureHeads(Heads):
         return together
 
     def result(self, weights):
-        """Heads (H, w + 1) as float16, or None if training diverged, as with extreme values.
+        """Heads or their factors as float16, or None if training diverged, as with extreme values.
 
         Half precision, since they are a large part of a file.
         """

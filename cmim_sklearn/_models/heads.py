@@ -18,7 +18,7 @@ class Heads(ABC):
     Attributes
     ----------
     start : Tensor of shape (H, w + 1)
-        Weights to start from; the intercepts are last.
+        Weights to start from; the intercepts are last. A subclass may have other shapes.
     cells : Tensor of shape (n, q)
         Numbers that the heads predict, of all training rows.
     n_steps : int

@@ -122,7 +122,7 @@ class HeadTraining:
             "weights": weights,
             "mean": torch.zeros_like(weights),
             "square": torch.zeros_like(weights),
-            "rates": self._rates().to(self.device),
+            "rates": self._rates(),
             "at": torch.zeros(1, dtype=torch.int64, device=self.device),
             "sums": weights.new_zeros(*weights.shape[:-1], len(self.kinds)),
         }
@@ -152,7 +152,8 @@ class HeadTraining:
             for step in range(self.n_steps)
         ]
         shape = self.n_steps, len(self.kinds), len(self.fits), 3
-        rates = torch.tensor(rates, dtype=torch.float32).reshape(shape).transpose(-1, -2)
+        rates = torch.tensor(rates, dtype=torch.float32, device=self.device)
+        rates = rates.reshape(shape).transpose(-1, -2)
         return rates[..., 0] if self.is_one else rates[..., None, None]
 
     def run(self):
@@ -209,9 +210,9 @@ class HeadTraining:
     def _draw(self):
         """Rows (k, B) of a batch of each model, and their codes with noise (k, B, d)."""
         drawn = [fit.codes.draw(BATCH_ROWS) for fit in self.fits]
-        return (
-            drawn[0] if self.is_one else [torch.stack(parts) for parts in zip(*drawn, strict=True)]
-        )
+        if self.is_one:
+            return drawn[0]
+        return [torch.stack(parts) for parts in zip(*drawn, strict=True)]
 
     def _cells_of(self, kind, rows):
         return self.cells[kind][rows if self.is_one else (self.members, rows)]

@@ -11,12 +11,12 @@ from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder, fit_together
 from cmim_sklearn._likelihoods import gaussian
+from cmim_sklearn._models import generator
 from cmim_sklearn._models.generator import MixtureHeads
 from cmim_sklearn._models.heads import Heads
 from cmim_sklearn._models.latent_prior import NoisyCodes, normal_prior
 from cmim_sklearn._models.missing import MissingHeads, sometimes_missing
-from cmim_sklearn._training import capture
-from cmim_sklearn._training.cuda_graph import MIN_STEPS
+from cmim_sklearn._training import capture, heads
 from cmim_sklearn._training.heads import BATCH_ROWS, HeadFit, HeadTraining
 from cmim_sklearn._utils.device import exact_device, resolve_device
 from tests.helpers import LIKELIHOODS, columns_of, make_latent_model, make_mixed, measured, randn
@@ -27,7 +27,7 @@ DEVICE = "cpu" if torch.cuda.is_available() else "auto"
 SHARES = np.array([0.3, 0.0, 1.0, 0.6])
 
 
-def head_fit(seed=0, n_rows=60, n_steps=45, n_updates=25, shares=SHARES, device=DEVICE):
+def head_fit(seed=0, n_rows=60, n_steps=16, n_updates=10, shares=SHARES, device=DEVICE):
     """Heads of mixtures and missing cells of a model with weights of its own."""
     torch.manual_seed(seed)
     model = make_latent_model()[0].eval()
@@ -43,10 +43,10 @@ def head_fit(seed=0, n_rows=60, n_steps=45, n_updates=25, shares=SHARES, device=
     codes, noise = randn(60, 3, seed=seed).numpy()[:n_rows], np.full(3, 0.1)
     prior, columns = normal_prior(codes, noise, seed), sometimes_missing(shares)
     is_missing = np.random.RandomState(seed).rand(n_rows, len(shares)) < shares
-    heads = {"mixtures": MixtureHeads(model, cells[:n_rows], n_steps)}
+    parts = {"mixtures": MixtureHeads(model, cells[:n_rows], n_steps)}
     if len(columns):
-        heads["missing"] = MissingHeads(model, prior, columns, is_missing, shares, n_updates, seed)
-    return HeadFit(model.decoder, NoisyCodes(prior, codes, noise, model.device, seed), heads)
+        parts["missing"] = MissingHeads(model, prior, columns, is_missing, shares, n_updates, seed)
+    return HeadFit(model.decoder, NoisyCodes(prior, codes, noise, model.device, seed), parts)
 
 
 def numbers(results):
@@ -85,8 +85,8 @@ def test_updates_are_those_of_torch_to_the_bit():
     def batches():
         return NoisyCodes(normal_prior(codes, None, 0), codes, np.ones(3), torch.device("cpu"), 0)
 
-    heads = Quadratic(start.clone(), cells, 30)
-    (results,) = HeadTraining([HeadFit(model.decoder, batches(), {"heads": heads})]).run()
+    quadratic = Quadratic(start.clone(), cells, 30)
+    (results,) = HeadTraining([HeadFit(model.decoder, batches(), {"heads": quadratic})]).run()
     weights, drawn = start.clone().requires_grad_(), batches()
     optimizer = torch.optim.AdamW([weights], weight_decay=0.1)
     norms = []
@@ -135,8 +135,8 @@ def members():
     """Fits that differ in everything in which members of a group may differ."""
     options = [
         {},
-        {"n_rows": 31, "n_steps": 20},
-        {"n_updates": 70, "shares": np.array([0.3, 0.2, 0.1, 0.9])},
+        {"n_rows": 31, "n_steps": 7},
+        {"n_updates": 24, "shares": np.array([0.3, 0.2, 0.1, 0.9])},
     ]
     return [head_fit(seed, **own) for seed, own in enumerate(options)]
 
@@ -150,6 +150,14 @@ def assert_equal_heads(found, expected, **tolerance):
 def test_heads_of_models_that_train_at_once_are_those_of_each_alone():
     alone = [trained(fit)[0] for fit in members()]
     for found, expected in zip(trained(*members()), alone, strict=True):
+        assert_equal_heads(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_heads_of_low_rank_train_at_once_too(monkeypatch):
+    monkeypatch.setattr(generator, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator, "RANK", 2)
+    alone = [trained(fit)[0] for fit in members()[:2]]
+    for found, expected in zip(trained(*members()[:2]), alone, strict=True):
         assert_equal_heads(found, expected, atol=1e-3, rtol=1e-3)
 
 
@@ -184,7 +192,7 @@ def test_fits_together_have_the_heads_of_fits_alone(monkeypatch, short_calibrati
     table = make_mixed(120)
     complete = table.dropna()
     tables = [table, table[:90], complete, complete]
-    small = {"max_iter": 10, "hidden_layer_sizes": (8,), "n_components": 3, "device": DEVICE}
+    small = {"max_iter": 5, "hidden_layer_sizes": (8,), "n_components": 3, "device": DEVICE}
     encoders = [CMIMEncoder(**small, batch_size=40, random_state=i) for i in range(4)]
     own = [clone(e).fit(X) for e, X in zip(encoders, tables, strict=True)]
     del sizes[:]
@@ -214,6 +222,7 @@ def recorder(monkeypatch):
         pass
 
     monkeypatch.setattr(gaussian, "leaves_out", lambda x: False)
+    monkeypatch.setattr(heads, "MIN_STEPS", 5)
     monkeypatch.setitem(capture.CAPTURES, head_fit().codes.generator.device.type, Counting)
     return Counting
 
@@ -230,10 +239,10 @@ def test_replays_train_as_plain_steps_do(fits, recorder):
 
 
 def test_a_few_steps_are_not_captured(recorder):
-    trained(head_fit(n_steps=MIN_STEPS + 10, n_updates=11))
+    trained(head_fit(n_steps=8, n_updates=4))
     assert (recorder.n_records, recorder.n_replays) == (0, 0)
-    trained(head_fit(n_steps=MIN_STEPS + 10, n_updates=10))
-    assert (recorder.n_records, recorder.n_replays) == (1, MIN_STEPS)
+    trained(head_fit(n_steps=8, n_updates=3))
+    assert (recorder.n_records, recorder.n_replays) == (1, 5)
 
 
 def test_a_failed_capture_trains_by_plain_steps(recorder, monkeypatch):
