@@ -342,12 +342,27 @@ def log_normal_mass(mean, deviation, low, high, log_width):
     is_narrow = high - low < NARROW * deviation
     out = mean.new_empty(torch.broadcast_shapes(mean.shape, low.shape))
     for is_here, log_mass in ((is_narrow, _log_density_times_width), (~is_narrow, _log_interval)):
-        columns = is_here.flatten(0, -2).any(0).nonzero().squeeze(1)
+        columns = _positions(is_here.flatten(0, -2).any(0))
         if len(columns):  # often only one of the two is needed
             parts = (x.index_select(-1, columns) for x in (mean, deviation, low, high, log_width))
             mass, here = log_mass(*parts), is_here.index_select(-1, columns)
             out[..., columns] = torch.where(here, mass, out[..., columns])
     return out
+
+
+def leaves_out(x):
+    """Whether to find the cells that need an operation, and to leave out the others.
+
+    A GPU would wait for their number, and a CUDA graph could not hold the operation.
+    """
+    return x.device.type == "cpu"
+
+
+def _positions(chosen):
+    """Positions of at least the chosen columns, for whether each is chosen, (C,)."""
+    if leaves_out(chosen):
+        return chosen.nonzero().squeeze(1)
+    return torch.arange(len(chosen), device=chosen.device)
 
 
 def _log_density_times_width(mean, deviation, low, high, log_width):
@@ -362,10 +377,14 @@ def _log_interval(mean, deviation, low, high, log_width):
     is_lower = a + b < 0
     a, b = torch.where(is_lower, -b, a), torch.where(is_lower, -a, b)
     inside = (0.5 * (torch.special.erfc(a) - torch.special.erfc(b))).log()
-    is_far = a > FAR
-    if is_far.any():  # erfc is 0 there; its logarithm takes ten times as long
-        parts = torch.broadcast_tensors(mean, deviation, low, high, log_width)
-        inside[is_far] = _log_far_interval(*(x[is_far].double() for x in parts)).to(inside.dtype)
+    is_far = a > FAR  # erfc is 0 there; its logarithm takes ten times as long
+    parts = mean, deviation, low, high, log_width
+    if not leaves_out(mean):
+        far = _log_far_interval(*(x.double() for x in parts)).to(inside.dtype)
+        inside = torch.where(is_far, far, inside)
+    elif is_far.any():
+        parts = (x[is_far].double() for x in torch.broadcast_tensors(*parts))
+        inside[is_far] = _log_far_interval(*parts).to(inside.dtype)
     return torch.where(torch.isneginf(log_width), log_width, inside)
 
 

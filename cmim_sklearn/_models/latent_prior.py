@@ -113,6 +113,11 @@ class NoisyCodes:
         Variance of the noise.
     device : torch.device
     seed : int
+
+    Attributes
+    ----------
+    generator : torch.Generator
+        Generator of rows and noise.
     """
 
     def __init__(self, prior, means, noise, device, seed):
@@ -121,11 +126,11 @@ class NoisyCodes:
             for part in (means, noise, prior.centre, prior.basis)
         )
         self._deviation = noise.sqrt()
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
 
     def draw(self, n_rows):
         """Positions of random rows, (n_rows,), and their codes with noise, (n_rows, d)."""
-        options = {"generator": self._generator, "device": self._means.device}
+        options = {"generator": self.generator, "device": self._means.device}
         rows = torch.randint(len(self._means), (n_rows,), **options)
         z = self._means[rows]
         z = z + self._deviation * torch.randn(z.shape, dtype=torch.float32, **options)

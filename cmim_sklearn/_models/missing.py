@@ -10,17 +10,17 @@ Axes: n rows, M columns, d latent components, w units of the last hidden layer.
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, linear
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from cmim_sklearn._likelihoods.bernoulli import Bernoulli
+from cmim_sklearn._models.heads import Heads, affine
 from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn._models.latent_prior import LatentPrior, NoisyCodes
+from cmim_sklearn._models.latent_prior import LatentPrior
 
 N_STEPS, MIN_STEPS, FULL_COLUMNS = 300, 100, 256
 """Number of training steps for up to `FULL_COLUMNS` columns, fewer in proportion beyond, and its
 minimum: a step of many columns takes longer."""
-BATCH_ROWS, WARM_UP_STEPS = 256, 30
-LEARNING_RATE = 1e-2
+LEARNING_RATE, WARM_UP_STEPS = 1e-2, 30
 N_USUAL, N_NEWTON = 2000, 10
 """Number of codes from the prior at which the intercepts are set, and of steps to do so."""
 LEAST_SHARE, LEAST_SLOPE, MAX_CHANGE = 1e-6, 0.1, 5.0
@@ -101,7 +101,7 @@ class MissingDecoder(nn.Module):
 
     def forward(self, z):
         """Logits (n, M) for codes z (n, d)."""
-        return linear(self.body(z).flatten(1), self.weights[:, :-1], self.weights[:, -1])
+        return affine(self.weights, self.body(z).flatten(1))
 
 
 def n_steps_for(n_columns, n_updates):
@@ -109,66 +109,64 @@ def n_steps_for(n_columns, n_updates):
     return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, FULL_COLUMNS / n_columns))))
 
 
-def fit_missing(
-    model: LatentModel, prior: LatentPrior, codes, noise, is_missing, share, n_updates, seed
-):
-    """Fit `MissingCells` to the codes of rows, with noise.
+def sometimes_missing(share):
+    """Positions of the columns in which some cells are missing, not all, by their shares."""
+    return np.flatnonzero((share > 0) & (share < 1))
 
-    The intercepts are then set so that generated rows lack as many cells as the table does.
+
+class MissingHeads(Heads):
+    """Logistic regressions, one for each of M columns.
 
     Parameters
     ----------
     model : LatentModel
         In evaluation mode; it is not changed.
     prior : LatentPrior
-    codes : array of shape (n, d)
-        Posterior means of the rows.
-    noise : array of shape (d,)
-        Variance of the noise.
+    columns : array of shape (M,)
+        Positions of the columns, as `sometimes_missing` returns them; at least one.
     is_missing : array of shape (n, n_columns), bool
-        Missing cells of the same rows.
+        Missing cells of the training rows.
     share : array of shape (n_columns,)
         Share of missing cells in all rows of the table.
     n_updates : int
         Number of updates of the network in training.
     seed : int
-
-    Returns
-    -------
-    MissingCells or None
-        Of the columns in which some cells are missing, not all; None if there are none.
     """
-    columns = np.flatnonzero((share > 0) & (share < 1))
-    if not len(columns):
-        return None
-    options, body = {"dtype": torch.float32, "device": model.device}, model.decoder.body
-    target, share = (
-        torch.as_tensor(np.asarray(part), **options)
-        for part in (is_missing[:, columns], share[columns])
-    )
-    usual = torch.as_tensor(prior.sample(N_USUAL, np.random.default_rng(seed)), **options)
-    with torch.no_grad():
-        usual = body(usual).flatten(1)
-    weights = torch.zeros(len(columns), usual.shape[1] + 1, **options)
-    weights[:, -1] = torch.logit(share)
-    weights.requires_grad_()
-    batches = NoisyCodes(prior, codes, noise, model.device, seed)
-    optimizer = torch.optim.AdamW([weights], LEARNING_RATE)
-    n_steps = n_steps_for(len(columns), n_updates)
-    for step in range(n_steps):
-        rows, z = batches.draw(BATCH_ROWS)
+
+    weight_decay = 1e-2
+
+    def __init__(
+        self, model: LatentModel, prior: LatentPrior, columns, is_missing, share, n_updates, seed
+    ):
+        self._columns, options = columns, {"dtype": torch.float32, "device": model.device}
+        cells, self._share = (
+            torch.as_tensor(np.asarray(part), **options)
+            for part in (is_missing[:, columns], share[columns])
+        )
+        usual = torch.as_tensor(prior.sample(N_USUAL, np.random.default_rng(seed)), **options)
         with torch.no_grad():
-            h = body(z).flatten(1)
-        found = linear(h, weights[:, :-1], weights[:, -1])
-        loss = binary_cross_entropy_with_logits(found, target[rows], reduction="sum") / BATCH_ROWS
-        (weights.grad,) = torch.autograd.grad(loss, [weights])
-        warm, left = min(1.0, (step + 1) / WARM_UP_STEPS), 1 - step / n_steps
-        optimizer.param_groups[0]["lr"] = LEARNING_RATE * warm * left
-        optimizer.step()
-    weights = weights.detach().half().float()  # half precision, as in a file
-    weights[:, -1] = intercepts(usual @ weights[:, :-1].T, weights[:, -1], share)
-    weights = weights.half().cpu().numpy()
-    return MissingCells(columns, weights) if np.isfinite(weights).all() else None
+            self._usual = model.decoder.body(usual).flatten(1)
+        start = torch.zeros(len(columns), self._usual.shape[1] + 1, **options)
+        start[:, -1] = torch.logit(self._share)
+        super().__init__(start, cells, n_steps_for(len(columns), n_updates))
+
+    def rate(self, step):
+        warm, left = min(1.0, (step + 1) / WARM_UP_STEPS), 1 - step / self.n_steps
+        return LEARNING_RATE * warm * left
+
+    def losses(self, params, cells):
+        loss = binary_cross_entropy_with_logits(params, cells, reduction="none")
+        return loss.sum(-1).mean(-1)
+
+    def result(self, weights):
+        """`MissingCells`, or None if training diverged.
+
+        The intercepts are set so that generated rows lack as many cells as the table does.
+        """
+        weights = weights.half().float()  # half precision, as in a file
+        weights[:, -1] = intercepts(self._usual @ weights[:, :-1].T, weights[:, -1], self._share)
+        weights = weights.half().cpu().numpy()
+        return MissingCells(self._columns, weights) if np.isfinite(weights).all() else None
 
 
 def intercepts(logits, start, share):

@@ -10,6 +10,7 @@ from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._tables.target import Target
 from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.diagnosis import describe_suspect_column
+from cmim_sklearn._training.heads import completed
 from cmim_sklearn._training.labels import Labels
 from cmim_sklearn._training.net import LatentNet, NotFinite
 
@@ -74,7 +75,7 @@ class Trained(NamedTuple):
     ----------
     net : LatentNet
     summary : dict
-        Fitted attributes, by name, that were read from the trained net.
+        Fitted attributes, by name, that were read from the trained net, with its heads.
     interruption : KeyboardInterrupt or None
         Interruption that ended training early.
     """
@@ -85,7 +86,7 @@ class Trained(NamedTuple):
 
 
 def train(net: LatentNet, rows: Rows, summarise: Callable, *, keep_interrupted=True) -> Trained:
-    """Train a net on rows, then summarise it.
+    """Train a net on rows, then summarise it, and train its heads.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def train(net: LatentNet, rows: Rows, summarise: Callable, *, keep_interrupted=T
         Initialised.
     rows : Rows
     summarise : callable
-        From net and rows to the fitted attributes that are read from the net.
+        From net and rows to the `Summary` of the net.
     keep_interrupted : bool, default=True
         Whether to return a KeyboardInterrupt instead of raising it, so that the caller can keep
         what was learnt before.
@@ -112,11 +113,11 @@ def train(net: LatentNet, rows: Rows, summarise: Callable, *, keep_interrupted=T
             net.partial_fit(rows.data)
         except NotFinite as error:
             raise _with_column(error, net, rows) from None
-        return Trained(net, summarise(net, rows), None)
+        return Trained(net, *completed([summarise(net, rows)], net), None)
     except KeyboardInterrupt as interruption:
         if not keep_interrupted:
             raise
-        return Trained(net, summarise(net, rows), interruption)
+        return Trained(net, *completed([summarise(net, rows)], net), interruption)
 
 
 def train_one(nets, rows, summaries) -> list[Trained]:
@@ -126,7 +127,7 @@ def train_one(nets, rows, summaries) -> list[Trained]:
 
 
 def train_at_once(nets, rows, summaries) -> list[Trained | FloatingPointError]:
-    """Train nets of one structure at once, then summarise each; see `train`.
+    """Train nets of one structure at once, summarise each, and train all heads; see `train`.
 
     Parameters
     ----------
@@ -141,12 +142,14 @@ def train_at_once(nets, rows, summaries) -> list[Trained | FloatingPointError]:
         Outcome of each net. A KeyboardInterrupt is part of the outcome.
     """
     errors = train_batched(nets, [of_net.data for of_net in rows])
-    outcomes = []
-    for net, of_net, summarise, error in zip(nets, rows, summaries, errors, strict=True):
-        if isinstance(error, NotFinite):
-            outcomes.append(_with_column(error, net, of_net))
-        else:
-            outcomes.append(Trained(net, summarise(net, of_net), error))
+    outcomes = [
+        _with_column(error, net, of_net) if isinstance(error, NotFinite) else None
+        for net, of_net, error in zip(nets, rows, errors, strict=True)
+    ]
+    good = [i for i, outcome in enumerate(outcomes) if outcome is None]
+    found = [summaries[i](nets[i], rows[i]) for i in good]
+    for i, values in zip(good, completed(found, nets[0]), strict=True):
+        outcomes[i] = Trained(nets[i], values, errors[i])
     return outcomes
 
 

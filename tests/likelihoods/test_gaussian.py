@@ -6,9 +6,10 @@ import torch
 from scipy.stats import norm
 from torch.testing import assert_close
 
+from cmim_sklearn._likelihoods import gaussian
 from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian, log_normal_mass
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS
-from tests.helpers import fitted_likelihood, measured, random_params
+from tests.helpers import fitted_likelihood, measured, randn, random_params
 
 
 def test_log_prob_is_the_normal_density():
@@ -230,6 +231,17 @@ def test_interval_probabilities_are_exact_in_both_tails():
     log_b = norm.logcdf(b)
     expected = log_b + np.log1p(-np.exp(norm.logcdf(a) - log_b))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_probabilities_do_not_depend_on_what_is_left_out(monkeypatch):
+    mean = 5 * randn(40, 6)
+    deviation = randn(40, 6, seed=1).exp()
+    low = 30 * randn(40, 6, seed=2)
+    width = (4 * randn(40, 6, seed=3)).exp()
+    parts = mean, deviation, low, low + width, width.log()
+    expected = log_normal_mass(*parts)
+    monkeypatch.setattr(gaussian, "leaves_out", lambda x: False)
+    assert_close(log_normal_mass(*parts), expected)
 
 
 @pytest.mark.parametrize("low", [1e3, 1e6, -1e6, 3e8, 1e12])

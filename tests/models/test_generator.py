@@ -7,15 +7,21 @@ import torch
 from torch.testing import assert_close
 
 from cmim_sklearn import CMIMEncoder
+from cmim_sklearn._encoders.base import generative
+from cmim_sklearn._models import generator as generator_module
 from cmim_sklearn._models.generator import (
+    FULL_COLUMNS,
     MAX_COLUMNS,
+    MIN_WIDE_STEPS,
+    RANK,
     Generator,
+    MixtureHeads,
     code_log_variance,
-    fit_heads,
     heads_shape,
     n_steps_for,
 )
-from cmim_sklearn._models.latent_prior import normal_prior
+from cmim_sklearn._models.latent_prior import NoisyCodes, normal_prior
+from cmim_sklearn._training.heads import HeadFit, HeadTraining
 from tests.helpers import LIKELIHOODS, columns_of, make_latent_model, measured, randn
 
 FAST = {"max_iter": 40, "hidden_layer_sizes": (32,), "n_components": 4, "random_state": 0}
@@ -35,7 +41,9 @@ def cells_of(model):
 def fitted_heads(model, n_steps=20, seed=0):
     codes, noise = randn(60, 3).numpy(), np.full(3, 0.1)
     prior = normal_prior(codes, noise, 0)
-    return fit_heads(model, prior, codes, noise, cells_of(model), n_steps, seed)
+    batches = NoisyCodes(prior, codes, noise, model.device, seed)
+    heads = {"heads": MixtureHeads(model, cells_of(model), n_steps)}
+    return HeadTraining([HeadFit(model.decoder, batches, heads)]).run()[0]["heads"]
 
 
 def test_the_noise_of_codes_is_linear_in_the_logarithm_of_rows():
@@ -50,8 +58,10 @@ def test_the_noise_of_codes_is_linear_in_the_logarithm_of_rows():
     ("n", "n_steps"), [(2, 150), (700, 150), (1400, 300), (2800, 600), (5600, 1200), (10**6, 1500)]
 )
 def test_training_steps_grow_with_rows(n, n_steps):
-    assert n_steps_for(n, 9999) == n_steps
-    assert n_steps_for(n, 7) == 7
+    for n_columns in (1, FULL_COLUMNS):
+        assert n_steps_for(n, 9999, n_columns) == n_steps
+    assert n_steps_for(n, 9999, 2 * FULL_COLUMNS) == max(MIN_WIDE_STEPS, n_steps // 2)
+    assert n_steps_for(n, 7, 1) == n_steps_for(n, 7, MAX_COLUMNS) == 7
 
 
 def test_without_heads_a_generator_is_the_model(model):
@@ -103,6 +113,43 @@ def test_training_raises_the_likelihood_of_cells(model):
     assert score(after, z, cells) > score(before, z, cells) + 1
 
 
+@pytest.fixture
+def low_rank(monkeypatch):
+    """Let any number of columns have heads of low rank."""
+    monkeypatch.setattr(generator_module, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator_module, "RANK", 3)
+
+
+def test_heads_of_low_rank_are_the_product_of_their_factors(model, monkeypatch):
+    full, z = heads_shape(model), randn(5, 3)
+    monkeypatch.setattr(generator_module, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator_module, "RANK", 3)
+    shape = heads_shape(model)
+    assert shape == (sum(full), 3)
+    factors = randn(*shape).half()
+    product = (factors[: full[0]].float() @ factors[full[0] :].float().T).numpy()
+    decoder = Generator(model, factors.numpy()).decoder
+    assert_close(decoder(z), Generator(model, product).decoder(z), atol=1e-5, rtol=1e-5)
+
+
+def test_training_of_low_rank_starts_at_the_model_and_raises_the_likelihood(model, low_rank):
+    cells, z = cells_of(model), randn(60, 3)
+    start, after = (Generator(model, fitted_heads(model, n)) for n in (0, 200))
+    zeros = Generator(model, np.zeros(heads_shape(model), np.float16))
+    assert torch.equal(start.decoder(z), zeros.decoder(z))
+    assert score(after, z, cells) > score(start, z, cells) + 0.4
+
+
+def test_wide_tables_keep_heads_of_low_rank_in_files(tmp_path):
+    X = np.random.RandomState(0).randn(80, 2) @ np.random.RandomState(1).randn(2, FULL_COLUMNS + 1)
+    encoder = CMIMEncoder(**FAST | {"max_iter": 2}).fit(X)
+    assert encoder._heads.shape == (9 * (FULL_COLUMNS + 1) + 33, RANK)
+    encoder.save(tmp_path / "wide.cmim")
+    loaded = CMIMEncoder.load(tmp_path / "wide.cmim", device="cpu")
+    np.testing.assert_array_equal(loaded.score_samples(X[:9]), encoder.score_samples(X[:9]))
+    assert loaded._heads.tobytes() == encoder._heads.tobytes()
+
+
 def test_heads_that_diverge_are_left_out(model):
     with torch.no_grad():
         model.decoder.output.bias.fill_(torch.inf)
@@ -146,7 +193,7 @@ def test_noise_depends_on_the_code():
 def test_features_are_those_of_an_encoder_without_heads(monkeypatch):
     X = pd.DataFrame(np.random.RandomState(0).randn(200, 3), columns=list("abc"))
     first = CMIMEncoder(**FAST).fit(X)
-    monkeypatch.setattr("cmim_sklearn._models.generator.MAX_COLUMNS", 0)
+    monkeypatch.setattr(generative, "heads_shape", lambda model: None)
     second = CMIMEncoder(**FAST).fit(X)
     assert first._heads is not None
     assert second._heads is None

@@ -19,6 +19,7 @@ from cmim_sklearn._tables.read import Frame, read
 from cmim_sklearn._tables.schema import Table, warn_of_empty, warn_of_unseen
 from cmim_sklearn._training.batches import EncodedTable, count_batches
 from cmim_sklearn._training.callbacks import EpochTasks, KeepBest
+from cmim_sklearn._training.heads import Summary
 from cmim_sklearn._training.net import (
     LatentNet,
     continue_from,
@@ -295,13 +296,17 @@ class FitSteps(LabelSteps):
     # -- after training ----------------------------------------------------------------------------
 
     def _summarise(self, net, rows):
-        """Fitted attributes of a trained net, by name."""
-        return self._summarise_quickly(net, rows)
+        """`Summary` of a trained net."""
+        return self._summarise_for_features(net, rows)
+
+    def _summarise_for_features(self, net, rows):
+        """As `_summarise`, without what only generation, imputation and scores need."""
+        return Summary(self._summarise_quickly(net, rows))
 
     def _summarise_chunk(self, net, rows):
         """As `_summarise`; one row has no spread, and keeps the scales of the chunk before."""
         if len(rows.encoded) == 1 and hasattr(self, "_net"):
-            return _losses(net)
+            return Summary(_losses(net))
         return self._summarise(net, rows)
 
     def _summarise_quickly(self, net, rows):

@@ -14,23 +14,26 @@ from cmim_sklearn._encoders.base.fit import summary_rows
 from cmim_sklearn._encoders.base.labels import put_head
 from cmim_sklearn._encoders.base.parameters import isolated
 from cmim_sklearn._encoders.base.scores import Scores
+from cmim_sklearn._models.encoding_model import exact_model
 from cmim_sklearn._models.features import EMBEDDINGS, decode, layers
 from cmim_sklearn._models.generator import (
     Generator,
+    MixtureHeads,
     code_log_variance,
-    fit_heads,
     heads_shape,
+    n_numeric,
     n_steps_for,
 )
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
 from cmim_sklearn._models.latent_model import LatentModel
-from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior
-from cmim_sklearn._models.missing import MissingCells, fit_missing
+from cmim_sklearn._models.latent_prior import LATENT_PRIORS, LatentPrior, NoisyCodes
+from cmim_sklearn._models.missing import MissingCells, MissingHeads, sometimes_missing
 from cmim_sklearn._models.row_posterior import CALIBRATION_ROWS, calibrate, row_posterior
 from cmim_sklearn._tables.conditions import impose_conditions, read_conditions
 from cmim_sklearn._tables.write import fill, write
 from cmim_sklearn._training.batches import count_batches
+from cmim_sklearn._training.heads import HeadFit, Summary
 from cmim_sklearn._utils import isolation
 from cmim_sklearn._utils.messages import shown
 from cmim_sklearn._utils.validation import check_at_least_one
@@ -141,14 +144,21 @@ class _GenerativeEncoder(_LatentEncoder, Scores):
         prior = LATENT_PRIORS[self._latent_prior](codes, noise, rows.seed, model.device)
         # Cells of wide tables take much memory.
         some = order[: CALIBRATION_ROWS if heads_shape(model) is None else None]
-        cells, own = rows.measure(some), codes[: len(some)]
-        calibrate(model, prior, own, cells, n_rows)
+        cells, heads = rows.measure(some), {}
+        calibrate(model, prior, codes[: len(some)], cells, n_rows)
+        model = exact_model(model)
         n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
-        n_steps = n_steps_for(n_rows, n_updates)
-        heads = fit_heads(model, prior, own, noise, cells, n_steps, rows.seed)
+        if heads_shape(model) is not None:
+            n_steps = n_steps_for(n_rows, n_updates, n_numeric(model.likelihood))
+            heads["_heads"] = MixtureHeads(model, cells, n_steps)
         is_missing, share = rows.take(order).missing(), rows.missing_shares()
-        missing = fit_missing(model, prior, codes, noise, is_missing, share, n_updates, rows.seed)
-        return summary | {"_latents": prior, "_heads": heads, "_missing": missing}
+        if len(columns := sometimes_missing(share)):
+            heads["_missing"] = MissingHeads(
+                model, prior, columns, is_missing, share, n_updates, rows.seed
+            )
+        batches = NoisyCodes(prior, codes, noise, model.device, rows.seed)
+        values = summary | {"_latents": prior, "_heads": None, "_missing": None}
+        return Summary(values, HeadFit(model.decoder, batches, heads) if heads else None)
 
     def _summarise_quickly(self, net, rows):
         no_codes = np.empty((0, net.module.posterior.n_components))

@@ -91,7 +91,7 @@ def finish_fits(first, encoders, starts, train, *, features_only=False):
     list of Exception or None
         Error in the training of each encoder. A KeyboardInterrupt is raised once all are fitted.
     """
-    summaries = [e._summarise_quickly if features_only else e._summarise for e in encoders]
+    summaries = [e._summarise_for_features if features_only else e._summarise for e in encoders]
     outcomes = train([start.net for start in starts], [s.rows for s in starts], summaries)
     errors, interruption = [], None
     for encoder, start, outcome in zip(encoders, starts, outcomes, strict=True):
