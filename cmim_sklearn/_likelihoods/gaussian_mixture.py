@@ -84,12 +84,14 @@ class GaussianMixture(Density):
         out = params.new_zeros(len(params), len(flat))
         observed, is_outside = ~torch.isnan(flat[:, 0]), flat[:, 3].isneginf()
         is_point = flat[:, 2] - flat[:, 1] < NARROW * MIN_DEVIATION
+        is_tail = flat[:, 1].isneginf() & ~flat[:, 2].isposinf()
         for is_here, mass in (
-            (is_point & ~is_outside, _density_at_points),
-            (~is_point & ~is_outside, _probability),
+            (is_point, _density_at_points),
+            (is_tail, _probability_below),
+            (~is_point & ~is_tail, _probability),
             (is_outside, None),
         ):
-            (some,) = (is_here & observed).nonzero(as_tuple=True)
+            (some,) = (is_here & observed & (is_outside == (mass is None))).nonzero(as_tuple=True)
             if len(some):
                 out[:, some] = self._log_density_of(params, flat, some, mass)
         return out.view(*shape, self.n_columns)
@@ -108,11 +110,13 @@ class GaussianMixture(Density):
         if mass is None:
             return _log_mixture(gaussians, cells, leak)
         log_weight, mean, deviation = gaussians
-        centre, variance = _moments(*gaussians)
         unit = cells[:, 3] if mass is _density_at_points else 0.0
         main = (log_weight.exp() * mass(mean, deviation, *cells[:, 1:4].T, unit)).sum(-2)
-        spare = mass(centre, variance.sqrt(), *cells[:, 4:7].T, unit)
-        total = (1 - leak) * main + leak * spare
+        total = (1 - leak) * main
+        if (cells[:, 6] > -torch.inf).any():  # an atom has none
+            centre, variance = _moments(*gaussians)
+            mass = _density_at_points if mass is _density_at_points else _probability
+            total = total + leak * mass(centre, variance.sqrt(), *cells[:, 4:7].T, unit)
         log_p = total.log() + unit
         is_poor = ~((total > LEAST) & (total < LARGEST)).all(0)
         if is_poor.any():
@@ -191,6 +195,11 @@ def _density_at_points(mean, deviation, low, high, log_width, unit):
     """Density times width of narrow intervals under N(mean, deviation), divided by e^unit."""
     r = ((low + high) / 2 - mean) / deviation
     return torch.exp((log_width - unit - 0.5 * LOG_2PI) - 0.5 * r.square()) / deviation
+
+
+def _probability_below(mean, deviation, low, high, log_width, unit):
+    """Probability of values up to high under N(mean, deviation)."""
+    return 0.5 * torch.special.erfc((mean - high) * (0.5**0.5 / deviation))
 
 
 def _probability(mean, deviation, low, high, log_width, unit):
