@@ -19,6 +19,8 @@ MIN_DEVIATION = 0.01
 FAR_END = 100.0
 """Distance of the nearer end of an interval, in standard deviations, from which the gradient of its
 probability is that of the tail beyond that end."""
+LEAST, LARGEST = 1e-30, 1e30
+"""Range in which sums of densities or probabilities are accurate in single precision."""
 
 
 class GaussianMixture(Density):
@@ -43,10 +45,14 @@ class GaussianMixture(Density):
 
     def gaussians(self, params):
         """Log weights, means and standard deviations, (..., K, C) each."""
-        centre, score, shift, log_ratio = params.unflatten(-1, (-1, self.n_columns)).split(
+        return self._gaussians(params.unflatten(-1, (-1, self.n_columns)), self.block.deviation)
+
+    def _gaussians(self, params, deviation):
+        """As `gaussians`, of params (..., 10, m) of cells whose columns have a deviation (m,)."""
+        centre, score, shift, log_ratio = params.split(
             [1, len(OFFSETS), len(OFFSETS), len(OFFSETS)], -2
         )
-        deviation, floor = self.block.deviation, float(np.log(MIN_DEVIATION))
+        floor = float(np.log(MIN_DEVIATION))
         mean = centre + deviation * (self._offsets + shift)
         log_deviation = floor + softplus((WIDTH * deviation).log() + log_ratio - floor)
         return score.log_softmax(-2), mean, log_deviation.exp()
@@ -59,37 +65,69 @@ class GaussianMixture(Density):
         mean, deviation = (part.gather(-2, chosen).squeeze(-2) for part in (mean, deviation))
         return mean + deviation * normal_noise(mean, generator)
 
-    def _moments(self, log_weight, mean, deviation):
-        """Mean and variance of each cell, (..., C) each."""
-        weight = log_weight.exp()
-        centre = (weight * mean).sum(-2, keepdim=True)
-        variance = (weight * (deviation.square() + (mean - centre).square())).sum(-2)
-        return centre.squeeze(-2), variance
-
     def log_density(self, params, cells):
         """Log density or probability of each cell.
 
         As in `Gaussian`, values outside the range have the density of a model without range and
         atoms, with weight 1 / (n + 1): here a Gaussian of the same mean and variance.
         """
-        observed = ~torch.isnan(cells[..., 0])
-        cells = torch.where(observed.unsqueeze(-1), cells, 0.0)
-        gaussians = self.gaussians(params)
+        *lead, rows, _, _ = cells.shape
+        if params.requires_grad or any(n > 1 for n in lead):
+            observed = ~torch.isnan(cells[..., 0])
+            cells = torch.where(observed.unsqueeze(-1), cells, 0.0)
+            gaussians = self.gaussians(params)
+            return torch.where(observed, _log_mixture(gaussians, cells, self.block.leak), 0.0)
+        # Cells that need the same arithmetic together, in long contiguous parts.
+        shape = torch.broadcast_shapes(params.shape[:-1], cells.shape[:-2])
+        params = params.reshape(-1, params.shape[-2] if rows > 1 else 1, self.n_params)
+        flat = cells.reshape(-1, self.cell_width)
+        out = params.new_zeros(len(params), len(flat))
+        observed, is_outside = ~torch.isnan(flat[:, 0]), flat[:, 3].isneginf()
+        is_point = flat[:, 2] - flat[:, 1] < NARROW * MIN_DEVIATION
+        is_tail = flat[:, 1].isneginf() & ~flat[:, 2].isposinf()
+        for is_here, mass in (
+            (is_point, _density_at_points),
+            (is_tail, _probability_below),
+            (~is_point & ~is_tail, _probability),
+            (is_outside, None),
+        ):
+            (some,) = (is_here & observed & (is_outside == (mass is None))).nonzero(as_tuple=True)
+            if len(some):
+                out[:, some] = self._log_density_of(params, flat, some, mass)
+        return out.view(*shape, self.n_columns)
+
+    def _log_density_of(self, params, flat, some, mass):
+        """Log density (S, m) of m of the observed cells, ``flat[some]``, by a sum of masses.
+
+        It is computed by logarithms where that sum is too small or too large, or mass is None.
+        """
+        row, column = some // self.n_columns, some % self.n_columns
+        blocks = torch.arange(0, self.n_params, self.n_columns, device=flat.device)
+        place = blocks[:, None] + column + (self.n_params * row if params.shape[1] > 1 else 0)
+        own = params.flatten(1).index_select(1, place.flatten()).unflatten(1, place.shape)
+        cells, leak = flat[some], self.block.leak[column]
+        gaussians = self._gaussians(own, self.block.deviation[column])
+        if mass is None:
+            return _log_mixture(gaussians, cells, leak)
         log_weight, mean, deviation = gaussians
-        interval = (part.unsqueeze(-2) for part in cells[..., 1:4].unbind(-1))
-        parts = log_weight + _LogMass.apply(mean, deviation, *interval)
-        is_outside = parts.isneginf().all(-2, keepdim=True)  # where logsumexp has no gradient
-        main = parts.masked_fill(is_outside, 0.0).logsumexp(-2)
-        main = main.masked_fill(is_outside.squeeze(-2), -torch.inf)
-        centre, variance = (part.detach() for part in self._moments(*gaussians))
-        spare = log_normal_mass(centre, variance.sqrt(), *cells[..., 4:7].unbind(-1))
-        leak = self.block.leak
-        log_p = torch.logaddexp(torch.log1p(-leak) + main, leak.log() + spare)
-        return torch.where(observed, log_p, 0.0)
+        unit = cells[:, 3] if mass is _density_at_points else 0.0
+        main = (log_weight.exp() * mass(mean, deviation, *cells[:, 1:4].T, unit)).sum(-2)
+        total = (1 - leak) * main
+        if (cells[:, 6] > -torch.inf).any():  # an atom has none
+            centre, variance = _moments(*gaussians)
+            mass = _density_at_points if mass is _density_at_points else _probability
+            total = total + leak * mass(centre, variance.sqrt(), *cells[:, 4:7].T, unit)
+        log_p = total.log() + unit
+        is_poor = ~((total > LEAST) & (total < LARGEST)).all(0)
+        if is_poor.any():
+            (poor,) = is_poor.nonzero(as_tuple=True)
+            parts = (part[..., poor] for part in gaussians)
+            log_p[:, poor] = _log_mixture(tuple(parts), cells[poor], leak[poor])
+        return log_p
 
     def local(self, params):
         """Mean and log variance of each cell."""
-        mean, variance = self._moments(*self.gaussians(params))
+        mean, variance = _moments(*self.gaussians(params))
         return torch.cat([mean, variance.log()], -1)
 
     def surrogate(self, local, cells):
@@ -114,7 +152,7 @@ class GaussianMixture(Density):
 
     def moved(self, params, weights, trained, trust):
         """All Gaussians of a column move with its mean."""
-        mean, _ = self._moments(*self.gaussians(params))
+        mean, _ = _moments(*self.gaussians(params))
         shift = trust.unsqueeze(-1) * (trained - (mean * weights.unsqueeze(-1)).sum(1))
         centre, others = params.split([self.n_columns, self.n_params - self.n_columns], -1)
         return torch.cat([centre + shift.unsqueeze(1), others], -1)
@@ -130,6 +168,52 @@ class GaussianMixture(Density):
         ]
         each = zip(columns, *parts, strict=True)
         return [self.block.expected_of_normals(c, *of_column) for c, *of_column in each]
+
+
+def _moments(log_weight, mean, deviation):
+    """Mean and variance (..., C) of mixtures (..., K, C)."""
+    weight = log_weight.exp()
+    centre = (weight * mean).sum(-2, keepdim=True)
+    variance = (weight * (deviation.square() + (mean - centre).square())).sum(-2)
+    return centre.squeeze(-2), variance
+
+
+def _log_mixture(gaussians, cells, leak):
+    """Log density (..., C) of observed cells (..., C, 7) under mixtures (..., K, C)."""
+    log_weight, mean, deviation = gaussians
+    interval = (part.unsqueeze(-2) for part in cells[..., 1:4].unbind(-1))
+    parts = log_weight + _LogMass.apply(mean, deviation, *interval)
+    is_outside = parts.isneginf().all(-2, keepdim=True)  # where logsumexp has no gradient
+    main = parts.masked_fill(is_outside, 0.0).logsumexp(-2)
+    main = main.masked_fill(is_outside.squeeze(-2), -torch.inf)
+    centre, variance = (part.detach() for part in _moments(*gaussians))
+    spare = log_normal_mass(centre, variance.sqrt(), *cells[..., 4:7].unbind(-1))
+    return torch.logaddexp(torch.log1p(-leak) + main, leak.log() + spare)
+
+
+def _density_at_points(mean, deviation, low, high, log_width, unit):
+    """Density times width of narrow intervals under N(mean, deviation), divided by e^unit."""
+    r = ((low + high) / 2 - mean) / deviation
+    return torch.exp((log_width - unit - 0.5 * LOG_2PI) - 0.5 * r.square()) / deviation
+
+
+def _probability_below(mean, deviation, low, high, log_width, unit):
+    """Probability of values up to high under N(mean, deviation)."""
+    return 0.5 * torch.special.erfc((mean - high) * (0.5**0.5 / deviation))
+
+
+def _probability(mean, deviation, low, high, log_width, unit):
+    """Probability of [low, high] under N(mean, deviation), divided by e^unit."""
+    a, b = ((end - mean) * (0.5**0.5 / deviation) for end in (low, high))
+    # In the upper tail, where differences of the distribution function are accurate.
+    is_lower = a + b < 0
+    a, b = torch.where(is_lower, -b, a), torch.where(is_lower, -a, b)
+    mass = 0.5 * (torch.special.erfc(a) - torch.special.erfc(b))
+    is_narrow = high - low < NARROW * deviation
+    if is_narrow.any():
+        narrow = _density_at_points(mean, deviation, low, high, log_width, unit)
+        mass = torch.where(is_narrow, narrow, mass)
+    return mass
 
 
 class _LogMass(torch.autograd.Function):

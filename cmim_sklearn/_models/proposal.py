@@ -45,7 +45,7 @@ largest number refined."""
 NEGLIGIBLE_WEIGHT, REFINED_WEIGHT = 1e-4, 0.2
 """Weight of all choices that are dropped, at most; weight of a Gaussian that is refined, at least.
 """
-N_STEPS, REFINEMENT_RATES = 4, (1.0, 0.6, 0.6, 0.6, 0.6)
+N_STEPS, REFINEMENT_RATES = 4, (1.0, 0.6, 0.6, 0.6)
 CLOSE = 1.5
 """Length of the step that ends a search or a refinement, in standard deviations."""
 DIFFERENCE = 0.1
@@ -139,7 +139,8 @@ class Proposal:
         spread = (1 + information[self._components, :q]).rsqrt()
         params, jacobians = self._linearise(self._components, pad(starts, (0, r - q)), spread)
         self._params, self._jacobians = params[:, 0], jacobians[:, 0].contiguous()
-        self._factors = self._factor(self._jacobians, self._params, self._complete(n_anchors))
+        factors = self._factor(self._jacobians, self._params, self._complete(n_anchors))
+        self._covariances = torch.cholesky_inverse(factors)
         self.n_numbers = sum(v.numel() for v in vars(self).values() if isinstance(v, Tensor))
         refined = 4 * N_REFINED * self._jacobians[0].numel()
         self.numbers_per_row = max(n_anchors * q * q, self._params.numel(), refined)
@@ -228,8 +229,7 @@ class Proposal:
         row, anchor = _likely(value, N_CHOSEN).nonzero(as_tuple=True)
         at_start = value[row, anchor]
         found = _Searches(row, anchor, self._starts[anchor], at_start, self._params[anchor])
-        # As if no cell was missing: this needs no factorisation for each row and anchor.
-        self._search(found, self._factors[anchor], cells, 1)
+        self._start(found, cells)
         found = found.take(_likely(found.table(found.value, value.shape), N_KEPT)[row, anchor])
         factor = self._in_parts(
             lambda row, anchor: self._factor(
@@ -238,7 +238,7 @@ class Proposal:
             found.row,
             found.anchor,
         )
-        self._search(found, factor, cells, N_STEPS)
+        self._search(found, factor, cells)
         gaussians = self._weigh(found, factor, value.shape)
         self._refine(gaussians, cells)
         return gaussians
@@ -249,29 +249,54 @@ class Proposal:
         parts = zip(*(part.split(size) for part in pairs), strict=True)
         return torch.cat([function(*part) for part in parts])
 
-    def _search(self, found, factor, cells, n_steps):
+    def _slope(self, found, own):
+        """Gradient (m, q) of log p(x, t) of cells (m, n_cells), with the Jacobians of anchors."""
+        slope = self._in_parts(
+            lambda anchor, gradient: (gradient.unsqueeze(1) @ self._jacobians[anchor])[:, 0],
+            found.anchor,
+            self.likelihood.surrogate_gradient(found.params, own),
+        )
+        return slope.double() - found.mean
+
+    def _move(self, found, pairs, mean, own):
+        """Move searches to means (m, q) where this raises log p(x, t), in place; whether it does.
+
+        ``pairs`` (m,) are the searches.
+        """
+        component = self._components[found.anchor[pairs]]
+        params = self.likelihood.local(self.decode(self.to_codes(component, mean)))
+        value = self.likelihood.surrogate(params, own).double() + self._log_prior(component, mean)
+        better = value > found.value[pairs]
+        moved = pairs[better]
+        found.mean[moved], found.value[moved] = mean[better], value[better]
+        found.params[moved] = params[better]
+        return better
+
+    def _start(self, found, cells):
+        """Take a Gauss-Newton step from each anchor, in place.
+
+        It is as if no cell was missing: this needs no factorisation for each row and anchor.
+        """
+        own = cells[found.row]
+        step = self._in_parts(
+            lambda anchor, slope: (slope.unsqueeze(1) @ self._covariances[anchor])[:, 0],
+            found.anchor,
+            self._slope(found, own),
+        )
+        pairs = torch.arange(len(step), device=step.device)
+        self._move(found, pairs, found.mean + step, own)
+
+    def _search(self, found, factor, cells):
         """Take Gauss-Newton steps with the Jacobians of the anchors, in place."""
         share = torch.ones_like(found.value)
         active = torch.arange(len(share), device=share.device)
-        for _ in range(n_steps):
+        for _ in range(N_STEPS):
             some = found.take(active)
-            component, own = self._components[some.anchor], cells[some.row]
-            slope = self._in_parts(
-                lambda anchor, gradient: (gradient.unsqueeze(1) @ self._jacobians[anchor])[:, 0],
-                some.anchor,
-                self.likelihood.surrogate_gradient(some.params, own),
-            )
-            step, length = _newton_step(slope.double() - some.mean, factor[active])
-            mean = some.mean + share[active, None] * step
-            params = self.likelihood.local(self.decode(self.to_codes(component, mean)))
-            value = self.likelihood.surrogate(params, own).double()
-            value = value + self._log_prior(component, mean)
-            better = value > some.value
+            own = cells[some.row]
+            step, length = _newton_step(self._slope(some, own), factor[active])
+            better = self._move(found, active, some.mean + share[active, None] * step, own)
             # A step that lowers the value is rejected and retried at a quarter of its length.
             share[active] = torch.where(better, 1.0, share[active] / 4)
-            moved = active[better]
-            found.mean[moved], found.value[moved] = mean[better], value[better]
-            found.params[moved] = params[better]
             active = active[~(better & (length < CLOSE))]
             if not len(active):
                 break

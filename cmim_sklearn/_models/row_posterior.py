@@ -33,7 +33,7 @@ N_USUAL = 1024
 """Number of codes that represent the prior in `RowPosterior.log_marginals`."""
 LEAST = torch.finfo(torch.float64).min / 1e3
 """Least log probability, in nats, so that a row that no code explains is not impossible."""
-NEAR = 12.0
+NEAR = 9.0
 """Nats below the most likely component of the prior at which another one is left out of its sum."""
 FITTED_TOGETHER, DRAWN_TOGETHER = 256, 32
 """Maximum number of rows in a chunk."""

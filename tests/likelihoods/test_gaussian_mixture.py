@@ -49,6 +49,17 @@ def test_equal_gaussians_are_one(block):
     )
 
 
+@pytest.mark.parametrize("far", [1.0, 8.0])
+def test_densities_by_sums_are_those_by_logarithms(block, far):
+    """The latter have a gradient, and are accurate far away."""
+    mixture, cells = block
+    params = far * random_params(mixture, 4 * len(cells)).view(4, len(cells), -1)
+    for own in (params, params[:, :1], params[0], params[0, :1]):
+        found = mixture.log_density(own, cells)
+        expected = mixture.log_density(own.clone().requires_grad_(), cells).detach()
+        assert_close(found, expected, atol=1e-4, rtol=1e-5)
+
+
 def test_params_of_zero_have_the_trained_deviation():
     mixture = GaussianMixture(fitted_likelihood("gaussian")[0])
     mean, log_variance = mixture.local(torch.zeros(1, mixture.n_params)).chunk(2, -1)
