@@ -27,8 +27,8 @@ MIN_SCALED_RANGE = 1e-6
 """Width of a column's range, in standardised units, below which samples are noise alone."""
 MAX_DEVIATIONS = 1e4
 """Largest residual, in standard deviations, that `surrogate` distinguishes."""
-N_NODES = 9
-"""Number of nodes of the quadrature in `Gaussian.expected_of_normals`."""
+NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+"""Nodes and weights of the quadrature in `Gaussian.expected_of_normals`."""
 NARROW, FAR = 0.02, 7.0
 """Width of an interval, in standard deviations, below which its probability is density times width;
 argument of erfc from which it is computed by logarithms."""
@@ -281,7 +281,7 @@ class Gaussian(Likelihood):
         )
         self.deviation.copy_(torch.where(torch.isfinite(fitted), fitted, trained).exp())
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Mean of each cell in the raw unit, through the scaling map."""
         columns = range(self.n_columns) if columns is None else columns
         means, shares = params[..., columns].double().cpu().numpy(), weights.double().cpu().numpy()
@@ -300,10 +300,9 @@ class Gaussian(Likelihood):
 
         Integrals are those of Gauss-Hermite quadrature, which is exact where the map is linear.
         """
-        nodes, shares = np.polynomial.hermite_e.hermegauss(N_NODES)
-        inner = means[..., None] + deviations[..., None] * nodes
+        inner = means[..., None] + deviations[..., None] * NODES
         values = self.maps[c].inverse(inner.clip(-MAX_SCALED, MAX_SCALED)).clip(*self._ends(c))
-        raw = (values * shares).sum(2) / shares.sum()
+        raw = (values * NODE_WEIGHTS).sum(2) / NODE_WEIGHTS.sum()
         return self._clipped(c, (raw * weights).sum(1))
 
     def _expected_table(self, c):
