@@ -293,11 +293,11 @@ def test_encoders_of_early_format_versions_can_be_trained_further(mixed, columns
 @pytest.mark.parametrize(
     ("few", "many", "parameters"),
     [
-        (4000, 8000, {"n_components": 8, "hidden_layer_sizes": (64,)}),
-        pytest.param(4000, 50_000, {}, marks=pytest.mark.slow),
+        (8000, 12_000, {"n_components": 2, "hidden_layer_sizes": (64,)}),
+        pytest.param(20_000, 50_000, {}, marks=pytest.mark.slow),
     ],
 )
-def test_file_size_does_not_depend_on_the_number_of_rows(tmp_path, few, many, parameters):
+def test_files_hold_nothing_for_each_row(tmp_path, few, many, parameters):
     table, sizes = make_mixed(many), []
     for n in (few, many):
         path = tmp_path / f"{n}.cmim"
@@ -306,7 +306,7 @@ def test_file_size_does_not_depend_on_the_number_of_rows(tmp_path, few, many, pa
         with zipfile.ZipFile(path) as file:
             arrays = read_arrays(file.read(archive.ARRAYS))
         assert not [a.shape for a in arrays.values() if n in a.shape]
-    assert 0.95 < sizes[1] / sizes[0] < 1.05
+    assert abs(sizes[1] - sizes[0]) < many - few  # less than a byte for each row more
 
 
 def test_training_rows_are_not_written(tmp_path):
