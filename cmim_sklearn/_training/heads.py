@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from cmim_sklearn._models.heads import WithHidden
 from cmim_sklearn._models.latent_prior import NoisyCodes
 from cmim_sklearn._training.capture import TensorStep
-from cmim_sklearn._training.cuda_graph import MIN_STEPS
+from cmim_sklearn._training.cuda_graph import MIN_CAPTURED_STEPS
 
 BATCH_ROWS = 256
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -163,7 +163,7 @@ class HeadTraining:
             for kinds, steps in groupby(range(self.n_steps), self._kinds_in):
                 n_steps = len(list(steps))
                 for _ in range(n_steps):
-                    if self.has_graphs and n_steps >= MIN_STEPS:
+                    if self.has_graphs and n_steps >= MIN_CAPTURED_STEPS:
                         self.take_step(self.step, kinds, self.tensors, generators)
                     else:
                         self.step(kinds)

@@ -154,7 +154,7 @@ def test_heads_of_models_that_train_at_once_are_those_of_each_alone():
 
 
 def test_heads_of_low_rank_train_at_once_too(monkeypatch):
-    monkeypatch.setattr(generator, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator, "FULL_RANK_COLUMNS", 0)
     monkeypatch.setattr(generator, "RANK", 2)
     alone = [trained(fit)[0] for fit in members()[:2]]
     for found, expected in zip(trained(*members()[:2]), alone, strict=True):
@@ -222,7 +222,7 @@ def recorder(monkeypatch):
         pass
 
     monkeypatch.setattr(gaussian, "leaves_out", lambda x: False)
-    monkeypatch.setattr(heads, "MIN_STEPS", 5)
+    monkeypatch.setattr(heads, "MIN_CAPTURED_STEPS", 5)
     monkeypatch.setitem(capture.CAPTURES, head_fit().codes.generator.device.type, Counting)
     return Counting
 
