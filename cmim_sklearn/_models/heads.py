@@ -19,8 +19,8 @@ class Heads(ABC):
     ----------
     start : Tensor of shape (H, w + 1)
         Weights to start from; the intercepts are last. A subclass may have other shapes.
-    cells : Tensor of shape (n, q)
-        Numbers that the heads predict, of all training rows.
+    cells : Tensor of shape (n, q) or None
+        Numbers that the heads predict, of all training rows. Training takes them, and leaves None.
     n_steps : int
         Number of training steps.
     weight_decay : float

@@ -17,8 +17,8 @@ from cmim_sklearn._models.heads import Heads, affine
 from cmim_sklearn._models.latent_model import LatentModel
 from cmim_sklearn._models.latent_prior import LatentPrior
 
-N_STEPS, MIN_STEPS, FULL_COLUMNS = 300, 100, 256
-"""Number of training steps for up to `FULL_COLUMNS` columns, fewer in proportion beyond, and its
+N_STEPS, MIN_STEPS, N_STEPS_COLUMNS = 300, 100, 256
+"""Number of training steps for up to `N_STEPS_COLUMNS` columns, fewer in proportion beyond, and its
 minimum: a step of many columns takes longer."""
 LEARNING_RATE, WARM_UP_STEPS = 1e-2, 30
 N_USUAL, N_NEWTON = 2000, 10
@@ -106,7 +106,7 @@ class MissingDecoder(nn.Module):
 
 def n_steps_for(n_columns, n_updates):
     """Number of training steps for M columns; at most the number of updates of the network."""
-    return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, FULL_COLUMNS / n_columns))))
+    return min(n_updates, max(MIN_STEPS, round(N_STEPS * min(1, N_STEPS_COLUMNS / n_columns))))
 
 
 def sometimes_missing(share):

@@ -69,13 +69,20 @@ def n_at_once(net: LatentNet, data: EncodedTable):
     A net takes ten copies of its weights, its rows twice, and for a batch 24 numbers for each row
     and unit of a layer, and 8 for each pair of rows. All nets may take `CPU_MEMORY`, or `GPU_SHARE`
     of the free memory of a GPU.
+
+    Heads are trained later, see `train_at_once`, and are not counted.
     """
     n_weights = sum(weight.numel() for weight in net.module_.parameters())
     layers = [layer for layer in net.module_.modules() if isinstance(layer, Linear)]
     width = sum(layer.in_features + layer.out_features for layer in layers)
-    n_rows, budget = net.batch_size, CPU_MEMORY
-    if torch.device(net.device).type == "cuda":
-        budget = GPU_SHARE * torch.cuda.mem_get_info(net.device)[0]
+    n_rows = net.batch_size
     n_batch = 24 * n_rows * width + 8 * n_rows**2
     n_bytes = 4 * (10 * n_weights + 2 * data.x.numel() + n_batch)
-    return max(1, int(budget // n_bytes))
+    return max(1, int(memory_for(net.device, CPU_MEMORY) // n_bytes))
+
+
+def memory_for(device, on_cpu):
+    """Bytes that members may take together: `GPU_SHARE` of what is free on a GPU, else `on_cpu`."""
+    if torch.device(device).type == "cuda":
+        return GPU_SHARE * torch.cuda.mem_get_info(device)[0]
+    return on_cpu

@@ -34,7 +34,7 @@ from cmim_sklearn._training.capture import (
 )
 from cmim_sklearn._training.critic import TrainCritic
 
-MIN_STEPS = 20
+MIN_CAPTURED_STEPS = 20
 """Number of steps below which a capture, which costs some five steps, does not pay."""
 MAX_SIZES = 2
 """Number of batch sizes that are captured; batches of a table differ by at most one row."""
@@ -92,7 +92,7 @@ class StepGraphs:
             return
         self._drop_graphs()
         self._n_drops += 1
-        if self._n_drops > MAX_CHEAP_DROPS and self._n_drops * MIN_STEPS > self._n_replays:
+        if self._n_drops > MAX_CHEAP_DROPS and self._n_drops * MIN_CAPTURED_STEPS > self._n_replays:
             self._give_up("settings or tensors change too often")
 
     def step(self, batch):
@@ -220,7 +220,7 @@ def _reason_against(nets, n_steps):
     for _, callback in net.callbacks_:
         if not isinstance(callback, TrainCritic) and needs_batches(callback):
             return f"the callback {type(callback).__name__} may use each batch or its gradients"
-    if n_steps < MIN_STEPS:
+    if n_steps < MIN_CAPTURED_STEPS:
         return f"a capture does not pay for {n_steps} steps"
     return None
 

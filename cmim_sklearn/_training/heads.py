@@ -14,16 +14,18 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.nn.functional import pad
 
 from cmim_sklearn._models.heads import WithHidden
 from cmim_sklearn._models.latent_prior import NoisyCodes
+from cmim_sklearn._training.batchable import memory_for
 from cmim_sklearn._training.capture import TensorStep
-from cmim_sklearn._training.cuda_graph import MIN_STEPS
+from cmim_sklearn._training.cuda_graph import MIN_CAPTURED_STEPS
 
 BATCH_ROWS = 256
 BETAS, EPS = (0.9, 0.999), 1e-8
 """Options of AdamW, which are torch's defaults."""
+CPU_MEMORY = 2**26
+"""Memory on a CPU for the cells of heads that train at once. With more cells, nothing is gained."""
 
 
 class HeadFit(NamedTuple):
@@ -59,13 +61,29 @@ class Summary(NamedTuple):
     heads: HeadFit | None = None
 
 
+def fill_memory(summaries, net) -> bool:
+    """Whether the heads of some summaries take the memory for heads that train at once.
+
+    Parameters
+    ----------
+    summaries : iterable of Summary
+    net : LatentNet
+        One of the nets.
+    """
+    fits = [summary.heads for summary in summaries if summary.heads is not None]
+    n_cells = sum(heads.cells.numel() for fit in fits for heads in fit.heads.values())
+    # 4 bytes, and twice: cells of several models are copied into one tensor.
+    return 2 * 4 * n_cells >= memory_for(net.device, CPU_MEMORY)
+
+
 def completed(summaries, net) -> list[dict]:
     """Train the heads of summaries; returns all fitted attributes of each, by name.
 
     Parameters
     ----------
     summaries : list of Summary
-        Of models of one structure. Those with the same kinds of heads are trained at once.
+        Of models of one structure. Those with the same kinds of heads are trained at once. Their
+        cells are freed.
     net : LatentNet
         One of the nets, whose options hold for all.
     """
@@ -108,8 +126,8 @@ class HeadTraining:
         # Columns with missing cells may differ: heads are filled up with some that do not count.
         self.kinds = [[fit.heads[name] for fit in fits] for name in self.names]
         self.shapes = [_common_shape([h.start for h in kind]) for kind in self.kinds]
+        self.cells = [self._taken_cells(kind) for kind in self.kinds]
         self.heads = [k[0] if self.is_one else k[0].together(k) for k in self.kinds]
-        self.cells = [self._stacked([h.cells for h in kind]) for kind in self.kinds]
         self.decoder = WithHidden(fits[0].decoder)
         self.device = self.cells[0].device
         if not self.is_one:
@@ -132,8 +150,17 @@ class HeadTraining:
         """Tensors (a, b) in one (k, a, b), filled up with zeros; or the only one."""
         if self.is_one:
             return parts[0]
-        a, b = _common_shape(parts)
-        return torch.stack([pad(x, (0, b - x.shape[1], 0, a - x.shape[0])) for x in parts])
+        stacked = parts[0].new_zeros(len(parts), *_common_shape(parts))
+        for whole, x in zip(stacked, parts, strict=True):
+            whole[: x.shape[0], : x.shape[1]] = x
+        return stacked
+
+    def _taken_cells(self, kind):
+        """Cells of one kind of heads, which no longer hold them: they may take much memory."""
+        cells = self._stacked([heads.cells for heads in kind])
+        for heads in kind:
+            heads.cells = None
+        return cells
 
     def _rates(self):
         """Numbers of AdamW for each step: factor of decay, step size, correction of the scale.
@@ -163,7 +190,7 @@ class HeadTraining:
             for kinds, steps in groupby(range(self.n_steps), self._kinds_in):
                 n_steps = len(list(steps))
                 for _ in range(n_steps):
-                    if self.has_graphs and n_steps >= MIN_STEPS:
+                    if self.has_graphs and n_steps >= MIN_CAPTURED_STEPS:
                         self.take_step(self.step, kinds, self.tensors, generators)
                     else:
                         self.step(kinds)

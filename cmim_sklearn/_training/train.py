@@ -4,18 +4,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from cmim_sklearn._tables.schema import Table
 from cmim_sklearn._tables.target import Target
 from cmim_sklearn._training.batched import train_batched
 from cmim_sklearn._training.diagnosis import describe_suspect_column
-from cmim_sklearn._training.heads import completed
+from cmim_sklearn._training.heads import completed, fill_memory
 from cmim_sklearn._training.labels import Labels
 from cmim_sklearn._training.net import LatentNet, NotFinite
 
-READ_TOGETHER = 10_000
-"""Number of rows that `Rows.missing_shares` copies at a time."""
+READ_TOGETHER = 5_000
+"""Number of rows that methods of `Rows` copy at a time."""
 
 
 class Rows(NamedTuple):
@@ -52,13 +53,13 @@ class Rows(NamedTuple):
 
     def measure(self, some):
         """Measured cells of the rows at some positions in `encoded`, see `Table.measure`."""
-        return self.table.measure(self.take(some))
+        parts = [self.table.measure(self.take(part)) for part in _parts(some)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def missing_shares(self):
         """Share of missing cells in each column of the rows in `encoded`, (n_columns,)."""
         n = len(self.encoded)
-        parts = np.array_split(np.arange(n), -(-n // READ_TOGETHER))
-        return sum(self.take(part).missing().sum(0) for part in parts) / n
+        return sum(self.take(part).missing().sum(0) for part in _parts(np.arange(n))) / n
 
     @property
     def held_out_data(self):
@@ -66,6 +67,11 @@ class Rows(NamedTuple):
         if self.held_out is None or self.labels is None:
             return self.held_out
         return np.hstack([self.held_out, self.labels.held_out])
+
+
+def _parts(positions):
+    """Positions in arrays of at most `READ_TOGETHER`."""
+    return np.array_split(positions, -(-len(positions) // READ_TOGETHER))
 
 
 class Trained(NamedTuple):
@@ -126,8 +132,10 @@ def train_one(nets, rows, summaries) -> list[Trained]:
     return [train(net, of_net, summarise)]
 
 
-def train_at_once(nets, rows, summaries) -> list[Trained | FloatingPointError]:
-    """Train nets of one structure at once, summarise each, and train all heads; see `train`.
+def train_at_once(nets, rows, summaries) -> list[Trained | Exception]:
+    """Train nets of one structure at once, summarise each, and train heads; see `train`.
+
+    Heads train at once, too, as long as their rows fit into memory.
 
     Parameters
     ----------
@@ -138,19 +146,44 @@ def train_at_once(nets, rows, summaries) -> list[Trained | FloatingPointError]:
 
     Returns
     -------
-    list of Trained or FloatingPointError
-        Outcome of each net. A KeyboardInterrupt is part of the outcome.
+    list of Trained or Exception
+        Outcome of each net: a FloatingPointError, or an error after training. A KeyboardInterrupt
+        in training is part of the outcome.
+
+    Raises
+    ------
+    torch.cuda.OutOfMemoryError
+        If fewer nets may fit into memory.
     """
     errors = train_batched(nets, [of_net.data for of_net in rows])
     outcomes = [
         _with_column(error, net, of_net) if isinstance(error, NotFinite) else None
         for net, of_net, error in zip(nets, rows, errors, strict=True)
     ]
-    good = [i for i, outcome in enumerate(outcomes) if outcome is None]
-    found = [summaries[i](nets[i], rows[i]) for i in good]
-    for i, values in zip(good, completed(found, nets[0]), strict=True):
-        outcomes[i] = Trained(nets[i], values, errors[i])
+    good, waiting = [i for i, outcome in enumerate(outcomes) if outcome is None], {}
+    for i in good:
+        found = _result_or_error(summaries[i], nets[i], rows[i])
+        if isinstance(found, Exception):
+            outcomes[i] = found
+        else:
+            waiting[i] = found
+        if waiting and (i == good[-1] or fill_memory(waiting.values(), nets[0])):
+            values = _result_or_error(completed, list(waiting.values()), nets[0])
+            for k, j in enumerate(waiting):
+                is_error = isinstance(values, Exception)
+                outcomes[j] = values if is_error else Trained(nets[j], values[k], errors[j])
+            waiting = {}
     return outcomes
+
+
+def _result_or_error(function, *args):
+    """Result of a function, or the error that it raised; a lack of memory of a GPU is raised."""
+    try:
+        return function(*args)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # which is not one of the other members
+        return error
 
 
 def _with_column(error, net, rows):

@@ -19,7 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 import cmim_sklearn
 from cmim_sklearn import CMIMEncoder, MIMEncoder, fit_together
 from cmim_sklearn._encoders import together
+from cmim_sklearn._training import heads
 from cmim_sklearn._training import train as training
+from cmim_sklearn._training.heads import HeadTraining
 from cmim_sklearn._training.net import LatentNet
 from tests.helpers import ENCODERS, LIBRARIES, make_mixed, small_encoder
 
@@ -133,6 +135,29 @@ def test_the_memory_is_read_before_each_group(monkeypatch, capsys):
     )  # fmt: skip
     sizes = re.findall(r"(\d) fits of CMIMEncoder at once", capsys.readouterr().out)
     assert sizes == ["3", "2"]
+
+
+@pytest.mark.parametrize("after", ["training", "heads"])
+def test_an_error_after_training_is_only_that_of_its_encoder(after, monkeypatch):
+    encoders, calls = [small(random_state=i, max_iter=1) for i in range(3)], iter(range(3))
+    owner, name = {
+        "training": (type(encoders[0]), "_summarise"),
+        "heads": (HeadTraining, "run"),
+    }[after]
+    plain = getattr(owner, name)
+
+    def failing(self, *args):
+        if next(calls) == 1:
+            raise ValueError("no room")
+        return plain(self, *args)
+
+    monkeypatch.setattr(owner, name, failing)
+    monkeypatch.setattr(heads, "memory_for", lambda *args: 1)
+    with pytest.raises(ValueError, match="no room"):
+        fit_together(encoders, make_mixed(40), batched=True)
+    for encoder in (encoders[0], encoders[2]):
+        check_is_fitted(encoder)
+    assert not hasattr(encoders[1], "n_iter_")
 
 
 @pytest.mark.parametrize(("at_most", "sizes"), [(2, ["5", "2", "2", "1"]), (0, ["2", "1", "1"])])

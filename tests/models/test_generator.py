@@ -10,7 +10,7 @@ from cmim_sklearn import CMIMEncoder
 from cmim_sklearn._encoders.base import generative
 from cmim_sklearn._models import generator as generator_module
 from cmim_sklearn._models.generator import (
-    FULL_COLUMNS,
+    FULL_RANK_COLUMNS,
     MAX_COLUMNS,
     MIN_WIDE_STEPS,
     RANK,
@@ -18,7 +18,7 @@ from cmim_sklearn._models.generator import (
     MixtureHeads,
     code_log_variance,
     heads_shape,
-    n_steps_for,
+    n_mixture_steps,
 )
 from cmim_sklearn._models.latent_prior import NoisyCodes, normal_prior
 from cmim_sklearn._training.heads import HeadFit, HeadTraining
@@ -58,10 +58,10 @@ def test_the_noise_of_codes_is_linear_in_the_logarithm_of_rows():
     ("n", "n_steps"), [(2, 150), (700, 150), (1400, 300), (2800, 600), (5600, 1200), (10**6, 1500)]
 )
 def test_training_steps_grow_with_rows(n, n_steps):
-    for n_columns in (1, FULL_COLUMNS):
-        assert n_steps_for(n, 9999, n_columns) == n_steps
-    assert n_steps_for(n, 9999, 2 * FULL_COLUMNS) == max(MIN_WIDE_STEPS, n_steps // 2)
-    assert n_steps_for(n, 7, 1) == n_steps_for(n, 7, MAX_COLUMNS) == 7
+    for n_columns in (1, FULL_RANK_COLUMNS):
+        assert n_mixture_steps(n, 9999, n_columns) == n_steps
+    assert n_mixture_steps(n, 9999, 2 * FULL_RANK_COLUMNS) == max(MIN_WIDE_STEPS, n_steps // 2)
+    assert n_mixture_steps(n, 7, 1) == n_mixture_steps(n, 7, MAX_COLUMNS) == 7
 
 
 def test_without_heads_a_generator_is_the_model(model):
@@ -116,13 +116,13 @@ def test_training_raises_the_likelihood_of_cells(model):
 @pytest.fixture
 def low_rank(monkeypatch):
     """Let any number of columns have heads of low rank."""
-    monkeypatch.setattr(generator_module, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator_module, "FULL_RANK_COLUMNS", 0)
     monkeypatch.setattr(generator_module, "RANK", 3)
 
 
 def test_heads_of_low_rank_are_the_product_of_their_factors(model, monkeypatch):
     full, z = heads_shape(model), randn(5, 3)
-    monkeypatch.setattr(generator_module, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator_module, "FULL_RANK_COLUMNS", 0)
     monkeypatch.setattr(generator_module, "RANK", 3)
     shape = heads_shape(model)
     assert shape == (sum(full), 3)
@@ -141,9 +141,11 @@ def test_training_of_low_rank_starts_at_the_model_and_raises_the_likelihood(mode
 
 
 def test_wide_tables_keep_heads_of_low_rank_in_files(tmp_path):
-    X = np.random.RandomState(0).randn(80, 2) @ np.random.RandomState(1).randn(2, FULL_COLUMNS + 1)
+    X = np.random.RandomState(0).randn(80, 2) @ np.random.RandomState(1).randn(
+        2, FULL_RANK_COLUMNS + 1
+    )
     encoder = CMIMEncoder(**FAST | {"max_iter": 2}).fit(X)
-    assert encoder._heads.shape == (9 * (FULL_COLUMNS + 1) + 33, RANK)
+    assert encoder._heads.shape == (9 * (FULL_RANK_COLUMNS + 1) + 33, RANK)
     encoder.save(tmp_path / "wide.cmim")
     loaded = CMIMEncoder.load(tmp_path / "wide.cmim", device="cpu")
     np.testing.assert_array_equal(loaded.score_samples(X[:9]), encoder.score_samples(X[:9]))

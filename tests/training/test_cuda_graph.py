@@ -51,7 +51,7 @@ def recorder(monkeypatch):
 
     for kind in {"cpu", resolve_device(DEVICE).type}:
         monkeypatch.setitem(capture.CAPTURES, kind, Counting)
-    monkeypatch.setattr(heads, "MIN_STEPS", math.inf)  # their steps would be counted, too
+    monkeypatch.setattr(heads, "MIN_CAPTURED_STEPS", math.inf)  # their steps would be counted, too
     return Counting
 
 

@@ -154,11 +154,20 @@ def test_heads_of_models_that_train_at_once_are_those_of_each_alone():
 
 
 def test_heads_of_low_rank_train_at_once_too(monkeypatch):
-    monkeypatch.setattr(generator, "FULL_COLUMNS", 0)
+    monkeypatch.setattr(generator, "FULL_RANK_COLUMNS", 0)
     monkeypatch.setattr(generator, "RANK", 2)
-    alone = [trained(fit)[0] for fit in members()[:2]]
-    for found, expected in zip(trained(*members()[:2]), alone, strict=True):
+
+    def fits():  # with enough steps to see a wrong gradient, which at first moves weights by little
+        return [head_fit(seed, n_rows=60 - 29 * seed, n_steps=90 - 20 * seed) for seed in range(2)]
+
+    starts = [fit.heads["mixtures"].start.numpy() for fit in fits()]
+    alone = [trained(fit)[0] for fit in fits()]
+    for found, expected, start in zip(trained(*fits()), alone, starts, strict=True):
         assert_equal_heads(found, expected, atol=1e-3, rtol=1e-3)
+        n_inputs = alone[0][1].shape[1]
+        for factor in (slice(-n_inputs), slice(-n_inputs, None)):
+            moved = np.abs(expected[0][factor].astype(float) - start[factor])
+            assert np.median(moved) > 0.02
 
 
 def test_heads_that_have_ended_stay_as_they_are():
@@ -211,6 +220,35 @@ def test_fits_together_have_the_heads_of_fits_alone(monkeypatch, short_calibrati
             )
 
 
+@pytest.mark.parametrize("is_full", [True, False])
+def test_cells_are_kept_only_until_heads_train_that_fill_the_memory(
+    is_full, monkeypatch, short_calibration
+):
+    events, kept, init, run = [], [], MixtureHeads.__init__, HeadTraining.run
+
+    def noted(self, *args):
+        events.append("cells")
+        init(self, *args)
+        kept.append(self)
+
+    def noted_run(self):
+        assert all(each.cells is None for each in kept)
+        events.append(len(self.fits))
+        return run(self)
+
+    monkeypatch.setattr(MixtureHeads, "__init__", noted)
+    monkeypatch.setattr(HeadTraining, "run", noted_run)
+
+    def full(*args):  # with two heads, or with one
+        return 2 * 4 * kept[-1].cells.numel() + (not is_full)
+
+    monkeypatch.setattr(heads, "memory_for", full)
+    X = np.random.RandomState(0).randn(60, 2)
+    small = {"max_iter": 1, "hidden_layer_sizes": (8,), "n_components": 3, "device": DEVICE}
+    fit_together([CMIMEncoder(**small, random_state=i) for i in range(3)], X, batched=True)
+    assert events == (["cells", 1] * 3 if is_full else ["cells", "cells", 2, "cells", 1])
+
+
 # -- captured steps --------------------------------------------------------------------------------
 
 
@@ -222,7 +260,7 @@ def recorder(monkeypatch):
         pass
 
     monkeypatch.setattr(gaussian, "leaves_out", lambda x: False)
-    monkeypatch.setattr(heads, "MIN_STEPS", 5)
+    monkeypatch.setattr(heads, "MIN_CAPTURED_STEPS", 5)
     monkeypatch.setitem(capture.CAPTURES, head_fit().codes.generator.device.type, Counting)
     return Counting
 

@@ -21,8 +21,8 @@ from cmim_sklearn._models.generator import (
     MixtureHeads,
     code_log_variance,
     heads_shape,
+    n_mixture_steps,
     n_numeric,
-    n_steps_for,
 )
 from cmim_sklearn._models.inference import on_rows
 from cmim_sklearn._models.labels import make_head
@@ -149,7 +149,7 @@ class _GenerativeEncoder(_LatentEncoder, Scores):
         model = exact_model(model)
         n_updates = len(net.history) * count_batches(len(rows.data), self.batch_size)
         if heads_shape(model) is not None:
-            n_steps = n_steps_for(n_rows, n_updates, n_numeric(model.likelihood))
+            n_steps = n_mixture_steps(n_rows, n_updates, n_numeric(model.likelihood))
             heads["_heads"] = MixtureHeads(model, cells, n_steps)
         is_missing, share = rows.take(order).missing(), rows.missing_shares()
         if len(columns := sometimes_missing(share)):
