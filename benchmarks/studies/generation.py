@@ -120,7 +120,8 @@ def nearness(train, test, generated):
 
 
 def training_rows(train, n_rows):
-    return train.sample(n_rows, replace=n_rows > len(train), random_state=1)
+    """Training rows in random order, repeated, so that no set has a row twice."""
+    return train.sample(frac=1, random_state=1).take(np.arange(n_rows) % len(train))
 
 
 def independent(train, n_rows):
