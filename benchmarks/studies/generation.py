@@ -203,11 +203,10 @@ def evaluate(frame, name, model, out, python, params):
     train, test = train_test_split(frame, test_size=0.3, random_state=0)
     n, n_sets = len(test), int(np.clip(2400 // len(test), 2, 8))
     rows, costs = generate(model, train, n_sets * n, out / name, python, params)
-    measures = []
+    measures, best = [], supervised_score(train, test)
     for some in (rows[k * n : (k + 1) * n] for k in range(n_sets)):
         measures.append({"detection": detection(test, some), **nearness(train, test, some)})
-        score = supervised_score(some, test)
-        measures[-1]["utility"] = score / supervised_score(train, test)
+        measures[-1]["utility"] = supervised_score(some, test) / best
     means = pd.DataFrame(measures).mean().to_dict()
     return {"table": name, "model": model, "rows": len(train), **means, **costs}
 
