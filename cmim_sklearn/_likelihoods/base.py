@@ -82,7 +82,7 @@ class Density(nn.Module, ABC):
         return params + (trust.unsqueeze(-1) * (trained - mean)).unsqueeze(1)
 
     @abstractmethod
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Raw columns (n,): the mean of each cell in the raw unit, or its most likely level.
 
         Parameters
@@ -93,6 +93,8 @@ class Density(nn.Module, ABC):
             Weights of the codes; each row sums to one.
         columns : sequence of int, default=None
             Positions of the columns to return; all C by default.
+        needed : array of bool (n, C), default=None
+            Cells that are needed; all by default. Instead of others, a column may hold any values.
         """
 
 

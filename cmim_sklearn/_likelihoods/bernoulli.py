@@ -135,7 +135,7 @@ class Bernoulli(Likelihood):
         p = torch.sigmoid(params)
         return jacobian * (p * (1 - p) * self.observed(cells[..., 0])).sqrt().unsqueeze(-1)
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """More likely raw value of each cell."""
         p = (torch.sigmoid(params) * weights.unsqueeze(-1)).sum(1)
         return only(self.decode(p.cpu().numpy()), columns)

@@ -214,7 +214,7 @@ class Categorical(Likelihood):
         observed = self.observed(cells[..., 0])[..., self._column]
         return torch.cat(out, 1) * observed.to(jacobian.dtype).unsqueeze(-1)
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Most likely level of each cell."""
         n, draws, _ = params.shape
         p = [part.softmax(-1).flatten(1) for part in self._by_size(params.flatten(0, 1))]

@@ -120,10 +120,10 @@ class Dates(Gaussian):
         counts = super().decode(encoded, drawn=drawn)
         return [clock.absolute(of) for clock, of in zip(self.clocks, counts, strict=True)]
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Mean of each cell, rounded to a whole step, on a day and hour that the data have."""
         columns = range(self.n_columns) if columns is None else columns
-        counts = super().expected(params, weights, columns)
+        counts = super().expected(params, weights, columns, needed)
         return [self._on_steps(c, of) for c, of in zip(columns, counts, strict=True)]
 
     def expected_of_normals(self, c, means, deviations, weights):

@@ -27,8 +27,8 @@ MIN_SCALED_RANGE = 1e-6
 """Width of a column's range, in standardised units, below which samples are noise alone."""
 MAX_DEVIATIONS = 1e4
 """Largest residual, in standard deviations, that `surrogate` distinguishes."""
-N_NODES = 9
-"""Number of nodes of the quadrature in `Gaussian.expected_of_normals`."""
+NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+"""Nodes and weights of the quadrature in `Gaussian.expected_of_normals`."""
 NARROW, FAR = 0.02, 7.0
 """Width of an interval, in standard deviations, below which its probability is density times width;
 argument of erfc from which it is computed by logarithms."""
@@ -66,6 +66,8 @@ class Gaussian(Likelihood):
         self.decimals = [None if d is None else int(d) for d in decimals]
         self.n_seen = np.asarray(n_seen, float)
         grids = [None] * self.n_columns if grids is None else grids
+        if len(grids) != self.n_columns:
+            raise ValueError(f"grids must be one for each column; got {len(grids)}.")
         self.grids = [None if grid is None else Grid(**grid) for grid in grids]
         self.raw_scale = nn.Parameter(torch.zeros(self.n_columns, dtype=torch.float32))
         self.register_buffer("deviation", self.log_scale().exp().detach())
@@ -80,25 +82,24 @@ class Gaussian(Likelihood):
         observed = [column[~np.isnan(column)] for column in columns]
         maps = [SCALINGS[numeric_scaling](values) for values in observed]
         pairs = zip(observed, summaries, strict=True)
-        grids = [Grid.fit(values, summary.decimals) for values, summary in pairs]
+        grids = [Grid.fit(seen, of.decimals, of.multiple) for seen, of in pairs]
         return cls(
             [m.state() for m in maps],
             [summary.low for summary in summaries],
             [summary.high for summary in summaries],
             [summary.decimals for summary in summaries],
             [summary.n_seen for summary in summaries],
-            [None if grid is None else grid.state() for grid in grids],
+            _states(grids),
         )
 
     def state(self):
-        grids = [None if grid is None else grid.state() for grid in self.grids]
         return {
             "maps": [m.state() for m in self.maps],
             "low": self.low,
             "high": self.high,
             "decimals": self.decimals,
             "n_seen": self.n_seen,
-            "grids": grids,
+            "grids": _states(self.grids),
         }
 
     def encode(self, columns):
@@ -116,11 +117,11 @@ class Gaussian(Likelihood):
         out = []
         for c, m in enumerate(self.maps):
             values = m.inverse(encoded[:, c].astype(np.float64))
-            if self.decimals[c] is not None:
-                with np.errstate(over="ignore", invalid="ignore"):  # before they are clipped
+            with np.errstate(over="ignore", invalid="ignore"):  # before they are clipped
+                if drawn and self.grids[c] is not None:
+                    values = self.grids[c].nearest(values)
+                elif self.decimals[c] is not None:
                     values = np.round(values, self.decimals[c])
-            if drawn and self.grids[c] is not None:
-                values = self.grids[c].nearest(values)
             out.append(self._clipped(c, values) if drawn else self._in_range(c, values))
         return out
 
@@ -209,7 +210,7 @@ class Gaussian(Likelihood):
                     low, high = m.forward(on_step - reach), m.forward(on_step + reach)
                     # Above 2**52 the ends of a bin are not float64 numbers.
                     spacing = np.spacing(np.abs(values))
-                    is_coarse = spacing > 0.5
+                    is_coarse = spacing > reach
                     low, high = np.where(is_coarse, m.interval(values), (low, high))
                     spare_low, spare_high = plain.forward(ends[0]), plain.forward(ends[1])
                     width, spare_width = high - low, spare_high - spare_low
@@ -280,7 +281,7 @@ class Gaussian(Likelihood):
         )
         self.deviation.copy_(torch.where(torch.isfinite(fitted), fitted, trained).exp())
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Mean of each cell in the raw unit, through the scaling map."""
         columns = range(self.n_columns) if columns is None else columns
         means, shares = params[..., columns].double().cpu().numpy(), weights.double().cpu().numpy()
@@ -299,10 +300,9 @@ class Gaussian(Likelihood):
 
         Integrals are those of Gauss-Hermite quadrature, which is exact where the map is linear.
         """
-        nodes, shares = np.polynomial.hermite_e.hermegauss(N_NODES)
-        inner = means[..., None] + deviations[..., None] * nodes
+        inner = means[..., None] + deviations[..., None] * NODES
         values = self.maps[c].inverse(inner.clip(-MAX_SCALED, MAX_SCALED)).clip(*self._ends(c))
-        raw = (values * shares).sum(2) / shares.sum()
+        raw = (values * NODE_WEIGHTS).sum(2) / NODE_WEIGHTS.sum()
         return self._clipped(c, (raw * weights).sum(1))
 
     def _expected_table(self, c):
@@ -319,6 +319,10 @@ class Gaussian(Likelihood):
             with one_blas_thread():
                 self._tables[c] = deviation, grid, values @ density
         return self._tables[c][1:]
+
+
+def _states(grids):
+    return [None if grid is None else grid.state() for grid in grids]
 
 
 def residuals(mean, deviation, cells):

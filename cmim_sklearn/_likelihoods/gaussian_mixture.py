@@ -157,17 +157,22 @@ class GaussianMixture(Density):
         centre, others = params.split([self.n_columns, self.n_params - self.n_columns], -1)
         return torch.cat([centre + shift.unsqueeze(1), others], -1)
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Mean of each cell in the raw unit, through the scaling map."""
         columns = list(range(self.n_columns) if columns is None else columns)
         log_weight, mean, deviation = self.gaussians(params)
-        share = weights.unsqueeze(-1).unsqueeze(-1) * log_weight[..., columns].exp()
-        parts = [
-            np.moveaxis(part.flatten(1, 2).double().cpu().numpy(), -1, 0)
-            for part in (mean[..., columns], deviation[..., columns], share)
-        ]
-        each = zip(columns, *parts, strict=True)
-        return [self.block.expected_of_normals(c, *of_column) for c, *of_column in each]
+        share = weights.unsqueeze(-1).unsqueeze(-1) * log_weight.exp()
+        parts = [part.flatten(1, 2).cpu().numpy() for part in (mean, deviation, share)]
+        out = []
+        for c in columns:
+            rows = np.arange(len(params)) if needed is None else np.flatnonzero(needed[:, c])
+            rows = rows if len(rows) else np.arange(1)  # the form of values comes from one of them
+            own = (part[rows, :, c].astype(np.float64) for part in parts)
+            values = self.block.expected_of_normals(c, *own)
+            places = np.zeros(len(params), int)
+            places[rows] = np.arange(len(rows))
+            out.append(values[places])
+        return out
 
 
 def _moments(log_weight, mean, deviation):

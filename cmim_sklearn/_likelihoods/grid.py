@@ -3,17 +3,24 @@
 import numpy as np
 
 from cmim_sklearn._likelihoods.scaling import ATOM_SHARE
+from cmim_sklearn._likelihoods.summary import common_multiple
 
+MIN_EVIDENCE = 1e4
+"""Minimum of ``m ** (n - 2)`` for n different values whose differences are multiples of m units of
+the last decimal: a few values have such an m by chance."""
 MIN_KNOWN = 0.8
 """Minimum probability, by the estimate of Good and Turing, that a new row has a value that several
 rows of fit share."""
 MAX_KNOWN_BY_CHANCE = 0.5
 """Maximum share of such values among numbers that are only rounded to the step."""
-LARGEST_MULTIPLE = 2**52
+MIN_ROWS_PER_VALUE, MAX_VALUES = 4, 1000
+"""Minimum number of rows for each of these values, on average, and their maximum number: neither
+samples nor files hold what is particular to a row."""
+MAX_DECIMALS = 300
 
 
 class Grid:
-    """Values of a column: multiples of a step, or values that several rows share.
+    """Values of a column: they differ by multiples of a step, or are values that rows share.
 
     Prices that end in .95, weights in steps of 0.005 and ages that are mostly whole are examples.
 
@@ -25,27 +32,59 @@ class Grid:
         Number of decimals of the values; None for full precision.
     values : array of shape (n_values,)
         Values that several rows share, ascending, if nearly all rows have one of them; else empty.
+
+    Raises
+    ------
+    ValueError
+        If the arguments, which may come from a damaged file, describe no grid.
     """
 
     def __init__(self, start, step, decimals, values):
         self.start, self.step = float(start), float(step)
         self.decimals = None if decimals is None else int(decimals)
         self.values = np.asarray(values, np.float64)
+        has_step = self.decimals is not None and abs(self.decimals) <= MAX_DECIMALS
+        is_sound = (
+            np.isfinite([self.start, self.step]).all()
+            and (self.step > 0 if has_step else self.step == 0)
+            and self.values.ndim == 1
+            and len(self.values) != 1
+            and np.isfinite(self.values).all()
+            and (np.diff(self.values) > 0).all()
+        )
+        if not is_sound:
+            raise ValueError(
+                f"a grid must have a finite start, a step above 0 and decimals, or step 0 and "
+                f"decimals None, and no or several ascending values; got start={start}, "
+                f"step={step}, decimals={decimals} and values of shape {self.values.shape}."
+            )
 
     @classmethod
-    def fit(cls, values, decimals):
-        """Grid of observed values (n,) with some decimals; None if it is only that of decimals."""
+    def fit(cls, values, decimals, multiple=None):
+        """Grid of a column; None if it is only that of the decimals.
+
+        Parameters
+        ----------
+        values : array of shape (n,)
+            Observed values, of all rows or a sample of them.
+        decimals : int or None
+            Number of decimals of all rows.
+        multiple : int, default=None
+            `ColumnSummary.multiple` of all rows. None: that of `values`.
+        """
         levels, counts = np.unique(values, return_counts=True)
         if len(levels) < 2:
             return None
         step, unit = 0.0, 0.0
         if decimals is not None:
-            unit = 10.0**-decimals
-            with np.errstate(over="ignore"):
-                multiples = np.round((levels - levels[0]) / unit)
-            if multiples[-1] > LARGEST_MULTIPLE:
+            unit, own = (
+                10.0**-decimals,
+                common_multiple(levels - levels[0], decimals, multiple or 0),
+            )
+            if own is None:
                 return None
-            step = unit * float(np.gcd.reduce(multiples.astype(np.int64)))
+            has_evidence = (len(levels) - 2) * np.log(own) >= np.log(MIN_EVIDENCE)
+            step = unit * own if has_evidence else unit
         shared = levels[counts > 1]
         if not _is_irregular(levels, counts, step):
             shared = shared[:0]
@@ -62,7 +101,7 @@ class Grid:
         }
 
     def on_step(self, numbers):
-        """Nearest multiples of the step, from the start, to numbers (n,)."""
+        """Nearest numbers to numbers (n,) that differ from the start by multiples of the step."""
         multiples = np.round((numbers - self.start) / self.step)
         return np.round(self.start + multiples * self.step, self.decimals)
 
@@ -89,7 +128,9 @@ def _is_irregular(levels, counts, step):
     """
     is_shared, is_rare = counts > 1, counts < ATOM_SHARE * counts.sum()
     is_counted = is_shared & is_rare
-    if is_counted.sum() < 2 or counts[is_counted].sum() < MIN_KNOWN * counts[is_rare].sum():
+    n_values, n_rows = is_counted.sum(), counts[is_counted].sum()
+    is_common = 2 <= n_values <= min(MAX_VALUES, n_rows / MIN_ROWS_PER_VALUE)
+    if not is_common or n_rows < MIN_KNOWN * counts[is_rare].sum():
         return False
     shared, counts = levels[is_shared], counts[is_shared]
     middles = (shared[1:] + shared[:-1]) / 2

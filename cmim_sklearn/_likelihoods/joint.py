@@ -75,18 +75,21 @@ class JointDensity(nn.Module):
         )
         return torch.cat([block.moved(p, weights, own, trust) for block, p, own in parts], -1)
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Raw columns of means or most likely levels; see `Likelihood.expected`.
 
-        ``columns`` are positions among all columns in block order, ascending.
+        ``columns`` are positions among all columns in block order, ascending; so are those of
+        ``needed`` (n, C).
         """
         columns = range(self.n_columns) if columns is None else columns
         out, start = [], 0
         for block, p in zip(self.blocks, params.split(self._params, -1), strict=True):
-            own = [c - start for c in columns if start <= c < start + block.n_columns]
+            stop = start + block.n_columns
+            own = [c - start for c in columns if start <= c < stop]
             if own:
-                out += block.expected(p, weights, own)
-            start += block.n_columns
+                cells = None if needed is None else needed[:, start:stop]
+                out += block.expected(p, weights, own, cells)
+            start = stop
         return out
 
 

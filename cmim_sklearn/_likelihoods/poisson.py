@@ -121,7 +121,7 @@ class Poisson(Likelihood):
         rate = self._log_rate(params).exp() * self.observed(cells[..., 0])
         return jacobian * rate.sqrt().unsqueeze(-1)
 
-    def expected(self, params, weights, columns=None):
+    def expected(self, params, weights, columns=None, needed=None):
         """Mean of each count, clipped to the training range as samples are."""
         rate, high = self._log_rate(params).exp(), self._high.clamp(min=1.0)
         below, at_top = (

@@ -97,9 +97,14 @@ class ScalingMap:
         ends = np.stack([self.below, self.above], axis=1).ravel()
         first, last = self.tails
         out = np.interp(scaled, ends, np.repeat(self.x, 2))
-        with np.errstate(over="ignore"):
-            out = np.where(scaled < ends[0], self.x[0] + (scaled - ends[0]) / first, out)
-            return np.where(scaled > ends[-1], self.x[-1] + (scaled - ends[-1]) / last, out)
+        for outside, end, start, slope in (
+            (scaled < ends[0], ends[0], self.x[0], first),
+            (scaled > ends[-1], ends[-1], self.x[-1], last),
+        ):
+            if outside.any():
+                with np.errstate(over="ignore"):
+                    out[outside] = start + (scaled[outside] - end) / slope
+        return out
 
     def slope(self, values):
         """Derivative of `forward` at values of shape (n,), in standardised per raw units.

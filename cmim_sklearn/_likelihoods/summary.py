@@ -6,6 +6,9 @@ from collections import Counter
 import numpy as np
 
 MOST_DECIMALS = 6
+LARGEST_MULTIPLE = 2**52
+FEW = 1000
+"""Number of values after which most columns turn out to have no step beyond their decimals."""
 
 
 class ColumnSummary:
@@ -37,6 +40,7 @@ class ColumnSummary:
         self._is_single, self._decimals = True, {np.float32: 0, np.float64: 0}
         self.low = self.high = np.nan
         self.distinct, self.not_a_count, self.counts = set(), None, Counter()
+        self._first, self._multiple, self._places = None, 0, 0
 
     @property
     def mean(self):
@@ -49,6 +53,14 @@ class ColumnSummary:
         decimals = self._decimals[np.float32 if self._is_single else np.float64]
         is_exact = not self.has_levels and self.n_seen and decimals <= MOST_DECIMALS
         return decimals if is_exact else None
+
+    @property
+    def multiple(self):
+        """Largest whole number m of which all differences between numbers are multiples.
+
+        It counts units of the last decimal; 0 if there is no difference, None if it is unknown.
+        """
+        return None if self.decimals is None else self._multiple
 
     def as_level(self):
         """Summary of the column as a category, for a column with one distinct number."""
@@ -88,6 +100,7 @@ class ColumnSummary:
                 others = others[~np.isin(others, np.array(list(self.distinct), exact.dtype))]
                 self.distinct.update(others[:1].tolist())
             self._add_decimals(observed)
+            self._add_multiple(observed)
             if self.not_a_count is None:
                 is_bad = (values < 0) | (values != np.round(values)) & is_seen
                 bad = np.flatnonzero(is_bad)
@@ -102,17 +115,48 @@ class ColumnSummary:
             if most <= MOST_DECIMALS and (self._is_single or kind is np.float64):
                 self._decimals[kind] = max(most, _decimals_of(observed, kind))
 
+    def _add_multiple(self, observed):
+        decimals = self.decimals
+        if decimals is None or self._multiple is None:
+            return
+        if self._first is None:
+            self._first, self._places = observed[0], decimals
+        if decimals < self._places:  # single precision was given up
+            self._multiple = None
+            return
+        self._multiple *= 10 ** (decimals - self._places)
+        self._places = decimals
+        for part in (observed[:FEW], observed[FEW:]):
+            if self._multiple == 1 or not len(part):
+                return
+            self._multiple = common_multiple(part - self._first, decimals, self._multiple)
+            if self._multiple is None:
+                return
+
     def moved(self, span, distinct, decimals):
         """Summary of the same numbers, counted from the smallest, with a number of decimals."""
         summary = copy.copy(self)
         summary.low, summary.high, summary.distinct = 0.0, span, distinct
         summary._is_single, summary._decimals = False, {np.float64: decimals}
+        summary._multiple = None
         return summary
 
 
 def summarise(columns, has_levels=False):
     """Summaries of complete columns."""
     return [ColumnSummary(has_levels).add(column) for column in columns]
+
+
+def common_multiple(differences, decimals, other=0):
+    """Greatest common divisor of differences (n,), in units of a decimal, and another number.
+
+    None if double precision does not hold them.
+    """
+    with np.errstate(over="ignore"):
+        multiples = np.abs(np.round(differences * 10.0**decimals))
+    if multiples.max() > LARGEST_MULTIPLE:
+        return None
+    return int(np.gcd.reduce(multiples.astype(np.int64), initial=other))
 
 
 def _decimals_of(values, kind):

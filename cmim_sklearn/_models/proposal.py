@@ -45,7 +45,7 @@ largest number refined."""
 NEGLIGIBLE_WEIGHT, REFINED_WEIGHT = 1e-4, 0.2
 """Weight of all choices that are dropped, at most; weight of a Gaussian that is refined, at least.
 """
-N_STEPS, REFINEMENT_RATES = 4, (1.0, 0.6, 0.6, 0.6)
+N_STEPS, REFINEMENT_RATES = 4, (1.0, 0.6, 0.6, 0.6, 0.6)
 CLOSE = 1.5
 """Length of the step that ends a search or a refinement, in standard deviations."""
 DIFFERENCE = 0.1

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from cmim_sklearn._likelihoods import gaussian
 from cmim_sklearn._likelihoods.gaussian import MIN_SCALE, Gaussian, log_normal_mass
 from cmim_sklearn._likelihoods.scaling import MAX_SIZE, SCALINGS
+from cmim_sklearn._likelihoods.summary import summarise
 from tests.helpers import fitted_likelihood, measured, randn, random_params
 
 
@@ -64,6 +65,25 @@ def test_samples_are_multiples_of_the_step_and_point_estimates_are_not():
         np.testing.assert_allclose(np.round(drawn / step) * step, drawn, atol=1e-9)
         assert np.abs(drawn - point).max() <= step / 2 + 1e-9
         assert (np.abs(np.round(point / step) * step - point) > 1e-4).any()
+
+
+@pytest.mark.parametrize(("step", "decimals"), [(2.0, 0), (4.0, 0), (0.02, 2), (0.5, 1)])
+def test_each_multiple_of_the_step_has_its_share_of_the_samples(step, decimals):
+    amounts = np.round(step * np.arange(400), decimals)
+    likelihood = Gaussian.fit([amounts], ["amount"], numeric_scaling="standard")
+    even = np.linspace(*likelihood.encode([amounts[[1, -2]]])[:, 0], 50_001)
+    [drawn] = likelihood.decode(even[:, None].astype(np.float32), drawn=True)
+    _, counts = np.unique(np.round(drawn / step)[100:-100], return_counts=True)
+    assert len(counts) > 390
+    np.testing.assert_allclose(counts[1:-1], 50_000 / 397, rtol=0.05)
+
+
+def test_grid_of_a_sample_has_the_step_of_all_rows():
+    sample = 10.0 * np.random.RandomState(0).randint(0, 50, 300)
+    for all_rows, step in ((sample, 10), (np.append(sample, 133.0), 1)):
+        summaries = summarise([all_rows])
+        [grid] = Gaussian.fit([sample], ["amount"], summaries=summaries).grids
+        assert grid.step == step
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)

@@ -148,6 +148,19 @@ def test_expected_values_are_means_of_samples(block):
         assert abs(own[0] - numbers.mean()) < 0.1 * numbers.std() + 0.51 * (own.dtype != mean.dtype)
 
 
+def test_needed_cells_do_not_depend_on_others(block):
+    mixture, _ = block
+    params, weights = random_params(mixture, 24).view(8, 3, -1), torch.full((8, 3), 1 / 3)
+    whole, needed = mixture.expected(params, weights), np.zeros((8, 2), bool)
+    for rows in ([], [5], [2, 3, 7]):
+        needed[rows, 1] = True
+        first, second = mixture.expected(params, weights, needed=needed)
+        assert len(first) == len(second) == 8
+        assert second[rows].tolist() == whole[1][rows].tolist()
+    (alone,) = mixture.expected(params, weights, [1], needed)
+    assert alone.tolist() == second.tolist()
+
+
 def test_moved_draws_have_the_mean_of_the_trained_outputs(block):
     mixture, _ = block
     params, trained = random_params(mixture, 12).view(3, 4, -1), randn(3, 2, seed=1)

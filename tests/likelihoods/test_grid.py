@@ -12,7 +12,8 @@ AMOUNTS = np.round(np.exp(RNG.randn(400) + 3), 4)
 
 def grid_of(values):
     values = np.asarray(values, float)
-    return Grid.fit(values, summarise([values])[0].decimals)
+    [summary] = summarise([values])
+    return Grid.fit(values, summary.decimals, summary.multiple)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,11 @@ def test_single_precision_has_the_step_of_double_precision():
         RNG.randint(0, 1000, 300),
         [-1e305, 1e305, 1e305, 0.25],
         AMOUNTS,
+        [17, 47, 32, 92],
+        [20.0, 60.0],
+        np.repeat(RNG.randn(200), 2),
     ],
-    ids=["constant", "real", "decimals", "whole", "large", "amounts"],
+    ids=["constant", "real", "decimals", "whole", "large", "amounts", "few", "two", "pairs"],
 )
 def test_columns_that_decimals_describe_have_no_grid(values):
     assert grid_of(values) is None
@@ -75,6 +79,37 @@ def test_amounts_of_full_precision_may_be_shared():
 def test_many_zeros_do_not_make_other_values_shared():
     rows = np.concatenate([np.zeros(4000), AMOUNTS, AMOUNTS[:2]])
     assert grid_of(rows) is None
+
+
+def test_step_of_a_sample_is_that_of_all_rows():
+    sample = 10.0 * RNG.randint(0, 50, 300)
+    assert Grid.fit(sample, 0).step == Grid.fit(sample, 0, 20).step == 10
+    assert Grid.fit(sample, 0, 15).step == 5
+    assert Grid.fit(sample, 0, 3).step == 1  # shared values remain
+    assert Grid.fit(sample, 1, 25).step == 2.5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"step": -5.0},
+        {"step": 0.0},
+        {"start": np.nan},
+        {"decimals": None},
+        {"decimals": 10**9},
+        {"values": [3.0]},
+        {"values": [3.0, 2.0]},
+        {"values": [[1.0, 2.0]]},
+        {"values": [1.0, np.nan]},
+    ],
+    ids=str,
+)
+def test_damaged_states_raise(damage):
+    state = {"start": 0.0, "step": 5.0, "decimals": 0, "values": [5.0, 15.0]}
+    Grid(**state)
+    named = f"step={damage['step']}" if "step" in damage else "a grid must have"
+    with pytest.raises(ValueError, match=named):
+        Grid(**(state | damage))
 
 
 def test_state_restores_a_grid():

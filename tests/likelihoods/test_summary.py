@@ -16,10 +16,12 @@ COLUMNS = {
     "negative": np.append(np.ones(290), -2.0),
     "two": np.append(np.full(200, 7.0), 9.0),
     "prices": np.append(np.arange(99.0), [0.25, np.nan]),
+    "hundreds": 100 * RNG.randint(-20, 20, 300) + 7.0,
+    "halves later": np.append(30 * np.arange(99.0), [4.5, 7.5]),
     "none": np.full(5, np.nan),
     "empty": np.array([]),
 }
-ATTRIBUTES = ("n_seen", "low", "high", "decimals", "not_a_count")
+ATTRIBUTES = ("n_seen", "low", "high", "decimals", "multiple", "not_a_count")
 
 
 @pytest.mark.parametrize("name", COLUMNS)

@@ -70,21 +70,23 @@ def guess(table: Table, posterior: RowPosterior, frame):
     reconstruct masked rows. Their errors differ, so a weighted mean is better than either. The
     fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
     """
-    model = posterior.model
-    own = on_rows(
-        model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, table.encode(frame)
-    )["params"]
+    model, encoded = posterior.model, table.encode(frame)
+    own = on_rows(model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, encoded)[
+        "params"
+    ]
     missing = frame.missing()
     own, trust = (
         torch.as_tensor(part, dtype=torch.float32, device=posterior.device)
         for part in (own, ENCODER_TRUST * np.mean(~missing, axis=1))
     )
-    incomplete = table.to_decode(missing.T)
+    incomplete, needed = table.to_decode(missing.T), np.isnan(encoded)
 
     def expect(draws, rows):
         shares = draws.shares().float()
         params = posterior.likelihood.moved(draws.params, shares, own[rows], trust[rows])
-        expected = posterior.likelihood.expected(params, draws.shares(), incomplete)
+        expected = posterior.likelihood.expected(
+            params, draws.shares(), incomplete, needed[rows.numpy()]
+        )
         return dict(zip(incomplete, expected, strict=True))
 
     guessed = posterior.map(expect, table.measure(frame))

@@ -17,7 +17,8 @@ class Scores:
     def score_samples(self, X, *, return_error=False, with_missing=False):
         """Log-likelihood of each row under the model that `sample` generates from.
 
-        Integers contribute the probability of their bin [k - 1/2, k + 1/2], levels their
+        Integers contribute the probability of their bin [k - 1/2, k + 1/2] (if all training values
+        differ by multiples of a step s, [k - s/2, k + s/2], and others are unlikely), levels their
         probability, other numbers the density in their raw unit. A value that many rows share, such
         as 0 in a column of mostly zeros, contributes its probability. Missing cells are
         integrated out. Dates and durations contribute the probability of their step, such as a

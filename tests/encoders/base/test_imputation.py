@@ -155,6 +155,15 @@ def test_an_outlying_row_does_not_change_the_imputation_of_others(trained, mixed
     assert trained.score_samples(far)[0] < trained.score_samples(X).min()
 
 
+def test_imputation_of_a_row_does_not_depend_on_gaps_of_others(trained, mixed):
+    X = mixed.dropna().iloc[:80].astype({"age": "float64", "visits": "float64"})
+    few = X.mask(np.random.RandomState(0).rand(*X.shape) < 0.2)
+    many, kept = few.mask(np.random.RandomState(1).rand(*X.shape) < 0.6), np.arange(0, 80, 7)
+    many.iloc[kept] = few.iloc[kept]
+    one, other = (trained.impute(rows).iloc[kept] for rows in (few, many))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+
+
 def test_columns_of_untyped_nulls_are_imputed(mixed):
     X = mixed[["score", "city", "member"]]
     for name, make in LIBRARIES.items():
