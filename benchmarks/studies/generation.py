@@ -50,7 +50,7 @@ from benchmarks import rivals
 from benchmarks.tools import STUDY_TABLES, markdown, numeric_columns, parser, save
 from cmim_sklearn import CMIMEncoder
 
-MAX_ROWS = 5000
+MIN_ROWS, MAX_ROWS = 20, 5000
 SCIKIT_LEARN = ["breast_cancer", "diabetes", "digits", "iris", "wine"]
 TREES = {"categorical_features": "from_dtype", "random_state": 0}
 PUBLISHED = {"adult": 32561, "magic_telescope": 17118}
@@ -68,9 +68,11 @@ def same_dtypes(frames):
 
 
 def detection(test, generated):
-    """AUC of separating test rows from generated ones."""
+    """AUC of separating test rows from generated ones; NaN if few rows are complete."""
     test, generated = test.dropna(), generated.dropna()
     n = min(MAX_ROWS, len(test), len(generated))
+    if n < MIN_ROWS:
+        return np.nan
     parts = same_dtypes([part.sample(n, random_state=0) for part in (test, generated)])
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     model = HistGradientBoostingClassifier(**TREES)

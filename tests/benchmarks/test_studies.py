@@ -231,6 +231,7 @@ def test_detection_is_certain_for_rows_of_another_table():
     real = pd.DataFrame({"a": rng.randn(200), "b": rng.choice(["x", "y"], 200)})
     assert generation.detection(real[:100], real[100:].assign(a=9.0)) > 0.99
     assert abs(generation.detection(real[:100], real[100:]) - 0.5) < 0.15
+    assert np.isnan(generation.detection(real[:100], real[100:].assign(a=np.nan)))
 
 
 def test_nearness_of_copies_and_of_other_rows():
