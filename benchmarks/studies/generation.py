@@ -50,7 +50,7 @@ from benchmarks import rivals
 from benchmarks.tools import STUDY_TABLES, markdown, numeric_columns, parser, save
 from cmim_sklearn import CMIMEncoder
 
-MAX_ROWS = 5000
+MIN_ROWS, MAX_ROWS = 20, 5000
 SCIKIT_LEARN = ["breast_cancer", "diabetes", "digits", "iris", "wine"]
 TREES = {"categorical_features": "from_dtype", "random_state": 0}
 PUBLISHED = {"adult": 32561, "magic_telescope": 17118}
@@ -68,9 +68,11 @@ def same_dtypes(frames):
 
 
 def detection(test, generated):
-    """AUC of separating test rows from generated ones."""
+    """AUC of separating test rows from generated ones; NaN if few rows are complete."""
     test, generated = test.dropna(), generated.dropna()
     n = min(MAX_ROWS, len(test), len(generated))
+    if n < MIN_ROWS:
+        return np.nan
     parts = same_dtypes([part.sample(n, random_state=0) for part in (test, generated)])
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     model = HistGradientBoostingClassifier(**TREES)
@@ -120,7 +122,8 @@ def nearness(train, test, generated):
 
 
 def training_rows(train, n_rows):
-    return train.sample(n_rows, replace=n_rows > len(train), random_state=1)
+    """Training rows in random order, repeated, so that no set has a row twice."""
+    return train.sample(frac=1, random_state=1).take(np.arange(n_rows) % len(train))
 
 
 def independent(train, n_rows):
@@ -202,11 +205,10 @@ def evaluate(frame, name, model, out, python, params):
     train, test = train_test_split(frame, test_size=0.3, random_state=0)
     n, n_sets = len(test), int(np.clip(2400 // len(test), 2, 8))
     rows, costs = generate(model, train, n_sets * n, out / name, python, params)
-    measures = []
+    measures, best = [], supervised_score(train, test)
     for some in (rows[k * n : (k + 1) * n] for k in range(n_sets)):
         measures.append({"detection": detection(test, some), **nearness(train, test, some)})
-        score = supervised_score(some, test)
-        measures[-1]["utility"] = score / supervised_score(train, test)
+        measures[-1]["utility"] = supervised_score(some, test) / best
     means = pd.DataFrame(measures).mean().to_dict()
     return {"table": name, "model": model, "rows": len(train), **means, **costs}
 

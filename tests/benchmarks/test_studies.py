@@ -221,11 +221,17 @@ def test_tables_of_scikit_learn_are_read_by_name(tmp_path):
         assert ("target" in numeric_columns(table)) == (name == "diabetes")
 
 
+def test_no_set_has_a_training_row_twice():
+    rows = generation.training_rows(pd.DataFrame({"a": range(70)}), 8 * 30)["a"].to_numpy()
+    assert all(len(set(part)) == 30 for part in rows.reshape(8, 30))
+
+
 def test_detection_is_certain_for_rows_of_another_table():
     rng = np.random.RandomState(0)
     real = pd.DataFrame({"a": rng.randn(200), "b": rng.choice(["x", "y"], 200)})
     assert generation.detection(real[:100], real[100:].assign(a=9.0)) > 0.99
     assert abs(generation.detection(real[:100], real[100:]) - 0.5) < 0.15
+    assert np.isnan(generation.detection(real[:100], real[100:].assign(a=np.nan)))
 
 
 def test_nearness_of_copies_and_of_other_rows():
