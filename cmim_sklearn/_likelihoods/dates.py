@@ -54,7 +54,7 @@ class Dates(Gaussian):
     ):
         """Fit clocks and scaling maps.
 
-        Dates have no unit of their own: with ``numeric_scaling=None`` they are standardised.
+        Dates are not numbers in a unit: with ``numeric_scaling=None`` they are standardised.
         ``zones`` are the names of the columns' time zones, or None for a column without one.
         """
         if summaries is None:

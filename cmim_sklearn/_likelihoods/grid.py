@@ -77,14 +77,12 @@ class Grid:
             return None
         step, unit = 0.0, 0.0
         if decimals is not None:
-            unit, own = (
-                10.0**-decimals,
-                common_multiple(levels - levels[0], decimals, multiple or 0),
-            )
-            if own is None:
+            unit = 10.0**-decimals
+            multiple = common_multiple(levels - levels[0], decimals, multiple or 0)
+            if multiple is None:
                 return None
-            has_evidence = (len(levels) - 2) * np.log(own) >= np.log(MIN_EVIDENCE)
-            step = unit * own if has_evidence else unit
+            has_evidence = (len(levels) - 2) * np.log(multiple) >= np.log(MIN_EVIDENCE)
+            step = unit * multiple if has_evidence else unit
         shared = levels[counts > 1]
         if not _is_irregular(levels, counts, step):
             shared = shared[:0]

@@ -115,7 +115,8 @@ class HeadTraining:
     tensors : dict of str to Tensor
         State that `step` reads and changes in place: ``weights``, ``mean`` and ``square`` of AdamW,
         each (k, P); numbers of AdamW in each step, ``rates`` (S, kinds, 3, k, 1, 1), and position
-        ``at`` (1,) in these; ``sums`` (k, kinds) of losses. For one model there is no axis k.
+        ``at`` (1,) in these; ``sums`` (k, kinds) of losses, by which `TensorStep` checks a graph.
+        For one model there is no axis k.
     take_step : TensorStep
         `step`, as CUDA graphs on a GPU.
     """

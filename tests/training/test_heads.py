@@ -28,7 +28,7 @@ SHARES = np.array([0.3, 0.0, 1.0, 0.6])
 
 
 def head_fit(seed=0, n_rows=60, n_steps=16, n_updates=10, shares=SHARES, device=DEVICE):
-    """Heads of mixtures and missing cells of a model with weights of its own."""
+    """Heads of mixtures and missing cells, for a model whose weights depend on the seed."""
     torch.manual_seed(seed)
     model = make_latent_model()[0].eval()
     with torch.no_grad():

@@ -71,13 +71,11 @@ def guess(table: Table, posterior: RowPosterior, frame):
     fewer cells are observed, the smaller is the weight of the encoder; without any it is 0.
     """
     model, encoded = posterior.model, table.encode(frame)
-    own = on_rows(model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, encoded)[
-        "params"
-    ]
+    own = on_rows(model, lambda x: {"params": model.decoder(model.posterior_mean(x))}, encoded)
     missing = frame.missing()
     own, trust = (
         torch.as_tensor(part, dtype=torch.float32, device=posterior.device)
-        for part in (own, ENCODER_TRUST * np.mean(~missing, axis=1))
+        for part in (own["params"], ENCODER_TRUST * np.mean(~missing, axis=1))
     )
     incomplete, needed = table.to_decode(missing.T), np.isnan(encoded)
 
